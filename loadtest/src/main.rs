@@ -1,0 +1,2 @@
+//! A load-test harness for WebSocket broadcast servers.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Fanfare: a WebSocket broadcast engine.

@@ -1,0 +1,100 @@
+//! Every limit of Fanfare: name, unit, default, and the relations between them.
+//!
+//! A limit stands here and nowhere else; the code refers to it by name. Where an operator may change one, the
+//! constant is the default and [`crate::config`] checks what was set. Relations that must hold between limits are
+//! asserted below, at compile time.
+
+/// Longest topic, bytes of UTF-8.
+pub const TOPIC_BYTES_MAX: usize = 200;
+/// Longest user id given as a string, bytes of UTF-8.
+pub const USER_BYTES_MAX: usize = 128;
+/// Longest decoded message of one publication, bytes (`--max-message`).
+pub const MESSAGE_BYTES: usize = 64 * 1024;
+/// Longest HTTP request body, bytes (`--max-body`).
+pub const BODY_BYTES: usize = 1024 * 1024;
+/// How much a JSON string may inflate its content: six bytes (`\u0000`) for one.
+pub const JSON_INFLATION: usize = 6;
+/// What a publish body may need besides its message, bytes: field names, topic, user.
+pub const BODY_BESIDES_MESSAGE: usize = 4 * 1024;
+/// Most topics one client may be subscribed to (`--max-topics-per-client`).
+pub const TOPICS_PER_CLIENT: usize = 128;
+/// Upper end of `--max-topics-per-client`: the longest list must fit in one client command.
+pub const TOPICS_PER_CLIENT_MAX: usize = 1024;
+
+/// Most shards of one node: a set of shards is one machine word.
+pub const SHARDS_MAX: usize = 64;
+
+/// Publications admitted and not yet in the log of every interested shard, per node.
+pub const INFLIGHT_PUBLICATIONS: usize = 8_192;
+/// Bytes of those publications, per node.
+pub const INFLIGHT_BYTES: usize = 64 * 1024 * 1024;
+/// Joins a shard may have under way at all homes together; further ones wait in the shard, in order.
+pub const JOINS_INFLIGHT: usize = 1_024;
+/// Kicks under way in the whole node; a further one waits in the handler that wants it.
+pub const KICKS_INFLIGHT: usize = 1_024;
+/// Topics with a record, per node, at their homes.
+pub const TOPICS_MAX: usize = 1_000_000;
+/// How long a topic nobody is interested in keeps its record and with it its epoch, milliseconds.
+pub const TOPIC_IDLE_MS: u64 = 60_000;
+
+/// Bytes of encoded frames in one log segment.
+pub const SEGMENT_BYTES: usize = 64 * 1024;
+/// From this size on, bytes, a frame is a segment of its own and its body is shared, not copied.
+pub const LARGE_FRAME_BYTES: usize = 16 * 1024;
+/// Bytes of encoded frames a shard may keep, over all its logs.
+pub const LOG_BYTES: usize = 64 * 1024 * 1024;
+/// Log bytes a shard may append before the subscriber that waits longest for the flush is flushed.
+pub const SHARD_LAG_BYTES: usize = 256 * 1024;
+
+/// Bytes one blocked subscriber may have queued (`--outbox-bytes`).
+pub const OUTBOX_BYTES: usize = 1024 * 1024;
+/// Smallest `--outbox-bytes`: one message of the default size must always fit.
+pub const OUTBOX_BYTES_MIN: usize = 64 * 1024;
+/// Ranges and control entries one outbox may hold; beyond it the ranges are copied together.
+pub const OUTBOX_RANGES: usize = 512;
+/// Age of the oldest frame a blocked subscriber may have queued, milliseconds.
+pub const OUTBOX_AGE_MS: u64 = 60_000;
+/// Slices handed to one `writev`.
+pub const WRITE_SLICES: usize = 64;
+
+/// Largest payload of a WebSocket control frame, bytes (RFC 6455 section 5.5).
+pub const CONTROL_PAYLOAD_MAX: usize = 125;
+/// Fragments one client message may come in.
+pub const FRAGMENTS_MAX: u32 = 1_024;
+/// Client messages and control frames taken from one connection per second, on average.
+pub const COMMANDS_PER_SECOND: u32 = 100;
+/// Client messages and control frames taken from one connection at once.
+pub const COMMANDS_BURST: u32 = 1_000;
+/// Bytes read from one connection in one turn; also the size of a shard's read buffer.
+pub const READ_TURN_BYTES: usize = 64 * 1024;
+/// Frames taken from one connection in one turn.
+pub const READ_TURN_FRAMES: usize = 64;
+
+/// Connections between accept and their first response, per shard.
+pub const HANDSHAKES_OPEN: usize = 32;
+/// HTTP requests in work, per shard.
+pub const HTTP_OPEN: usize = 256;
+/// Connections that speak HTTP (kept alive, or not yet upgraded), per shard; beyond it the longest idle is closed.
+pub const HTTP_CONNECTIONS: usize = 4_096;
+/// Registered clients, per node.
+pub const REGISTRATIONS_MAX: usize = 200_000;
+/// Bytes of an HTTP request's head.
+pub const HTTP_HEAD_BYTES: usize = 16 * 1024;
+/// Header lines of an HTTP request.
+pub const HTTP_HEADERS_MAX: usize = 64;
+/// File descriptors kept back for everything that is not a client.
+pub const DESCRIPTORS_RESERVED: usize = 16;
+
+/// Bytes read and thrown away from a connection that is being closed.
+pub const CLOSE_DISCARD_BYTES: usize = 64 * 1024;
+/// Time a closing connection has, milliseconds.
+pub const CLOSE_MS: u64 = 5_000;
+/// Time the whole of stopping has, milliseconds.
+pub const STOP_MS: u64 = 10_000;
+
+const _: () = assert!(OUTBOX_BYTES_MIN >= 2 * LARGE_FRAME_BYTES);
+const _: () = assert!(SHARD_LAG_BYTES <= OUTBOX_BYTES / 2);
+const _: () = assert!(BODY_BYTES >= JSON_INFLATION * MESSAGE_BYTES + BODY_BESIDES_MESSAGE);
+const _: () = assert!(LARGE_FRAME_BYTES <= SEGMENT_BYTES);
+const _: () = assert!(WRITE_SLICES <= 1024, "IOV_MAX on Linux");
+const _: () = assert!(LOG_BYTES >= 16 * SEGMENT_BYTES + 2 * OUTBOX_BYTES);

@@ -1,0 +1,2 @@
+//! The `fanfare` server.
+fn main() {}
