@@ -1,1 +1,10 @@
-//! Fanfare: a WebSocket broadcast engine.
+//! Fanfare: a WebSocket broadcast engine. Publish once, and every subscriber of the topic has it.
+
+pub mod admission;
+pub mod identity;
+pub mod limits;
+pub mod mailbox;
+pub mod publication;
+pub mod settings;
+mod sync;
+pub mod topic;

@@ -54,6 +54,8 @@ pub const OUTBOX_BYTES_MIN: usize = 64 * 1024;
 pub const OUTBOX_RANGES: usize = 512;
 /// Age of the oldest frame a blocked subscriber may have queued, milliseconds.
 pub const OUTBOX_AGE_MS: u64 = 60_000;
+/// Unsent bytes the kernel takes from one socket (`TCP_NOTSENT_LOWAT`).
+pub const SOCKET_UNSENT: u32 = 128 * 1024;
 /// Slices handed to one `writev`.
 pub const WRITE_SLICES: usize = 64;
 

@@ -1,0 +1,98 @@
+//! The checked options of a node: plain data, made once by [`crate::config`] or by a program that embeds Fanfare.
+//!
+//! Nothing below checks an option again. Defaults come from [`crate::limits`].
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{limits, topic::Topic};
+
+/// What a node is told to be. `Settings::default()` is what the binary runs with when it is told nothing.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Shards, 1 to [`limits::SHARDS_MAX`]; each is a thread.
+    pub shards: usize,
+    /// Topics of a client that registers without naming any.
+    pub default_topics: Arc<[Topic]>,
+    /// How long a registration that was never connected is kept.
+    pub registration_ttl: Duration,
+    /// How long a registration is kept after its client disconnected; zero removes it at once.
+    pub registration_grace: Duration,
+    /// What the returned URLs start with (`ws://` or `wss://`, host, optional path), instead of the request's Host.
+    pub public_url: Option<String>,
+    /// Bytes one blocked subscriber may have queued.
+    pub outbox_bytes: usize,
+    /// Longest decoded message, bytes.
+    pub max_message: usize,
+    /// Longest HTTP body, bytes.
+    pub max_body: usize,
+    /// Most topics of one client.
+    pub max_topics_per_client: usize,
+    /// Time between two pings to one client; zero sends none.
+    pub ping_interval: Duration,
+    /// How long after a ping a client that gave no sign of life is closed.
+    pub pong_timeout: Duration,
+    /// How long an HTTP publisher waits for credits before 503.
+    pub publish_wait: Duration,
+    /// How long an upgrade waits for its joins before 503.
+    pub join_wait: Duration,
+    /// How long a client may take for the head of a request.
+    pub http_head_timeout: Duration,
+    /// How long a client may take for the body of a request.
+    pub http_body_timeout: Duration,
+    /// How long the whole of stopping may take.
+    pub stop_deadline: Duration,
+    /// Unsent bytes the kernel takes from one socket (`TCP_NOTSENT_LOWAT`).
+    pub socket_unsent: u32,
+    /// Most registered clients.
+    pub registrations_max: usize,
+    /// Most topics with a record.
+    pub topics_max: usize,
+    /// Publications under way.
+    pub inflight_publications: usize,
+    /// Bytes of publications under way.
+    pub inflight_bytes: usize,
+    /// Bytes of encoded frames one shard keeps.
+    pub log_bytes: usize,
+    /// Log bytes a shard appends before it must flush.
+    pub shard_lag: usize,
+    /// Age of the oldest queued frame at which a blocked subscriber is closed.
+    pub outbox_age: Duration,
+    /// Client messages and control frames per second and connection.
+    pub commands_per_second: u32,
+    /// Client messages and control frames at once.
+    pub commands_burst: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let cats = Topic::parse("cats").expect("it is a valid topic");
+        Self {
+            shards: std::thread::available_parallelism().map_or(1, |n| n.get().min(limits::SHARDS_MAX)),
+            default_topics: Arc::from([cats]),
+            registration_ttl: Duration::from_secs(60),
+            registration_grace: Duration::from_secs(30),
+            public_url: None,
+            outbox_bytes: limits::OUTBOX_BYTES,
+            max_message: limits::MESSAGE_BYTES,
+            max_body: limits::BODY_BYTES,
+            max_topics_per_client: limits::TOPICS_PER_CLIENT,
+            ping_interval: Duration::from_secs(25),
+            pong_timeout: Duration::from_secs(10),
+            publish_wait: Duration::from_secs(5),
+            join_wait: Duration::from_secs(5),
+            http_head_timeout: Duration::from_secs(10),
+            http_body_timeout: Duration::from_secs(10),
+            stop_deadline: Duration::from_millis(limits::STOP_MS),
+            socket_unsent: limits::SOCKET_UNSENT,
+            registrations_max: limits::REGISTRATIONS_MAX,
+            topics_max: limits::TOPICS_MAX,
+            inflight_publications: limits::INFLIGHT_PUBLICATIONS,
+            inflight_bytes: limits::INFLIGHT_BYTES,
+            log_bytes: limits::LOG_BYTES,
+            shard_lag: limits::SHARD_LAG_BYTES,
+            outbox_age: Duration::from_millis(limits::OUTBOX_AGE_MS),
+            commands_per_second: limits::COMMANDS_PER_SECOND,
+            commands_burst: limits::COMMANDS_BURST,
+        }
+    }
+}
