@@ -8,3 +8,4 @@ pub mod publication;
 pub mod settings;
 mod sync;
 pub mod topic;
+pub mod websocket;

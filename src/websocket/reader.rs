@@ -1,0 +1,293 @@
+//! The reader of what a client sends: an incremental, strict parser of client frames (RFC 6455).
+//!
+//! One [`Reader`] belongs to one connection, which hands it the bytes of every read and acts on the events. What is
+//! whole in the input is given out from the input, unmasked in place; only what is not whole is copied, and the copy
+//! is dropped as soon as it is used. A reader at rest owns no heap memory. It never answers, never waits, and never
+//! holds more than [`ReaderLimits`] says, whatever a client claims or sends.
+
+use std::fmt;
+use std::ops::Range;
+
+use super::client_header::{Between, ClientHeader};
+use super::half::{Half, Whole};
+use super::{CloseCode, Opcode, close};
+
+/// What a client may send at most. What is over it is refused from the header, before its payload has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReaderLimits {
+    /// Payload of one data frame, bytes.
+    pub frame: usize,
+    /// One data message, over all its fragments, bytes.
+    pub message: usize,
+    /// Frames one data message may come in, empty ones included; at least 1.
+    pub fragments: u32,
+}
+
+impl ReaderLimits {
+    /// Judges the claim of a data frame, `payload` bytes after the `held` ones of its message.
+    pub(super) fn admit(&self, held: usize, payload: usize) -> Result<(), Violation> {
+        let fits = payload <= self.frame && payload <= self.message.saturating_sub(held);
+        if fits { Ok(()) } else { Err(Violation::TooBig) }
+    }
+}
+
+/// Something a client sent, whole and checked. Borrowed from the input or from the reader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Incoming<'a> {
+    /// A text message.
+    Text(&'a str),
+    /// A binary message.
+    Binary(&'a [u8]),
+    /// A ping, to be answered with a pong of the same payload; at most 125 bytes.
+    Ping(&'a [u8]),
+    /// A pong, at most 125 bytes.
+    Pong(&'a [u8]),
+    /// The client closes, with the code it gave; the last event of a connection.
+    Close(Option<CloseCode>),
+}
+
+/// What a client did that ends its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Violation {
+    /// It broke a rule of RFC 6455; says which.
+    Protocol(&'static str),
+    /// Its text, or its close reason, is not UTF-8.
+    NotUtf8,
+    /// A frame or a message over its limit.
+    TooBig,
+    /// A message in more frames than the limit.
+    TooManyFragments,
+}
+
+impl Violation {
+    /// The code to close the connection with.
+    pub const fn close_code(self) -> CloseCode {
+        match self {
+            Violation::Protocol(_) => CloseCode::PROTOCOL,
+            Violation::NotUtf8 => CloseCode::NOT_UTF8,
+            Violation::TooBig => CloseCode::TOO_BIG,
+            Violation::TooManyFragments => CloseCode::POLICY,
+        }
+    }
+
+    /// What was wrong, short enough for a close frame.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Violation::Protocol(rule) => rule,
+            Violation::NotUtf8 => "text is not UTF-8",
+            Violation::TooBig => "message too big",
+            Violation::TooManyFragments => "too many fragments",
+        }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason())
+    }
+}
+
+impl std::error::Error for Violation {}
+
+/// Bytes that were read, and how far the reader has come in them.
+#[derive(Debug)]
+pub struct Input<'b> {
+    /// Unmasked in place up to `at`; behind it as it was read.
+    bytes: &'b mut [u8],
+    /// How many bytes were taken; at most the length of `bytes`.
+    at: usize,
+}
+
+impl<'b> Input<'b> {
+    /// What one read brought.
+    pub fn new(bytes: &'b mut [u8]) -> Input<'b> {
+        Input { bytes, at: 0 }
+    }
+
+    /// The bytes not taken yet. A caller that stops before the reader said `None` must hand these in again, before
+    /// what it reads next.
+    pub fn rest(&self) -> &[u8] {
+        &self.bytes[self.at..]
+    }
+
+    /// Whether all bytes were taken.
+    pub fn is_empty(&self) -> bool {
+        self.at == self.bytes.len()
+    }
+
+    /// Takes `count` bytes, or all that are left, and gives them out to be unmasked.
+    pub(super) fn take(&mut self, count: usize) -> &mut [u8] {
+        let taken = self.advance(count);
+        &mut self.bytes[taken]
+    }
+
+    /// Takes `count` bytes, or all that are left.
+    pub(super) fn skip(&mut self, count: usize) {
+        self.advance(count);
+    }
+
+    fn advance(&mut self, count: usize) -> Range<usize> {
+        let start = self.at;
+        self.at += count.min(self.bytes.len() - start);
+        start..self.at
+    }
+}
+
+/// The parser of one connection's incoming bytes.
+///
+/// ```
+/// use fanfare::websocket::{Incoming, Input, Reader, ReaderLimits};
+///
+/// let limits = ReaderLimits { frame: 1024, message: 1024, fragments: 16 };
+/// let mut reader = Reader::new();
+/// // "Hi", masked with a key of zeros.
+/// let mut read = [0x81, 0x82, 0, 0, 0, 0, b'H', b'i'];
+/// let mut input = Input::new(&mut read);
+/// while let Some(incoming) = reader.next(&mut input, &limits)? {
+///     assert_eq!(incoming, Incoming::Text("Hi"));
+/// }
+/// # Ok::<(), fanfare::websocket::Violation>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct Reader {
+    /// What has come in part, and what was given out of it by the last call. `None` at rest.
+    half: Option<Box<Half>>,
+    /// Set by a close frame or a violation; nothing is read after it.
+    finished: bool,
+}
+
+/// Where the next event lies.
+enum Found {
+    /// In the input, a whole unfragmented frame that is not a close.
+    InInput(Opcode, Range<usize>),
+    /// In what is held, and not a close.
+    InHalf(Whole),
+    /// Nowhere: it is a close, and judged.
+    Close(Option<CloseCode>),
+}
+
+impl Reader {
+    /// A reader at rest, for a connection whose handshake is done.
+    pub fn new() -> Reader {
+        Reader::default()
+    }
+
+    /// Takes the next event from `input`. `None`: all of the input was taken and no event is whole.
+    ///
+    /// Call it until it says `None`: what an event was borrowed from is freed by the next call.
+    ///
+    /// # Errors
+    /// The first [`Violation`] of the client, as soon as the byte that makes it one is read. After it, as after
+    /// [`Incoming::Close`], the reader is finished: it takes all input and says `None`.
+    pub fn next<'a>(
+        &'a mut self,
+        input: &'a mut Input<'_>,
+        limits: &ReaderLimits,
+    ) -> Result<Option<Incoming<'a>>, Violation> {
+        self.forget_given();
+        if self.finished {
+            input.skip(usize::MAX);
+            return Ok(None);
+        }
+        let found = match self.find(input, limits) {
+            Ok(Some(found)) => found,
+            Ok(None) => return Ok(None),
+            Err(violation) => {
+                self.finish();
+                return Err(violation);
+            }
+        };
+        match found {
+            Found::InInput(Opcode::Text, payload) => match std::str::from_utf8(&input.bytes[payload]) {
+                Ok(text) => Ok(Some(Incoming::Text(text))),
+                Err(_) => {
+                    self.finish();
+                    Err(Violation::NotUtf8)
+                }
+            },
+            Found::InInput(opcode, payload) => Ok(Some(bytes(opcode, &input.bytes[payload]))),
+            Found::InHalf(whole) => Ok(self.half.as_deref().and_then(|half| match whole {
+                Whole::Control(opcode) => Some(bytes(opcode, half.control())),
+                Whole::Message => half.message(),
+            })),
+            Found::Close(code) => {
+                self.finish();
+                Ok(Some(Incoming::Close(code)))
+            }
+        }
+    }
+
+    /// Bytes of heap memory held for payload: at most the message limit and one control payload.
+    pub fn holds(&self) -> usize {
+        self.half.as_ref().map_or(0, |half| half.payload_bytes())
+    }
+
+    /// Whether a close frame or a violation has ended the reading.
+    pub fn is_finished(&self) -> bool {
+        self.finished
+    }
+
+    /// Drops what the last event was borrowed from, and with the last of it the memory.
+    fn forget_given(&mut self) {
+        if let Some(half) = &mut self.half {
+            half.forget_given();
+            if half.is_empty() {
+                self.half = None;
+            }
+        }
+    }
+
+    fn finish(&mut self) {
+        self.half = None;
+        self.finished = true;
+    }
+
+    fn find(&mut self, input: &mut Input<'_>, limits: &ReaderLimits) -> Result<Option<Found>, Violation> {
+        if input.is_empty() {
+            return Ok(None);
+        }
+        if self.half.is_none()
+            && let Some((opcode, payload)) = whole_frame(input, limits)?
+        {
+            return Ok(Some(match opcode {
+                Opcode::Close => Found::Close(close::judge(&input.bytes[payload])?),
+                _ => Found::InInput(opcode, payload),
+            }));
+        }
+        let half = self.half.get_or_insert_default();
+        Ok(match half.take(input, limits)? {
+            Some(Whole::Control(Opcode::Close)) => Some(Found::Close(close::judge(half.control())?)),
+            whole => whole.map(Found::InHalf),
+        })
+    }
+}
+
+/// Takes and unmasks the frame at the front of the input if it is a whole message or control frame.
+fn whole_frame(
+    input: &mut Input<'_>,
+    limits: &ReaderLimits,
+) -> Result<Option<(Opcode, Range<usize>)>, Violation> {
+    let Some(mut header) = ClientHeader::parse(input.rest(), Between::Messages)? else { return Ok(None) };
+    if !header.opcode.is_control() {
+        limits.admit(0, header.payload)?;
+    }
+    if !header.fin || header.payload > input.rest().len() - header.len {
+        return Ok(None);
+    }
+    input.skip(header.len);
+    let payload = input.advance(header.payload);
+    header.mask.apply(&mut input.bytes[payload.clone()]);
+    Ok(Some((header.opcode, payload)))
+}
+
+/// The event of a frame whose payload is bytes.
+fn bytes(opcode: Opcode, payload: &[u8]) -> Incoming<'_> {
+    match opcode {
+        Opcode::Ping => Incoming::Ping(payload),
+        Opcode::Pong => Incoming::Pong(payload),
+        _ => Incoming::Binary(payload),
+    }
+}
+
+#[cfg(test)]
+mod tests;
