@@ -217,6 +217,16 @@ fn memory_grows_with_bytes_received_not_with_bytes_claimed() {
 }
 
 #[test]
+fn the_last_frame_of_a_message_reserves_no_more_than_it_needs() {
+    let mut reader = Reader::new();
+    let bytes = frame(0x82, &vec![0; 60_000]);
+    for read in bytes[..bytes.len() - 1].chunks(1_000) {
+        feed(&mut reader, read, &LIMITS);
+    }
+    assert_eq!(reader.holds(), 60_000);
+}
+
+#[test]
 fn bad_text_is_refused_at_the_byte_that_makes_it_bad() {
     // A surrogate, cut over reads and over fragments; the frame that holds it never ends.
     let open = [frame(0x01, b"ok \xce"), frame(0x00, b"\xba\xed\xa0\x80 more")].concat();
