@@ -1,9 +1,11 @@
 //! Fanfare: a WebSocket broadcast engine. Publish once, and every subscriber of the topic has it.
 
 pub mod admission;
+pub mod engine;
 pub mod identity;
 pub mod limits;
 pub mod mailbox;
+pub mod metrics;
 pub mod publication;
 pub mod settings;
 mod sync;

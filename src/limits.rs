@@ -1,7 +1,7 @@
 //! Every limit of Fanfare: name, unit, default, and the relations between them.
 //!
 //! A limit stands here and nowhere else; the code refers to it by name. Where an operator may change one, the
-//! constant is the default and [`crate::config`] checks what was set. Relations that must hold between limits are
+//! constant is the default and the configuration checks what was set. Relations that must hold between limits are
 //! asserted below, at compile time.
 
 /// Longest topic, bytes of UTF-8.

@@ -1,4 +1,4 @@
-//! The checked options of a node: plain data, made once by [`crate::config`] or by a program that embeds Fanfare.
+//! The checked options of a node: plain data, made once by the configuration or by a program that embeds Fanfare.
 //!
 //! Nothing below checks an option again. Defaults come from [`crate::limits`].
 

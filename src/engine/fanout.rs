@@ -1,0 +1,254 @@
+//! Taking from the fanout queue: a publication into the log once, and its subscribers marked.
+//!
+//! A delivery is a range, not a message: marking stretches the last range of an outbox, copies no byte and touches no
+//! reference count. Neighbours in the queue that are for one topic are appended together and marked in one pass.
+//! A shard takes only while it keeps up: its lag is what it has appended since the head of the dirty list got there.
+
+use std::sync::Arc;
+
+use super::{
+    log::{Lane, Range},
+    outbox::{Flags, Pushed},
+    shard::{Loss, Shard},
+    subscribers::{Goodbye, Key},
+    traffic::{Fanout, Kick, Manner, Sequenced},
+};
+use crate::{
+    limits::{LARGE_FRAME_BYTES, SEGMENT_BYTES},
+    publication::{Audience, Message},
+    websocket::{CloseCode, Header, Opcode},
+};
+
+/// Publications marked in one pass.
+const RUN_MAX: u64 = 1_024;
+/// How far the logs may be over their bound before nothing is taken until they are relieved, bytes.
+const MEMORY_SLACK: usize = 8 * SEGMENT_BYTES;
+
+/// A subscriber that has something to write.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Dirty {
+    pub(super) index: u32,
+    /// Bytes ever appended when it was put here, cut to 32 bits; the lag is far below that.
+    pub(super) mark: u32,
+}
+
+impl Shard {
+    /// Takes at most `entries` entries of the fanout queue, or runs of them, while the shard keeps up. Returns how
+    /// many there were.
+    pub fn take(&mut self, entries: usize) -> usize {
+        let mailboxes = self.common.mailboxes.clone();
+        for done in 0..entries {
+            if !self.keeps_up() {
+                return done;
+            }
+            let next = self.held.take().or_else(|| mailboxes.fanout(self.number.into()).pop());
+            let Some(entry) = next else { return done };
+            match entry {
+                Fanout::Deliver(sequenced) => self.deliver(sequenced),
+                Fanout::Joined(joined) => self.joined(*joined),
+                Fanout::Unwanted { home } => self.unwanted(home),
+                Fanout::Kick(Kick { key, goodbye, manner, credit }) => {
+                    self.close(key, goodbye, manner);
+                    drop(credit);
+                }
+                Fanout::Stop(goodbye) => self.close_all(goodbye),
+            }
+        }
+        entries
+    }
+
+    /// Whether the shard may take more before it flushes.
+    pub fn keeps_up(&self) -> bool {
+        self.lag() <= self.common.bounds.shard_lag
+            && self.log.held() <= self.common.bounds.log_bytes + MEMORY_SLACK
+    }
+
+    /// Log bytes appended since the head of the dirty list was put there.
+    pub fn lag(&self) -> usize {
+        let head = self.dirty.front();
+        head.map_or(0, |head| (self.log.appended() as u32).wrapping_sub(head.mark) as usize)
+    }
+
+    pub(super) fn close_slow(&mut self, key: Key, loss: Loss) {
+        let goodbye = Goodbye { code: CloseCode::TRY_AGAIN_LATER, reason: "slow consumer" };
+        self.close_counting(key, goodbye, Manner::Discard, loss);
+    }
+
+    /// Carries out the closes decided during a pass.
+    pub(super) fn close_doomed(&mut self) {
+        for (index, loss) in std::mem::take(&mut self.doomed) {
+            self.close_slow(self.subscribers.key(index), loss);
+        }
+    }
+
+    fn deliver(&mut self, sequenced: Arc<Sequenced>) {
+        let publication = &sequenced.publication;
+        // The last member may have left since; the home has not heard of it yet.
+        let Some(number) = self.topics.number(&publication.topic) else { return };
+        if self.topics.entry(number).members.is_empty() {
+            return;
+        }
+        let header = header_of(&publication.message);
+        let body = publication.message.bytes();
+        let len = header.as_slice().len() + body.len();
+        let lane = lane_of(&publication.audience);
+        if len >= LARGE_FRAME_BYTES {
+            let range = self.log.append_shared(header, body.clone(), self.now);
+            self.mark(number, range, 1, &publication.audience);
+            self.log.settle(range.segment);
+            return;
+        }
+        self.log.begin(lane, len);
+        let mut range = self.log.append(lane, header, body, self.now);
+        if lane == Lane::Addressed {
+            self.mark(number, range, 1, &publication.audience);
+            return;
+        }
+        let run = self.append_run(&sequenced, &mut range);
+        // The credits of the whole run come back before the marking, which no longer needs them.
+        drop(sequenced);
+        self.mark(number, range, run, &Audience::default());
+    }
+
+    /// Appends what follows in the queue and is for everyone in the same topic too. Returns the frames of the run.
+    fn append_run(&mut self, first: &Sequenced, range: &mut Range) -> u64 {
+        let mailboxes = self.common.mailboxes.clone();
+        let mut run = 1;
+        while run < RUN_MAX && self.keeps_up() && range.len() < self.common.bounds.shard_lag {
+            let Some(next) = mailboxes.fanout(self.number.into()).pop() else { break };
+            if let Fanout::Deliver(next) = &next
+                && next.publication.topic == first.publication.topic
+                && next.publication.audience.is_everyone()
+            {
+                let header = header_of(&next.publication.message);
+                let body = next.publication.message.bytes();
+                if self.log.fits(Lane::Everyone, header.as_slice().len() + body.len()) {
+                    range.end = self.log.append(Lane::Everyone, header, body, self.now).end;
+                    run += 1;
+                    continue;
+                }
+            }
+            self.held = Some(next);
+            break;
+        }
+        run
+    }
+
+    /// Marks every subscriber of a topic that is in the audience.
+    fn mark(&mut self, number: u32, range: Range, frames: u64, audience: &Audience) {
+        let mut marked = Marked::default();
+        match &audience.user {
+            None if audience.exclude.is_none() => self.mark_everyone(number, range, &mut marked),
+            None => {
+                for place in 0..self.topics.entry(number).members.len() {
+                    let index = self.topics.entry(number).members[place].subscriber;
+                    self.mark_unless_excluded(index, range, audience, &mut marked);
+                }
+            }
+            Some(user) => {
+                if let Some(user) = self.users.number(user) {
+                    self.mark_user(number, user, range, audience, &mut marked);
+                }
+            }
+        }
+        self.log.pin(range.segment, marked.ranges);
+        self.metrics().matched.add(marked.subscribers * frames);
+        for index in marked.crowded {
+            let outbox = &mut self.subscribers.outboxes[index as usize];
+            outbox.consolidate(&mut self.log);
+            if outbox.is_at_range_limit() {
+                self.doomed.push((index, Loss::Bound));
+            }
+        }
+        self.close_doomed();
+    }
+
+    /// The hot loop: one step for each subscriber of the topic.
+    fn mark_everyone(&mut self, number: u32, range: Range, marked: &mut Marked) {
+        let members = &self.topics.entry(number).members;
+        marked.subscribers = members.len() as u64;
+        let mark = self.log.appended() as u32;
+        for member in members {
+            let index = member.subscriber;
+            let outbox = &mut self.subscribers.outboxes[index as usize];
+            match outbox.push_range(range) {
+                Pushed::Stretched => {}
+                Pushed::NewRange => marked.ranges += 1,
+                Pushed::NewRangeAtLimit => {
+                    marked.ranges += 1;
+                    marked.crowded.push(index);
+                }
+            }
+            if !outbox.flags.has(Flags::DIRTY.and(Flags::BLOCKED)) {
+                outbox.flags.set(Flags::DIRTY);
+                self.dirty.push_back(Dirty { index, mark });
+            } else if outbox.flags.has(Flags::BLOCKED) && outbox.bytes() > self.common.bounds.outbox_bytes {
+                self.doomed.push((index, Loss::Bound));
+            }
+        }
+    }
+
+    /// Marks the subscribers of a topic that belong to a user: walks the smaller of the two indexes.
+    fn mark_user(&mut self, number: u32, user: u32, range: Range, audience: &Audience, marked: &mut Marked) {
+        let of_user = self.users.members(user).len();
+        let of_topic = self.topics.entry(number).members.len();
+        if of_user <= of_topic {
+            for place in 0..of_user {
+                let index = self.users.members(user)[place];
+                let memberships = &self.subscribers.profiles[index as usize].memberships;
+                if memberships.iter().any(|membership| membership.topic == number) {
+                    self.mark_unless_excluded(index, range, audience, marked);
+                }
+            }
+            return;
+        }
+        for place in 0..of_topic {
+            let index = self.topics.entry(number).members[place].subscriber;
+            if self.subscribers.profiles[index as usize].user == Some(user) {
+                self.mark_unless_excluded(index, range, audience, marked);
+            }
+        }
+    }
+
+    fn mark_unless_excluded(&mut self, index: u32, range: Range, audience: &Audience, marked: &mut Marked) {
+        let client = self.subscribers.profiles[index as usize].client;
+        if client.is_some() && client == audience.exclude {
+            return;
+        }
+        marked.subscribers += 1;
+        let outbox = &mut self.subscribers.outboxes[index as usize];
+        match outbox.push_range(range) {
+            Pushed::Stretched => {}
+            Pushed::NewRange => marked.ranges += 1,
+            Pushed::NewRangeAtLimit => {
+                marked.ranges += 1;
+                marked.crowded.push(index);
+            }
+        }
+        if outbox.flags.has(Flags::BLOCKED) && outbox.bytes() > self.common.bounds.outbox_bytes {
+            self.doomed.push((index, Loss::Bound));
+        }
+        self.make_dirty(index);
+    }
+}
+
+/// What a marking pass did.
+#[derive(Debug, Default)]
+struct Marked {
+    subscribers: u64,
+    /// New ranges, each a pin.
+    ranges: u32,
+    /// Subscribers with as many ranges as they may have.
+    crowded: Vec<u32>,
+}
+
+fn header_of(message: &Message) -> Header {
+    match message {
+        Message::Text(text) => Header::new(Opcode::Text, text.len()),
+        Message::Binary(bytes) => Header::new(Opcode::Binary, bytes.len()),
+    }
+}
+
+fn lane_of(audience: &Audience) -> Lane {
+    if audience.is_everyone() { Lane::Everyone } else { Lane::Addressed }
+}

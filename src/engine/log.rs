@@ -1,0 +1,571 @@
+//! Where a shard keeps frame bytes: append-only segments of encoded frames, with a side index of frame ends.
+//!
+//! A frame is appended once, whoever is to receive it; outboxes hold [`Range`]s that point here. Two tails are
+//! appended to, so that frames for everyone stay adjacent when frames for one user come between. A large frame is
+//! a segment of its own, its body shared and not copied. A segment lives while ranges point into it: it counts
+//! them (`pins`), the shard tells it when one comes or goes. The log never looks into an outbox; compaction is told
+//! which frames are wanted and answers where they went.
+
+use bytes::Bytes;
+use slab::Slab;
+
+use super::age_list::{AgeList, Aged, Neighbours};
+use crate::{
+    limits::{LARGE_FRAME_BYTES, SEGMENT_BYTES},
+    websocket::Header,
+};
+
+/// Segments kept for reuse when nobody points into them any more.
+const SPARE_SEGMENTS: usize = 4;
+/// A segment of which this share (in quarters) is wanted is not worth copying.
+const DENSE_QUARTERS: usize = 3;
+/// What the index of one frame end costs, bytes.
+const END_BYTES: usize = size_of::<u32>();
+
+/// Bytes of one segment, from a place to a place. Starts at a frame's begin or, when that frame is partly written,
+/// inside it; always ends at a frame's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Range {
+    pub(crate) segment: u32,
+    pub(crate) start: u32,
+    pub(crate) end: u32,
+}
+
+impl Range {
+    /// No bytes of no segment.
+    pub(crate) const EMPTY: Self = Self { segment: u32::MAX, start: 0, end: 0 };
+
+    pub(crate) fn is_empty(self) -> bool {
+        self.start == self.end
+    }
+
+    pub(crate) fn len(self) -> usize {
+        (self.end - self.start) as usize
+    }
+}
+
+/// Which of the two logs a frame goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// For every subscriber of the topic.
+    Everyone,
+    /// For one user, or excluding someone.
+    Addressed,
+}
+
+#[derive(Debug)]
+enum Body {
+    /// Frames one behind the other.
+    Packed(Vec<u8>),
+    /// One large frame.
+    Shared { header: Header, body: Bytes },
+}
+
+/// Where a segment stands in its life; the last two are the lists it is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// A tail: frames are appended to it, and it lives without pins.
+    Open,
+    /// Full, as it was appended.
+    Fresh,
+    /// Holds nothing, or next to nothing, that nobody wants.
+    Dense,
+}
+
+#[derive(Debug)]
+struct Segment {
+    body: Body,
+    /// Where each frame ends, ascending.
+    ends: Vec<u32>,
+    /// Ranges of outboxes that point here.
+    pins: u32,
+    stage: Stage,
+    /// When the last frame was appended, milliseconds of the shard's clock.
+    touched: u64,
+    neighbours: Neighbours,
+}
+
+impl Aged for Segment {
+    fn neighbours(&mut self) -> &mut Neighbours {
+        &mut self.neighbours
+    }
+}
+
+impl Segment {
+    fn len(&self) -> usize {
+        match &self.body {
+            Body::Packed(bytes) => bytes.len(),
+            Body::Shared { header, body } => header.as_slice().len() + body.len(),
+        }
+    }
+
+    /// What the segment costs, bytes.
+    fn held(&self) -> usize {
+        let body = match &self.body {
+            Body::Packed(bytes) => bytes.capacity(),
+            Body::Shared { body, .. } => body.len(),
+        };
+        body + self.ends.capacity() * END_BYTES + size_of::<Self>()
+    }
+}
+
+/// What compacting a segment came to.
+pub(crate) enum Compacted {
+    /// The wanted frames stand elsewhere now; ranges must be mapped.
+    Moved(Moved),
+    /// Nearly all of it is wanted: it stays, and is not tried again.
+    StaysDense,
+}
+
+/// Where the wanted frames of a compacted segment went.
+pub(crate) struct Moved {
+    from: u32,
+    to: u32,
+    /// For each old frame: its begin, its end, and its new begin.
+    frames: Vec<(u32, u32, u32)>,
+}
+
+impl Moved {
+    /// The new place of `range`, if it pointed into the compacted segment.
+    pub(crate) fn map(&self, range: Range) -> Option<Range> {
+        if range.is_empty() || range.segment != self.from {
+            return None;
+        }
+        // The frame that `start` is in: the first whose end lies behind it.
+        let first = self.frames.partition_point(|&(_, end, _)| end <= range.start);
+        let (begin, _, moved) = self.frames[first];
+        let start = moved + (range.start - begin);
+        Some(Range { segment: self.to, start, end: start + (range.end - range.start) })
+    }
+}
+
+/// All segments of one shard.
+#[derive(Debug)]
+pub(crate) struct Log {
+    segments: Slab<Segment>,
+    /// The open segment of each lane.
+    tails: [u32; 2],
+    /// The open segment that compaction copies into.
+    compact_tail: Option<u32>,
+    fresh: AgeList,
+    dense: AgeList,
+    spare: Vec<(Vec<u8>, Vec<u32>)>,
+    /// Bytes all segments cost.
+    held: usize,
+    /// Bytes ever appended.
+    appended: u64,
+}
+
+impl Log {
+    pub(crate) fn new() -> Self {
+        let mut log = Self {
+            segments: Slab::new(),
+            tails: [0, 0],
+            compact_tail: None,
+            fresh: AgeList::new(),
+            dense: AgeList::new(),
+            spare: Vec::new(),
+            held: 0,
+            appended: 0,
+        };
+        log.tails = [log.open_segment(0), log.open_segment(0)];
+        log
+    }
+
+    /// Begins a run of frames on `lane`, the first of `len` bytes: afterwards the tail has room for it. What was
+    /// appended before must have been pinned by now.
+    pub(crate) fn begin(&mut self, lane: Lane, len: usize) {
+        let id = self.tails[lane as usize];
+        let tail = &mut self.segments[id as usize];
+        if tail.pins == 0 {
+            // Nobody points here: begin again at its start, in memory that is still in the cache.
+            tail.ends.clear();
+            if let Body::Packed(bytes) = &mut tail.body {
+                bytes.clear();
+            }
+            return;
+        }
+        if !self.fits(lane, len) {
+            let opened = self.open_segment(SEGMENT_BYTES);
+            let full = std::mem::replace(&mut self.tails[lane as usize], opened);
+            self.segments[full as usize].stage = Stage::Fresh;
+            self.fresh.push_youngest(&mut self.segments, full);
+        }
+    }
+
+    /// Whether the tail of `lane` has room for a frame of `len` bytes. A large frame never fits.
+    pub(crate) fn fits(&self, lane: Lane, len: usize) -> bool {
+        len < LARGE_FRAME_BYTES
+            && self.segments[self.tails[lane as usize] as usize].len() + len <= SEGMENT_BYTES
+    }
+
+    /// Appends a frame that fits.
+    pub(crate) fn append(&mut self, lane: Lane, header: Header, body: &[u8], now: u64) -> Range {
+        let id = self.tails[lane as usize];
+        let segment = &mut self.segments[id as usize];
+        let before = segment.ends.capacity();
+        let Body::Packed(bytes) = &mut segment.body else {
+            unreachable!("a tail is packed");
+        };
+        if bytes.capacity() == 0 {
+            bytes.reserve_exact(SEGMENT_BYTES);
+            self.held += SEGMENT_BYTES;
+        }
+        let start = bytes.len() as u32;
+        bytes.extend_from_slice(header.as_slice());
+        bytes.extend_from_slice(body);
+        let end = bytes.len() as u32;
+        segment.ends.push(end);
+        segment.touched = now;
+        self.held += (segment.ends.capacity() - before) * END_BYTES;
+        self.appended += u64::from(end - start);
+        Range { segment: id, start, end }
+    }
+
+    /// Makes a frame a segment of its own. The caller pins it, or calls [`Self::settle`].
+    pub(crate) fn append_shared(&mut self, header: Header, body: Bytes, now: u64) -> Range {
+        let end = (header.as_slice().len() + body.len()) as u32;
+        let segment = Segment {
+            body: Body::Shared { header, body },
+            ends: vec![end],
+            pins: 0,
+            stage: Stage::Dense,
+            touched: now,
+            neighbours: Neighbours::NONE,
+        };
+        self.held += segment.held();
+        self.appended += u64::from(end);
+        let id = self.segments.insert(segment) as u32;
+        self.dense.push_youngest(&mut self.segments, id);
+        Range { segment: id, start: 0, end }
+    }
+
+    /// Copies whole or partly written frames into a segment of their own, pinned once, for one outbox.
+    pub(crate) fn copy_together(&mut self, ranges: &[Range]) -> Range {
+        let len = ranges.iter().map(|range| range.len()).sum();
+        let (mut bytes, mut ends, mut touched) = (Vec::with_capacity(len), Vec::new(), u64::MAX);
+        for &range in ranges {
+            let segment = &self.segments[range.segment as usize];
+            let base = bytes.len() as u32;
+            for slice in self.slices(range) {
+                bytes.extend_from_slice(slice);
+            }
+            let first = segment.ends.partition_point(|&end| end <= range.start);
+            let inside = segment.ends[first..].iter().take_while(|&&end| end <= range.end);
+            ends.extend(inside.map(|&end| base + (end - range.start)));
+            touched = touched.min(segment.touched);
+        }
+        let end = bytes.len() as u32;
+        let body = Body::Packed(bytes);
+        let neighbours = Neighbours::NONE;
+        let segment = Segment { body, ends, pins: 1, stage: Stage::Dense, touched, neighbours };
+        self.held += segment.held();
+        let id = self.segments.insert(segment) as u32;
+        self.dense.push_youngest(&mut self.segments, id);
+        Range { segment: id, start: 0, end }
+    }
+
+    /// Notes that `n` ranges more point into `segment`.
+    pub(crate) fn pin(&mut self, segment: u32, n: u32) {
+        self.segments[segment as usize].pins += n;
+    }
+
+    /// Notes that `n` ranges fewer point into `segment`, and frees it when that were the last.
+    pub(crate) fn unpin(&mut self, segment: u32, n: u32) {
+        self.segments[segment as usize].pins -= n;
+        self.settle(segment);
+    }
+
+    /// Frees `segment` if nobody points into it.
+    pub(crate) fn settle(&mut self, id: u32) {
+        let segment = &self.segments[id as usize];
+        if segment.pins > 0 {
+            return;
+        }
+        match segment.stage {
+            Stage::Open => return,
+            Stage::Fresh => self.fresh.remove(&mut self.segments, id),
+            Stage::Dense => self.dense.remove(&mut self.segments, id),
+        }
+        let segment = self.segments.remove(id as usize);
+        self.held -= segment.held();
+        if let Body::Packed(mut bytes) = segment.body
+            && self.spare.len() < SPARE_SEGMENTS
+            && bytes.capacity() == SEGMENT_BYTES
+        {
+            let mut ends = segment.ends;
+            bytes.clear();
+            ends.clear();
+            self.held += bytes.capacity() + ends.capacity() * END_BYTES;
+            self.spare.push((bytes, ends));
+        }
+    }
+
+    /// The oldest segment that may hold frames nobody wants.
+    pub(crate) fn oldest_fresh(&self) -> Option<u32> {
+        self.fresh.oldest()
+    }
+
+    /// The oldest segment of which nothing can be saved.
+    pub(crate) fn oldest_dense(&self) -> Option<u32> {
+        self.dense.oldest().or(self.compact_tail)
+    }
+
+    /// Moves the wanted frames of a fresh segment into a compact one and frees it. `ranges` are all ranges that point
+    /// into it, as many as it counts.
+    pub(crate) fn compact(&mut self, id: u32, ranges: &[Range]) -> Compacted {
+        let segment = &self.segments[id as usize];
+        debug_assert_eq!(segment.pins as usize, ranges.len());
+        let mut wanted = vec![false; segment.ends.len()];
+        for range in ranges {
+            let first = segment.ends.partition_point(|&end| end <= range.start);
+            let last = segment.ends.partition_point(|&end| end < range.end);
+            wanted[first..=last].fill(true);
+        }
+        let begin_of = |frame: usize| if frame == 0 { 0 } else { segment.ends[frame - 1] };
+        let wanted: Vec<(u32, u32)> = (0..wanted.len())
+            .filter(|&frame| wanted[frame])
+            .map(|frame| (begin_of(frame), segment.ends[frame]))
+            .collect();
+        let len: usize = wanted.iter().map(|(begin, end)| (end - begin) as usize).sum();
+        if len * 4 >= segment.len() * DENSE_QUARTERS {
+            self.fresh.remove(&mut self.segments, id);
+            self.segments[id as usize].stage = Stage::Dense;
+            self.dense.push_youngest(&mut self.segments, id);
+            return Compacted::StaysDense;
+        }
+        let to = self.compact_target(len);
+        let (from, target) = self.segments.get2_mut(id as usize, to as usize).expect("they are two segments");
+        let (Body::Packed(source), Body::Packed(copy)) = (&from.body, &mut target.body) else {
+            unreachable!("fresh segments and the compact tail are packed");
+        };
+        let before = target.ends.capacity();
+        let mut frames = Vec::with_capacity(wanted.len());
+        for (begin, end) in wanted {
+            frames.push((begin, end, copy.len() as u32));
+            copy.extend_from_slice(&source[begin as usize..end as usize]);
+            target.ends.push(copy.len() as u32);
+        }
+        target.pins += from.pins;
+        target.touched = from.touched;
+        self.held += (target.ends.capacity() - before) * END_BYTES;
+        from.pins = 0;
+        self.settle(id);
+        Compacted::Moved(Moved { from: id, to, frames })
+    }
+
+    /// The one or two pieces of memory that `range` is.
+    pub(crate) fn slices(&self, range: Range) -> impl Iterator<Item = &[u8]> {
+        let (start, end) = (range.start as usize, range.end as usize);
+        let (first, second): (&[u8], &[u8]) = match &self.segments[range.segment as usize].body {
+            Body::Packed(bytes) => (&bytes[start..end], &[]),
+            Body::Shared { header, body } => {
+                let header = header.as_slice();
+                let split = header.len();
+                (
+                    &header[start.min(split)..end.min(split)],
+                    &body[start.saturating_sub(split)..end.saturating_sub(split)],
+                )
+            }
+        };
+        [first, second].into_iter().filter(|slice| !slice.is_empty())
+    }
+
+    /// How many frames end in `range`.
+    pub(crate) fn frames(&self, range: Range) -> u64 {
+        if range.is_empty() {
+            return 0;
+        }
+        let ends = &self.segments[range.segment as usize].ends;
+        let before = ends.partition_point(|&end| end <= range.start);
+        let until = ends.partition_point(|&end| end <= range.end);
+        (until - before) as u64
+    }
+
+    /// The end of the frame that the byte at `start` belongs to, if `start` is not that frame's begin.
+    pub(crate) fn cut_frame_end(&self, segment: u32, start: u32) -> Option<u32> {
+        let ends = &self.segments[segment as usize].ends;
+        let frame = ends.partition_point(|&end| end <= start);
+        let begin = if frame == 0 { 0 } else { ends[frame - 1] };
+        (begin != start).then(|| ends[frame])
+    }
+
+    /// When the youngest frame of `segment` was appended: what points into it is at least that old.
+    pub(crate) fn touched(&self, segment: u32) -> u64 {
+        self.segments[segment as usize].touched
+    }
+
+    /// Ranges that point into `segment`.
+    pub(crate) fn pins(&self, segment: u32) -> u32 {
+        self.segments[segment as usize].pins
+    }
+
+    /// Bytes all segments cost, the spare ones included.
+    pub(crate) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Bytes ever appended.
+    pub(crate) fn appended(&self) -> u64 {
+        self.appended
+    }
+
+    fn open_segment(&mut self, capacity: usize) -> u32 {
+        let (bytes, ends) = match self.spare.pop() {
+            Some((bytes, ends)) => {
+                self.held -= bytes.capacity() + ends.capacity() * END_BYTES;
+                (bytes, ends)
+            }
+            None => (Vec::with_capacity(capacity), Vec::new()),
+        };
+        let segment = Segment {
+            body: Body::Packed(bytes),
+            ends,
+            pins: 0,
+            stage: Stage::Open,
+            touched: 0,
+            neighbours: Neighbours::NONE,
+        };
+        self.held += segment.held();
+        self.segments.insert(segment) as u32
+    }
+
+    /// An open compact segment with room for `len` bytes.
+    fn compact_target(&mut self, len: usize) -> u32 {
+        if let Some(id) = self.compact_tail {
+            let target = &self.segments[id as usize];
+            if target.pins > 0 && target.len() + len <= SEGMENT_BYTES {
+                return id;
+            }
+            self.compact_tail = None;
+            self.segments[id as usize].stage = Stage::Dense;
+            self.dense.push_youngest(&mut self.segments, id);
+            self.settle(id);
+        }
+        let id = self.open_segment(SEGMENT_BYTES);
+        self.compact_tail = Some(id);
+        id
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::websocket::Opcode;
+
+    fn append(log: &mut Log, lane: Lane, body: &[u8]) -> Range {
+        let header = Header::new(Opcode::Text, body.len());
+        log.begin(lane, header.as_slice().len() + body.len());
+        let range = log.append(lane, header, body, 7);
+        log.pin(range.segment, 1);
+        range
+    }
+
+    fn bytes(log: &Log, range: Range) -> Vec<u8> {
+        log.slices(range).flatten().copied().collect()
+    }
+
+    #[test]
+    fn frames_of_one_lane_are_adjacent_and_counted() {
+        let mut log = Log::new();
+        let first = append(&mut log, Lane::Everyone, b"one");
+        append(&mut log, Lane::Addressed, b"between");
+        let second = append(&mut log, Lane::Everyone, b"two");
+        assert_eq!((first.segment, first.end), (second.segment, second.start));
+        let both = Range { end: second.end, ..first };
+        assert_eq!(bytes(&log, both), b"\x81\x03one\x81\x03two");
+        assert_eq!(log.frames(both), 2);
+        assert_eq!(log.frames(Range { start: 2, ..both }), 2, "a cut frame still ends in the range");
+        assert_eq!(log.cut_frame_end(both.segment, 2), Some(5));
+        assert_eq!(log.cut_frame_end(both.segment, 5), None);
+    }
+
+    #[test]
+    fn tail_nobody_points_into_is_used_again() {
+        let mut log = Log::new();
+        let first = append(&mut log, Lane::Everyone, b"one");
+        log.unpin(first.segment, 1);
+        assert_eq!(append(&mut log, Lane::Everyone, b"two"), first);
+        assert_eq!(log.appended(), 10);
+    }
+
+    #[test]
+    fn full_segment_lives_while_it_is_pinned_and_no_longer() {
+        let mut log = Log::new();
+        let body = vec![b'x'; 10_000];
+        let ranges: Vec<Range> = (0..60).map(|_| append(&mut log, Lane::Everyone, &body)).collect();
+        assert!(log.held() >= 60 * 10_000);
+        for range in ranges {
+            assert_eq!(log.frames(range), 1);
+            log.unpin(range.segment, 1);
+        }
+        assert!(log.held() < (SPARE_SEGMENTS + 2) * (SEGMENT_BYTES + 1024), "{}", log.held());
+        assert_eq!(log.oldest_fresh(), None);
+    }
+
+    #[test]
+    fn large_frame_shares_its_body() {
+        let mut log = Log::new();
+        let body = Bytes::from(vec![b'y'; 20_000]);
+        let header = Header::new(Opcode::Binary, body.len());
+        assert!(!log.fits(Lane::Everyone, body.len()));
+        let range = log.append_shared(header, body.clone(), 1);
+        log.pin(range.segment, 1);
+        let slices: Vec<&[u8]> = log.slices(range).collect();
+        assert_eq!(slices, [header.as_slice(), &body[..]]);
+        assert_eq!(slices[1].as_ptr(), body.as_ptr(), "no copy");
+        let rest: Vec<&[u8]> = log.slices(Range { start: 10, ..range }).collect();
+        assert_eq!(rest, [&body[6..]]);
+        log.unpin(range.segment, 1);
+        assert_eq!(log.oldest_dense(), None);
+    }
+
+    #[test]
+    fn compaction_copies_wanted_frames_once_and_maps_ranges() {
+        let mut log = Log::new();
+        let ranges: Vec<Range> =
+            (0..100).map(|n| append(&mut log, Lane::Everyone, format!("{n:01000}").as_bytes())).collect();
+        let victim = log.oldest_fresh().expect("the first segment is full");
+        let inside: Vec<Range> = ranges.iter().copied().filter(|range| range.segment == victim).collect();
+        let (keep, gone): (Vec<Range>, Vec<Range>) = inside.iter().partition(|range| range.start % 16 == 0);
+        assert!(keep.len() > 2 && keep.len() * 2 < inside.len());
+        gone.iter().for_each(|range| log.unpin(range.segment, 1));
+        let before: Vec<Vec<u8>> = keep.iter().map(|&range| bytes(&log, range)).collect();
+        let cut = Range { start: keep[1].start + 10, ..keep[1] };
+        let Compacted::Moved(moved) = log.compact(victim, &keep) else {
+            panic!("less than half of it is wanted");
+        };
+        for (range, before) in keep.iter().zip(before) {
+            let mapped = moved.map(*range).expect("it pointed into the victim");
+            assert_eq!(bytes(&log, mapped), before);
+            assert_eq!(log.frames(mapped), 1);
+        }
+        let mapped = moved.map(cut).expect("it pointed into the victim");
+        assert_eq!(log.cut_frame_end(mapped.segment, mapped.start), Some(mapped.end));
+        assert_eq!(moved.map(*ranges.last().expect("there are some")), None);
+        assert_eq!(log.pins(mapped.segment) as usize, keep.len());
+    }
+
+    #[test]
+    fn dense_segment_is_not_copied() {
+        let mut log = Log::new();
+        let ranges: Vec<Range> = (0..100).map(|_| append(&mut log, Lane::Everyone, &[b'z'; 1_000])).collect();
+        let victim = log.oldest_fresh().expect("the first segment is full");
+        let inside: Vec<Range> = ranges.into_iter().filter(|range| range.segment == victim).collect();
+        assert!(matches!(log.compact(victim, &inside), Compacted::StaysDense));
+        assert_eq!((log.oldest_fresh(), log.oldest_dense()), (None, Some(victim)));
+    }
+
+    #[test]
+    fn ranges_are_copied_together_frame_by_frame() {
+        let mut log = Log::new();
+        let one = append(&mut log, Lane::Everyone, b"one");
+        let two = append(&mut log, Lane::Addressed, b"two");
+        let cut = Range { start: one.start + 2, ..one };
+        let together = log.copy_together(&[cut, two]);
+        assert_eq!(bytes(&log, together), b"one\x81\x03two");
+        assert_eq!(log.frames(together), 2);
+        log.unpin(together.segment, 1);
+        assert_eq!(log.oldest_dense(), None);
+    }
+}

@@ -1,0 +1,252 @@
+//! A subscriber's topics: changes, joins under way, joins that come too late, topics nobody wants any more.
+//!
+//! A join goes to the topic's home and comes back through the joiner's fanout queue, behind everything sequenced
+//! before it and ahead of everything after; the subscriber enters the topic index at that moment, so it has neither
+//! gap nor duplicate. A join carries a ticket; what comes back with another ticket than the pending one is discarded.
+//! A topic is un-wanted only when its members and its joins under way are both none; joins and un-wants of a shard
+//! travel the same queue, in the order in which they are decided here.
+
+use std::collections::VecDeque;
+
+use smallvec::SmallVec;
+
+use super::{
+    shard::{Event, Shard},
+    subscribers::{Key, PendingTopics},
+    traffic::{Ingress, Join, Joined},
+};
+use crate::{limits::JOINS_INFLIGHT, topic::Topic};
+
+/// Joins and un-wants of one shard that are under way or wait.
+#[derive(Debug)]
+pub(super) struct Joining {
+    /// Joins sent and not answered.
+    inflight: usize,
+    /// Joins that wait for others to be answered, with their homes.
+    waiting: VecDeque<(usize, Box<Join>)>,
+    /// For each home the topics to be un-wanted.
+    unwants: Box<[Unwants]>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Unwants {
+    /// Numbers of topics; each at most once.
+    listed: Vec<u32>,
+    /// Whether a batch is under way.
+    inflight: bool,
+}
+
+impl Joining {
+    pub(super) fn new(shards: u16) -> Self {
+        let unwants = vec![Unwants::default(); shards.into()].into();
+        Self { inflight: 0, waiting: VecDeque::new(), unwants }
+    }
+}
+
+/// What a change of topics came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It is in force.
+    Done,
+    /// It waits for its joins; [`Event::TopicsSet`] will tell.
+    Pending,
+}
+
+impl Shard {
+    /// Replaces the topics of a subscriber. Topics kept are neither left nor joined again; new ones are joined first,
+    /// and the others left when all joins have come back, so that a refused change changes nothing. A change that is
+    /// still pending is given up: what it has joined so far is treated like any topic the subscriber has.
+    pub fn set_topics(&mut self, key: Key, wanted: Vec<Topic>) -> Change {
+        if !self.is_open(key) {
+            return Change::Done;
+        }
+        let mut by_home: SmallVec<[(usize, SmallVec<[Topic; 1]>); 2]> = SmallVec::new();
+        let shards = self.common.mailboxes.shards();
+        for topic in &wanted {
+            if self.is_member(key.index, topic) {
+                continue;
+            }
+            let number = self.topics.number_or_insert(topic);
+            self.topics.entry_mut(number).joins += 1;
+            let home = topic.home(shards);
+            match by_home.iter_mut().find(|(other, _)| *other == home) {
+                Some((_, topics)) => topics.push(topic.clone()),
+                None => by_home.push((home, [topic.clone()].into_iter().collect())),
+            }
+        }
+        let profile = &mut self.subscribers.profiles[key.index as usize];
+        profile.ticket = profile.ticket.wrapping_add(1);
+        profile.pending = None;
+        if by_home.is_empty() {
+            self.keep_only(key.index, &wanted);
+            return Change::Done;
+        }
+        let ticket = profile.ticket;
+        let missing = by_home.len() as u32;
+        let joined = Vec::new();
+        profile.pending = Some(Box::new(PendingTopics { ticket, wanted, missing, joined, refused: false }));
+        for (home, topics) in by_home {
+            let join = Box::new(Join { shard: self.number, key, ticket, topics });
+            self.joining.waiting.push_back((home, join));
+        }
+        self.send_joins();
+        Change::Pending
+    }
+
+    /// Leaves one topic at once. Returns whether the subscriber had it.
+    pub fn leave(&mut self, key: Key, topic: &Topic) -> bool {
+        if !self.subscribers.lives(key) {
+            return false;
+        }
+        let Some(number) = self.topics.number(topic) else { return false };
+        self.leave_number(key.index, number)
+    }
+
+    /// Whether a subscriber has a topic now.
+    pub fn has_topic(&self, key: Key, topic: &Topic) -> bool {
+        self.subscribers.lives(key) && self.is_member(key.index, topic)
+    }
+
+    /// Takes the answer to a join: this is the join point.
+    pub(super) fn joined(&mut self, joined: Joined) {
+        let Joined { key, ticket, topics } = joined;
+        self.joining.inflight -= 1;
+        let lives = self.subscribers.lives(key);
+        let pending = |shard: &mut Self| {
+            let pending = shard.subscribers.profiles[key.index as usize].pending.take()?;
+            (pending.ticket == ticket).then_some(pending)
+        };
+        let stale = |shard: &Self| {
+            let pending = &shard.subscribers.profiles[key.index as usize].pending;
+            pending.as_ref().is_none_or(|pending| pending.ticket != ticket)
+        };
+        // A key that is gone, or another change since: what comes back is late and has no effect.
+        let mut change = if lives && !stale(self) { pending(self) } else { None };
+        for (topic, position) in topics {
+            let number = self.topics.number(&topic).expect("an entry lives while a join is under way");
+            self.topics.entry_mut(number).joins -= 1;
+            if let Some(change) = &mut change {
+                if position.is_err() {
+                    change.refused = true;
+                } else if !self.is_member(key.index, &topic) {
+                    self.topics.join(number, key.index, &mut self.subscribers);
+                    change.joined.push(number);
+                }
+            }
+            self.list_if_unwanted(number);
+        }
+        if let Some(mut change) = change {
+            change.missing -= 1;
+            if change.missing == 0 {
+                self.finish_change(key, *change);
+            } else {
+                self.subscribers.profiles[key.index as usize].pending = Some(change);
+            }
+        }
+        self.send_joins();
+    }
+
+    /// Notes that a batch of un-wants has arrived at its home, and sends the next.
+    pub(super) fn unwanted(&mut self, home: u16) {
+        self.joining.unwants[usize::from(home)].inflight = false;
+        self.send_unwants(home.into());
+    }
+
+    /// Leaves every topic.
+    pub(super) fn leave_all(&mut self, index: u32) {
+        while !self.subscribers.profiles[index as usize].memberships.is_empty() {
+            let number = self.topics.leave(index, 0, &mut self.subscribers);
+            self.list_if_unwanted(number);
+        }
+    }
+
+    fn finish_change(&mut self, key: Key, change: PendingTopics) {
+        let outcome = if change.refused {
+            for number in change.joined {
+                self.leave_number(key.index, number);
+            }
+            Err(super::home::TopicsFull)
+        } else {
+            self.keep_only(key.index, &change.wanted);
+            Ok(())
+        };
+        self.tell(Event::TopicsSet { key, outcome });
+    }
+
+    fn keep_only(&mut self, index: u32, wanted: &[Topic]) {
+        let mut keep: SmallVec<[u32; 8]> =
+            wanted.iter().filter_map(|topic| self.topics.number(topic)).collect();
+        keep.sort_unstable();
+        let mut slot = 0;
+        while let Some(membership) = self.subscribers.profiles[index as usize].memberships.get(slot) {
+            if keep.binary_search(&membership.topic).is_ok() {
+                slot += 1;
+                continue;
+            }
+            let number = self.topics.leave(index, slot, &mut self.subscribers);
+            self.list_if_unwanted(number);
+        }
+        let memberships = &mut self.subscribers.profiles[index as usize].memberships;
+        if memberships.spilled() {
+            memberships.shrink_to_fit();
+        }
+    }
+
+    fn leave_number(&mut self, index: u32, number: u32) -> bool {
+        let memberships = &self.subscribers.profiles[index as usize].memberships;
+        let Some(slot) = memberships.iter().position(|membership| membership.topic == number) else {
+            return false;
+        };
+        self.topics.leave(index, slot, &mut self.subscribers);
+        self.list_if_unwanted(number);
+        true
+    }
+
+    fn is_member(&self, index: u32, topic: &Topic) -> bool {
+        let Some(number) = self.topics.number(topic) else { return false };
+        let memberships = &self.subscribers.profiles[index as usize].memberships;
+        memberships.iter().any(|membership| membership.topic == number)
+    }
+
+    /// Sends as many waiting joins as may be under way.
+    fn send_joins(&mut self) {
+        while self.joining.inflight < JOINS_INFLIGHT
+            && let Some((home, join)) = self.joining.waiting.pop_front()
+        {
+            self.joining.inflight += 1;
+            self.common.mailboxes.to_home(home, Ingress::Join(join));
+        }
+    }
+
+    /// Lists a topic to be un-wanted if it has neither members nor joins under way.
+    fn list_if_unwanted(&mut self, number: u32) {
+        let entry = self.topics.entry_mut(number);
+        if !entry.members.is_empty() || entry.joins > 0 || entry.unwant_listed {
+            return;
+        }
+        entry.unwant_listed = true;
+        let home = entry.topic.home(self.common.mailboxes.shards());
+        self.joining.unwants[home].listed.push(number);
+        self.send_unwants(home);
+    }
+
+    /// Sends the listed topics that are still unwanted, unless a batch is under way.
+    fn send_unwants(&mut self, home: usize) {
+        let unwants = &mut self.joining.unwants[home];
+        if unwants.inflight || unwants.listed.is_empty() {
+            return;
+        }
+        let mut topics = Vec::with_capacity(unwants.listed.len());
+        for number in std::mem::take(&mut unwants.listed) {
+            let entry = self.topics.entry_mut(number);
+            entry.unwant_listed = false;
+            if entry.members.is_empty() && entry.joins == 0 {
+                topics.push(self.topics.remove(number));
+            }
+        }
+        if !topics.is_empty() {
+            unwants.inflight = true;
+            self.common.mailboxes.to_home(home, Ingress::Unwant { shard: self.number, topics });
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! The engine: shards that turn publications into bytes for subscribers. No sockets, no clock, no async.
+//!
+//! ```text
+//!  Ingress::Publish ─► Shard::sequence ─► Fanout::Deliver ─► Shard::take ─► Shard::flush ─► Transport::offer
+//!  Shard::set_topics ─► Ingress::Join ─► Shard::sequence ─► Fanout::Joined ─► Shard::take ─► Event::TopicsSet
+//! ```
+//!
+//! Time and transport are arguments, so that benches run a million subscribers in memory and a simulation drives
+//! shards through any order of events.
+
+mod age_list;
+mod fanout;
+mod flush;
+mod home;
+mod log;
+mod membership;
+mod outbox;
+mod shard;
+mod slow_consumer;
+mod subscribers;
+mod topics;
+mod traffic;
+mod transport;
+mod users;
+
+pub use home::TopicsFull;
+pub use membership::Change;
+pub use shard::{Common, Event, Shard};
+pub use subscribers::{Goodbye, Key};
+pub use traffic::{Fanout, Ingress, Join, Joined, Kick, Mailboxes, Manner, Reply, Sequenced};
+pub use transport::{Offered, Transport};

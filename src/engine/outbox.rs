@@ -1,0 +1,613 @@
+//! The bounded queue to one connection: ranges of the log and control entries, in two lanes.
+//!
+//! What it holds is written in this order: the rest of a frame that is partly written; the *ahead* lane (ping, pong,
+//! error, close); the *in order* lane, whose last entry, a range, stands in the outbox itself so that marking a
+//! subscriber touches 32 bytes. Everything else is in a backlog that exists only while there is something in it.
+//! Frames are never cut: whatever is discarded, a frame begun is finished. Policy (what to do at the bound) is not
+//! decided here. Each range that is held here is one pin in the log.
+
+use std::{collections::VecDeque, io::IoSlice};
+
+use smallvec::SmallVec;
+
+use super::log::{Log, Moved, Range};
+use crate::limits::{OUTBOX_RANGES, WRITE_SLICES};
+
+/// A small encoded frame of one connection: an answer, a ping, a close.
+pub(crate) type ControlFrame = Vec<u8>;
+
+/// Answers that follow one another share an entry up to this size, bytes.
+const SHARED_ENTRY_BYTES: usize = 1024;
+
+/// The slices of one write.
+pub(crate) type Slices<'a> = SmallVec<[IoSlice<'a>; WRITE_SLICES]>;
+
+/// What an outbox knows of its subscriber's connection, as bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Flags(u8);
+
+impl Flags {
+    #[cfg(test)]
+    pub(crate) const NONE: Self = Self(0);
+    /// It stands in the dirty list.
+    pub(crate) const DIRTY: Self = Self(1);
+    /// Its socket takes nothing now, or it has none yet; it stands in the blocked list.
+    pub(crate) const BLOCKED: Self = Self(2);
+    /// It waits for its socket.
+    pub(crate) const ATTACHING: Self = Self(4);
+    /// It gets its close frame and nothing after.
+    pub(crate) const CLOSING: Self = Self(8);
+    /// Nobody has this place.
+    pub(crate) const VACANT: Self = Self(16);
+
+    pub(crate) fn has(self, any: Self) -> bool {
+        self.0 & any.0 != 0
+    }
+
+    pub(crate) fn set(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+
+    pub(crate) fn clear(&mut self, other: Self) {
+        self.0 &= !other.0;
+    }
+
+    pub(crate) const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// The queue to one connection.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    /// The last entry of the in-order lane, if that is a range; behind everything in `backlog`.
+    pub(crate) tail: Range,
+    /// Which occupant of its place this is.
+    pub(crate) generation: u32,
+    /// Everything that is written before `tail`.
+    backlog: Option<Box<Backlog>>,
+    /// Its place in the shard's blocked list, while it is blocked.
+    pub(crate) blocked_at: u32,
+    pub(crate) flags: Flags,
+}
+
+const _: () = assert!(size_of::<Outbox>() == 32, "two outboxes share a cache line");
+
+#[derive(Debug, Default)]
+struct Backlog {
+    /// What is left of a frame that is partly written.
+    rest: Option<Entry>,
+    ahead: VecDeque<ControlFrame>,
+    entries: VecDeque<Entry>,
+    /// Bytes of all of these.
+    bytes: usize,
+}
+
+#[derive(Debug)]
+enum Entry {
+    Range(Range),
+    /// A control frame, from a byte on.
+    Own(ControlFrame, u32),
+}
+
+impl Entry {
+    fn len(&self) -> usize {
+        match self {
+            Self::Range(range) => range.len(),
+            Self::Own(frame, from) => frame.len() - *from as usize,
+        }
+    }
+}
+
+/// What was taken out of an outbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Taken {
+    /// Frames of publications whose end was in it.
+    pub(crate) frames: u64,
+}
+
+impl Outbox {
+    pub(crate) fn new(generation: u32, flags: Flags) -> Self {
+        Self { tail: Range::EMPTY, generation, backlog: None, blocked_at: 0, flags }
+    }
+
+    /// Appends frames of the log. Says whether that made a new range, which the caller pins.
+    #[inline]
+    pub(crate) fn push_range(&mut self, range: Range) -> Pushed {
+        if self.tail.end == range.start && self.tail.segment == range.segment && !self.tail.is_empty() {
+            self.tail.end = range.end;
+            return Pushed::Stretched;
+        }
+        if self.tail.is_empty() {
+            self.tail = range;
+            return Pushed::NewRange;
+        }
+        self.push_behind_tail(range)
+    }
+
+    #[cold]
+    fn push_behind_tail(&mut self, range: Range) -> Pushed {
+        self.move_tail_to_backlog();
+        self.tail = range;
+        if self.is_at_range_limit() { Pushed::NewRangeAtLimit } else { Pushed::NewRange }
+    }
+
+    /// Whether it holds as many entries as it may; [`Self::consolidate`] may help.
+    pub(crate) fn is_at_range_limit(&self) -> bool {
+        self.backlog.as_ref().is_some_and(|backlog| backlog.entries.len() >= OUTBOX_RANGES)
+    }
+
+    /// Appends a control frame to the in-order lane: it is written behind everything that is queued now.
+    pub(crate) fn push_in_order(&mut self, frame: ControlFrame) {
+        self.move_tail_to_backlog();
+        let backlog = self.backlog.get_or_insert_default();
+        backlog.bytes += frame.len();
+        match backlog.entries.back_mut() {
+            Some(Entry::Own(last, _)) if last.len() + frame.len() <= SHARED_ENTRY_BYTES => last.extend(frame),
+            _ => backlog.entries.push_back(Entry::Own(frame, 0)),
+        }
+    }
+
+    /// Appends a control frame to the ahead lane: it is written at the next frame boundary.
+    pub(crate) fn push_ahead(&mut self, frame: ControlFrame) {
+        let backlog = self.backlog.get_or_insert_default();
+        backlog.bytes += frame.len();
+        backlog.ahead.push_back(frame);
+    }
+
+    /// Takes back a frame of the ahead lane that has the same first byte and was not begun, if there is one.
+    pub(crate) fn withdraw_ahead(&mut self, first_byte: u8) {
+        let Some(backlog) = &mut self.backlog else { return };
+        if let Some(at) = backlog.ahead.iter().position(|frame| frame.first() == Some(&first_byte)) {
+            let frame = backlog.ahead.remove(at).expect("it was found there");
+            backlog.bytes -= frame.len();
+        }
+        self.free_empty_backlog();
+    }
+
+    /// Copies all queued ranges together, so that they are one; control entries keep their places.
+    pub(crate) fn consolidate(&mut self, log: &mut Log) {
+        self.move_tail_to_backlog();
+        let Some(backlog) = &mut self.backlog else { return };
+        let mut entries = VecDeque::new();
+        let mut run: Vec<Range> = Vec::new();
+        let mut end_run = |run: &mut Vec<Range>, entries: &mut VecDeque<Entry>| {
+            match run[..] {
+                [] => {}
+                [single] => entries.push_back(Entry::Range(single)),
+                _ => {
+                    entries.push_back(Entry::Range(log.copy_together(run)));
+                    run.iter().for_each(|range| log.unpin(range.segment, 1));
+                }
+            }
+            run.clear();
+        };
+        for entry in backlog.entries.drain(..) {
+            match entry {
+                Entry::Range(range) => run.push(range),
+                own @ Entry::Own(..) => {
+                    end_run(&mut run, &mut entries);
+                    entries.push_back(own);
+                }
+            }
+        }
+        end_run(&mut run, &mut entries);
+        backlog.entries = entries;
+    }
+
+    /// The first slices of what is queued, in the order in which it is written, and whether that is all.
+    pub(crate) fn gather<'a>(&'a self, log: &'a Log, slices: &mut Slices<'a>) -> Gathered {
+        let mut gathered = Gathered { bytes: 0, all: true };
+        let mut add = |slice: &'a [u8]| {
+            if slices.len() == WRITE_SLICES {
+                gathered.all = false;
+                return;
+            }
+            gathered.bytes += slice.len();
+            slices.push(IoSlice::new(slice));
+        };
+        if let Some(backlog) = &self.backlog {
+            let rest = backlog.rest.iter();
+            rest.for_each(|entry| entry_slices(entry, log, &mut add));
+            backlog.ahead.iter().for_each(|frame| add(frame));
+            for entry in backlog.entries.iter().take(WRITE_SLICES + 1) {
+                entry_slices(entry, log, &mut add);
+            }
+        }
+        if !self.tail.is_empty() {
+            log.slices(self.tail).for_each(add);
+        }
+        gathered
+    }
+
+    /// Takes out the first `bytes` bytes: they are written.
+    pub(crate) fn advance(&mut self, mut bytes: usize, log: &mut Log) -> Taken {
+        let mut taken = Taken::default();
+        if let Some(backlog) = &mut self.backlog {
+            while bytes > 0 {
+                let Some((entry, resumed)) = backlog.take_first() else { break };
+                let len = entry.len();
+                if len <= bytes {
+                    bytes -= len;
+                    taken.frames += release(&entry, log);
+                } else {
+                    taken.frames += backlog.put_back(entry, bytes, resumed, log);
+                    bytes = 0;
+                }
+            }
+        }
+        if bytes > 0 {
+            let written = Range { end: self.tail.start + bytes as u32, ..self.tail };
+            taken.frames += log.frames(written);
+            self.tail.start = written.end;
+            if self.tail.is_empty() {
+                log.unpin(self.tail.segment, 1);
+                self.tail = Range::EMPTY;
+            } else if let Some(end) = log.cut_frame_end(self.tail.segment, self.tail.start) {
+                let rest = Range { end, ..self.tail };
+                let backlog = self.backlog.get_or_insert_default();
+                backlog.bytes += rest.len();
+                backlog.rest = Some(Entry::Range(rest));
+                self.tail.start = end;
+                if self.tail.is_empty() {
+                    self.tail = Range::EMPTY;
+                } else {
+                    log.pin(rest.segment, 1);
+                }
+            }
+        }
+        self.free_empty_backlog();
+        taken
+    }
+
+    /// Throws away everything but the rest of a frame that is partly written.
+    pub(crate) fn discard(&mut self, log: &mut Log) -> Taken {
+        let mut taken = Taken::default();
+        if let Some(backlog) = &mut self.backlog {
+            backlog.ahead.clear();
+            for entry in backlog.entries.drain(..) {
+                taken.frames += release(&entry, log);
+            }
+            backlog.bytes = backlog.rest.as_ref().map_or(0, Entry::len);
+        }
+        if !self.tail.is_empty() {
+            taken.frames += log.frames(self.tail);
+            log.unpin(self.tail.segment, 1);
+            self.tail = Range::EMPTY;
+        }
+        self.free_empty_backlog();
+        taken
+    }
+
+    /// Throws away everything: nothing will be written any more.
+    pub(crate) fn clear(&mut self, log: &mut Log) -> Taken {
+        let mut taken = self.discard(log);
+        if let Some(rest) = self.backlog.take().and_then(|backlog| backlog.rest) {
+            taken.frames += release(&rest, log);
+        }
+        taken
+    }
+
+    /// Follows frames that compaction moved.
+    pub(crate) fn remap(&mut self, moved: &Moved) {
+        if let Some(mapped) = moved.map(self.tail) {
+            self.tail = mapped;
+        }
+        let Some(backlog) = &mut self.backlog else { return };
+        for entry in backlog.rest.iter_mut().chain(&mut backlog.entries) {
+            if let Entry::Range(range) = entry
+                && let Some(mapped) = moved.map(*range)
+            {
+                *range = mapped;
+            }
+        }
+    }
+
+    /// All ranges it holds; each is one pin.
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = Range> {
+        let entries = self.backlog.iter().flat_map(|backlog| backlog.rest.iter().chain(&backlog.entries));
+        let ranges = entries.filter_map(|entry| match entry {
+            Entry::Range(range) => Some(*range),
+            Entry::Own(..) => None,
+        });
+        ranges.chain((!self.tail.is_empty()).then_some(self.tail))
+    }
+
+    /// Whether it holds nothing but, at most, the tail.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.backlog.is_none()
+    }
+
+    /// Whether nothing is queued.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tail.is_empty() && self.backlog.is_none()
+    }
+
+    /// Bytes queued.
+    pub(crate) fn bytes(&self) -> usize {
+        self.tail.len() + self.backlog.as_ref().map_or(0, |backlog| backlog.bytes)
+    }
+
+    fn move_tail_to_backlog(&mut self) {
+        if self.tail.is_empty() {
+            return;
+        }
+        let backlog = self.backlog.get_or_insert_default();
+        backlog.bytes += self.tail.len();
+        backlog.entries.push_back(Entry::Range(std::mem::replace(&mut self.tail, Range::EMPTY)));
+    }
+
+    fn free_empty_backlog(&mut self) {
+        let empty = |backlog: &Backlog| {
+            backlog.rest.is_none() && backlog.ahead.is_empty() && backlog.entries.is_empty()
+        };
+        if self.backlog.as_deref().is_some_and(empty) {
+            self.backlog = None;
+        }
+    }
+}
+
+impl Backlog {
+    /// The entry that is written first, and whether a frame of it was begun before.
+    fn take_first(&mut self) -> Option<(Entry, From)> {
+        let (entry, from) = if let Some(rest) = self.rest.take() {
+            (rest, From::Rest)
+        } else if let Some(frame) = self.ahead.pop_front() {
+            (Entry::Own(frame, 0), From::Ahead)
+        } else {
+            (self.entries.pop_front()?, From::Entries)
+        };
+        self.bytes -= entry.len();
+        Some((entry, from))
+    }
+
+    /// Puts back an entry of which only `bytes` were written. Returns the frames of the log that ended in them.
+    fn put_back(&mut self, entry: Entry, bytes: usize, from: From, log: &mut Log) -> u64 {
+        self.bytes += entry.len() - bytes;
+        match entry {
+            Entry::Own(frame, start) => {
+                self.rest = Some(Entry::Own(frame, start + bytes as u32));
+                0
+            }
+            Entry::Range(range) => {
+                let middle = range.start + bytes as u32;
+                let frames = log.frames(Range { end: middle, ..range });
+                let left = Range { start: middle, ..range };
+                match log.cut_frame_end(range.segment, middle) {
+                    Some(end) => {
+                        self.rest = Some(Entry::Range(Range { end, ..left }));
+                        if end < range.end {
+                            self.entries.push_front(Entry::Range(Range { start: end, ..range }));
+                            log.pin(range.segment, 1);
+                        }
+                    }
+                    None => {
+                        debug_assert!(from == From::Entries, "a rest ends where its frame does");
+                        self.entries.push_front(Entry::Range(left));
+                    }
+                }
+                frames
+            }
+        }
+    }
+}
+
+/// Where an entry was taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum From {
+    Rest,
+    Ahead,
+    Entries,
+}
+
+/// What [`Outbox::push_range`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pushed {
+    /// The last range was made longer.
+    Stretched,
+    /// A range was added: one pin more.
+    NewRange,
+    /// A range was added, and the limit of ranges is reached: consolidate.
+    NewRangeAtLimit,
+}
+
+/// What [`Outbox::gather`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Gathered {
+    /// Bytes of the slices.
+    pub(crate) bytes: usize,
+    /// Whether nothing else is queued.
+    pub(crate) all: bool,
+}
+
+fn entry_slices<'a>(entry: &'a Entry, log: &'a Log, add: &mut impl FnMut(&'a [u8])) {
+    match entry {
+        Entry::Range(range) => log.slices(*range).for_each(add),
+        Entry::Own(frame, from) => add(&frame[*from as usize..]),
+    }
+}
+
+/// Lets go of an entry that is written or thrown away. Returns the frames of the log that ended in it.
+fn release(entry: &Entry, log: &mut Log) -> u64 {
+    match entry {
+        Entry::Own(..) => 0,
+        Entry::Range(range) => {
+            let frames = log.frames(*range);
+            log.unpin(range.segment, 1);
+            frames
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        engine::log::Lane,
+        websocket::{Header, Opcode},
+    };
+
+    struct Bench {
+        log: Log,
+        outbox: Outbox,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            Self { log: Log::new(), outbox: Outbox::new(0, Flags::NONE) }
+        }
+
+        fn publish(&mut self, lane: Lane, body: &str) {
+            let header = Header::new(Opcode::Text, body.len());
+            self.log.begin(lane, header.as_slice().len() + body.len());
+            let range = self.log.append(lane, header, body.as_bytes(), 0);
+            match self.outbox.push_range(range) {
+                Pushed::Stretched => {}
+                Pushed::NewRange => self.log.pin(range.segment, 1),
+                Pushed::NewRangeAtLimit => {
+                    self.log.pin(range.segment, 1);
+                    self.outbox.consolidate(&mut self.log);
+                }
+            }
+        }
+
+        fn queued(&self) -> Vec<u8> {
+            let mut slices = Slices::new();
+            let gathered = self.outbox.gather(&self.log, &mut slices);
+            let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+            assert_eq!(bytes.len(), gathered.bytes);
+            if gathered.all {
+                assert_eq!(bytes.len(), self.outbox.bytes());
+            }
+            bytes
+        }
+
+        fn write(&mut self, bytes: usize) -> u64 {
+            self.outbox.advance(bytes, &mut self.log).frames
+        }
+    }
+
+    fn own(text: &str) -> ControlFrame {
+        text.as_bytes().into()
+    }
+
+    #[test]
+    fn burst_on_one_lane_is_one_range() {
+        let mut bench = Bench::new();
+        for n in 0..100 {
+            bench.publish(Lane::Everyone, &format!("message {n}"));
+        }
+        assert!(bench.outbox.is_plain());
+        assert_eq!(bench.outbox.ranges().count(), 1);
+        let all = bench.outbox.bytes();
+        assert_eq!(bench.write(all), 100);
+        assert!(bench.outbox.is_empty());
+    }
+
+    #[test]
+    fn ahead_goes_to_the_next_frame_boundary_and_in_order_stays_in_order() {
+        let mut bench = Bench::new();
+        bench.publish(Lane::Everyone, "aa");
+        bench.publish(Lane::Everyone, "bb");
+        bench.outbox.push_in_order(own("<ok>"));
+        bench.publish(Lane::Everyone, "cc");
+        assert_eq!(bench.write(1), 0);
+        bench.outbox.push_ahead(own("<pong>"));
+        assert_eq!(bench.queued(), b"\x02aa<pong>\x81\x02bb<ok>\x81\x02cc");
+        assert_eq!(bench.write(4), 1);
+        assert_eq!(
+            bench.queued(),
+            b"pong>\x81\x02bb<ok>\x81\x02cc",
+            "a control frame begun is finished first"
+        );
+        bench.outbox.push_ahead(own("<ping>"));
+        assert_eq!(bench.queued(), b"pong><ping>\x81\x02bb<ok>\x81\x02cc");
+        assert_eq!(bench.write(5 + 6 + 4 + 2), 1);
+        assert_eq!(bench.queued(), b"k>\x81\x02cc");
+        assert_eq!(bench.write(6), 1);
+        assert!(bench.outbox.is_empty() && bench.outbox.is_plain());
+    }
+
+    #[test]
+    fn every_cut_of_the_stream_gives_the_same_bytes_and_frames() {
+        for step in 1..12 {
+            let mut bench = Bench::new();
+            bench.publish(Lane::Everyone, "first");
+            bench.publish(Lane::Addressed, "mine");
+            bench.outbox.push_in_order(own("<answer>"));
+            bench.publish(Lane::Everyone, "second");
+            bench.publish(Lane::Everyone, "third");
+            let expected = bench.queued();
+            let (mut seen, mut frames) = (Vec::new(), 0);
+            while !bench.outbox.is_empty() {
+                let queued = bench.queued();
+                let n = step.min(queued.len());
+                seen.extend_from_slice(&queued[..n]);
+                frames += bench.write(n);
+            }
+            assert_eq!(seen, expected, "cut every {step} bytes");
+            assert_eq!(frames, 4);
+            assert_eq!(bench.log.pins(0) + bench.log.pins(1), 0);
+        }
+    }
+
+    #[test]
+    fn discard_finishes_the_frame_begun_and_counts_the_others() {
+        let mut bench = Bench::new();
+        for body in ["aa", "bb", "cc"] {
+            bench.publish(Lane::Everyone, body);
+        }
+        assert_eq!(bench.write(6), 1);
+        assert_eq!(bench.outbox.discard(&mut bench.log), Taken { frames: 1 });
+        bench.outbox.push_ahead(own("<close>"));
+        assert_eq!(bench.queued(), b"bb<close>");
+        assert_eq!(bench.write(2), 1);
+        assert_eq!(bench.write(7), 0);
+        assert!(bench.outbox.is_empty());
+        assert_eq!(bench.log.pins(0) + bench.log.pins(1), 0);
+    }
+
+    #[test]
+    fn clear_counts_the_frame_begun_as_lost() {
+        let mut bench = Bench::new();
+        bench.publish(Lane::Everyone, "aa");
+        bench.publish(Lane::Everyone, "bb");
+        bench.write(1);
+        assert_eq!(bench.outbox.clear(&mut bench.log), Taken { frames: 2 });
+        assert!(bench.outbox.is_empty());
+        assert_eq!(bench.log.pins(0) + bench.log.pins(1), 0);
+    }
+
+    #[test]
+    fn ranges_are_bounded_by_copying_them_together() {
+        let mut bench = Bench::new();
+        let mut expected = Vec::new();
+        for n in 0..5 * OUTBOX_RANGES {
+            let body = format!("{n:04}");
+            bench.publish(if n % 2 == 0 { Lane::Everyone } else { Lane::Addressed }, &body);
+            expected.extend_from_slice(b"\x81\x04");
+            expected.extend_from_slice(body.as_bytes());
+            assert!(bench.outbox.ranges().count() <= OUTBOX_RANGES + 1);
+        }
+        let (mut seen, mut frames) = (Vec::new(), 0);
+        while !bench.outbox.is_empty() {
+            let queued = bench.queued();
+            seen.extend_from_slice(&queued);
+            frames += bench.write(queued.len());
+        }
+        assert_eq!(seen, expected);
+        assert_eq!(frames, 5 * OUTBOX_RANGES as u64);
+    }
+
+    #[test]
+    fn pong_not_begun_can_be_withdrawn() {
+        let mut bench = Bench::new();
+        bench.outbox.push_ahead(own("\u{0a}old"));
+        bench.outbox.push_ahead(own("ping"));
+        bench.outbox.withdraw_ahead(0x0a);
+        assert_eq!(bench.queued(), b"ping");
+        bench.outbox.withdraw_ahead(b'p');
+        assert!(bench.outbox.is_empty());
+    }
+}

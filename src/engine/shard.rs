@@ -1,0 +1,493 @@
+//! One shard of the engine: its subscribers, topics, logs, and the topics it is home to.
+//!
+//! It has never met a socket or a clock. Whoever drives it calls, each turn: [`Shard::begin_turn`] with the time,
+//! [`Shard::sequence`] (work for the home), [`Shard::take`] (publications into the log, subscribers marked),
+//! [`Shard::flush`] (dirty outboxes to the transport), and reads what became of it from [`Shard::next_event`]. Its
+//! state is touched by its thread only (I1), and nothing here waits (I2): it computes and pushes. This file holds
+//! the life of a subscriber; membership, fan-out, flush and memory are the files beside it.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use super::{
+    fanout::Dirty,
+    home::{Home, RecordBudget, TopicsFull},
+    log::Log,
+    membership::Joining,
+    outbox::Flags,
+    subscribers::{Goodbye, Key, Subscribers},
+    topics::TopicIndex,
+    traffic::{Fanout, Ingress, Join, Joined, Mailboxes, Manner, Sequenced},
+    users::UserIndex,
+};
+use crate::{
+    identity::{ClientId, User},
+    limits,
+    metrics::{Metrics, ShardMetrics},
+    publication::Publication,
+    settings::Settings,
+    websocket::{CloseCode, Opcode, frame},
+};
+
+/// What all shards of a node have in common.
+#[derive(Clone, Debug)]
+pub struct Common {
+    /// The mailboxes of all shards.
+    pub mailboxes: Arc<Mailboxes>,
+    /// The metrics of all shards.
+    pub metrics: Arc<Metrics>,
+    pub(super) bounds: Bounds,
+    pub(super) records: RecordBudget,
+    /// Random, of this start of the node: the first half of every epoch.
+    pub(super) node: u64,
+}
+
+/// The limits an operator may set.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    pub(super) outbox_bytes: usize,
+    pub(super) outbox_age_ms: u64,
+    pub(super) log_bytes: usize,
+    pub(super) shard_lag: usize,
+}
+
+impl Common {
+    /// What the shards of a node with these settings share. `node` makes its epochs different from those of any
+    /// other start.
+    pub fn new(settings: &Settings, node: u64) -> Self {
+        Self {
+            mailboxes: Arc::new(Mailboxes::new(settings.shards, settings.inflight_publications)),
+            metrics: Arc::new(Metrics::new(settings.shards)),
+            bounds: Bounds {
+                outbox_bytes: settings.outbox_bytes,
+                outbox_age_ms: u64::try_from(settings.outbox_age.as_millis()).unwrap_or(u64::MAX),
+                log_bytes: settings.log_bytes,
+                shard_lag: settings.shard_lag.min(settings.outbox_bytes / 2),
+            },
+            records: RecordBudget::new(settings.topics_max),
+            node,
+        }
+    }
+}
+
+/// What the driver of a shard has to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A change of topics is in force, or was refused as a whole and changed nothing.
+    TopicsSet {
+        /// The subscriber.
+        key: Key,
+        /// Whether it is in force.
+        outcome: Result<(), TopicsFull>,
+    },
+    /// The subscriber is being closed: it is in no topic, takes no commands, and a close frame is queued.
+    Closing {
+        /// The subscriber.
+        key: Key,
+    },
+    /// Everything that will ever be written to it is written, the close frame last.
+    Ended {
+        /// The subscriber.
+        key: Key,
+    },
+    /// The transport said that the connection is gone.
+    Lost {
+        /// The subscriber.
+        key: Key,
+    },
+    /// Stop was taken: every subscriber is being closed.
+    Stopped,
+}
+
+/// Why matched frames were not written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Loss {
+    Bound,
+    Age,
+    Memory,
+    Closed,
+}
+
+/// One shard.
+#[derive(Debug)]
+pub struct Shard {
+    pub(super) number: u16,
+    pub(super) common: Common,
+    pub(super) subscribers: Subscribers,
+    pub(super) topics: TopicIndex,
+    pub(super) users: UserIndex,
+    pub(super) log: Log,
+    pub(super) home: Home,
+    pub(super) joining: Joining,
+    /// Subscribers with something to write whose connection is not known to be full, in the order of marking.
+    pub(super) dirty: VecDeque<Dirty>,
+    /// Subscribers whose connection takes nothing now, or is not there yet; each knows its place.
+    pub(super) blocked: Vec<u32>,
+    /// Closes decided during a pass, to be carried out after it.
+    pub(super) doomed: Vec<(u32, Loss)>,
+    /// An entry taken from the fanout queue that comes next.
+    pub(super) held: Option<Fanout>,
+    events: VecDeque<Event>,
+    /// The time of this turn, milliseconds.
+    pub(super) now: u64,
+}
+
+impl Shard {
+    /// Shard `number` of the node that `common` describes.
+    pub fn new(number: usize, common: Common) -> Self {
+        let shards = common.mailboxes.shards();
+        debug_assert!(number < shards && shards <= limits::SHARDS_MAX);
+        let (number, shards) = (number as u16, shards as u16);
+        let home = Home::new(number, shards, common.node, common.records.clone(), limits::TOPIC_IDLE_MS);
+        Self {
+            number,
+            subscribers: Subscribers::default(),
+            topics: TopicIndex::default(),
+            users: UserIndex::default(),
+            log: Log::new(),
+            home,
+            joining: Joining::new(shards),
+            dirty: VecDeque::new(),
+            blocked: Vec::new(),
+            doomed: Vec::new(),
+            held: None,
+            events: VecDeque::new(),
+            now: 0,
+            common,
+        }
+    }
+
+    /// Begins a turn at `now`, in milliseconds of a clock that never goes back: frees what is overdue and, when the
+    /// logs are over their bound, one segment.
+    pub fn begin_turn(&mut self, now: u64) {
+        self.now = now;
+        self.home.expire(now);
+        self.relieve_memory();
+        let metrics = self.metrics();
+        metrics.log_bytes.set(self.log.held() as u64);
+        metrics.subscribers.set(self.subscribers.len() as u64);
+        metrics.blocked.set(self.blocked.len() as u64);
+        metrics.topics.set(self.topics.len() as u64);
+        metrics.records.set(self.home.len() as u64);
+    }
+
+    /// Does the work of a home: at most `entries` entries of the ingress queue. Returns how many there were.
+    pub fn sequence(&mut self, entries: usize) -> usize {
+        let mailboxes = self.common.mailboxes.clone();
+        for done in 0..entries {
+            let Some(entry) = mailboxes.ingress(self.number.into()).pop() else { return done };
+            match entry {
+                Ingress::Publish(publication, reply) => {
+                    // Whoever asked may be gone; the publication goes on all the same.
+                    let _gone = reply.send(self.sequence_publication(*publication, &mailboxes));
+                }
+                Ingress::Join(join) => self.answer_join(*join, &mailboxes),
+                Ingress::Unwant { shard, topics } => {
+                    for topic in &topics {
+                        self.home.unwant(topic, shard, self.now);
+                    }
+                    mailboxes.to_shard(shard.into(), Fanout::Unwanted { home: self.number });
+                }
+            }
+        }
+        entries
+    }
+
+    /// Makes a subscriber that waits for its socket; it counts as blocked until [`Self::attached`].
+    pub fn add(&mut self, client: Option<ClientId>, user: Option<User>) -> Key {
+        let key = self.subscribers.add(client);
+        if let Some(user) = user {
+            self.users.add(user, key.index, &mut self.subscribers);
+        }
+        self.block(key.index);
+        key
+    }
+
+    /// Notes that a subscriber has its socket. What was queued is flushed, and a close that came meanwhile carried
+    /// out.
+    pub fn attached(&mut self, key: Key) {
+        if !self.subscribers.lives(key) {
+            return;
+        }
+        self.subscribers.outboxes[key.index as usize].flags.clear(Flags::ATTACHING);
+        self.unblock(key.index);
+        self.metrics().upgrades.add(1);
+        if let Some(goodbye) = self.subscribers.profiles[key.index as usize].kept_close.take() {
+            self.close(key, goodbye, Manner::Flush);
+        }
+    }
+
+    /// Notes that a subscriber's socket takes bytes again.
+    pub fn writable(&mut self, key: Key) {
+        if !self.subscribers.lives(key) {
+            return;
+        }
+        let flags = self.subscribers.outboxes[key.index as usize].flags;
+        if flags.has(Flags::BLOCKED) && !flags.has(Flags::ATTACHING) {
+            self.unblock(key.index);
+        }
+    }
+
+    /// Queues an encoded frame behind everything that is queued.
+    pub fn answer(&mut self, key: Key, frame: Vec<u8>) {
+        self.push_control(key, |outbox| outbox.push_in_order(frame));
+    }
+
+    /// Queues an encoded frame for the next frame boundary. A pong takes the place of one that still waits (RFC 6455
+    /// section 5.5.3 lets an endpoint answer only the most recent ping).
+    pub fn answer_ahead(&mut self, key: Key, frame: Vec<u8>) {
+        self.push_control(key, |outbox| {
+            let first = frame[0];
+            if Opcode::of(first) == Some(Opcode::Pong) {
+                outbox.withdraw_ahead(first);
+            }
+            outbox.push_ahead(frame);
+        });
+    }
+
+    /// Closes a subscriber: it leaves its topics at once, and its close frame is queued. While it waits for its socket
+    /// the close is kept.
+    pub fn close(&mut self, key: Key, goodbye: Goodbye, manner: Manner) {
+        self.close_counting(key, goodbye, manner, Loss::Closed);
+    }
+
+    /// Answers the close of a peer with `frame`: what is queued is thrown away, for the peer reads no more.
+    pub fn close_replying(&mut self, key: Key, frame: Vec<u8>) {
+        if self.is_open(key) {
+            self.begin_closing(key, frame, Manner::Discard, Loss::Closed);
+        }
+    }
+
+    /// Forgets a subscriber, whose connection is gone or never came. What it had queued is counted lost.
+    pub fn remove(&mut self, key: Key) {
+        if !self.subscribers.lives(key) {
+            return;
+        }
+        self.abandon_topics(key.index);
+        let taken = self.subscribers.outboxes[key.index as usize].clear(&mut self.log);
+        self.count_loss(Loss::Closed, taken.frames);
+        self.take_off_blocked(key.index);
+        self.users.remove(key.index, &mut self.subscribers);
+        self.subscribers.vacate(key);
+    }
+
+    /// Carries out what came from outside: a kick, or stop.
+    pub(super) fn close_all(&mut self, goodbye: Goodbye) {
+        for index in 0..self.subscribers.places() {
+            let key = self.subscribers.key(index);
+            if self.subscribers.lives(key) {
+                self.close(key, goodbye, Manner::Flush);
+            }
+        }
+        self.events.push_back(Event::Stopped);
+    }
+
+    /// The next thing the driver has to know.
+    pub fn next_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Whether a turn would find something to do now.
+    pub fn has_work(&self) -> bool {
+        !self.dirty.is_empty()
+            || self.held.is_some()
+            || !self.events.is_empty()
+            || !self.common.mailboxes.ingress(self.number.into()).is_empty()
+            || !self.common.mailboxes.fanout(self.number.into()).is_empty()
+    }
+
+    /// Whether the subscriber is there and not being closed.
+    pub fn is_open(&self, key: Key) -> bool {
+        self.subscribers.lives(key) && {
+            let kept = self.subscribers.profiles[key.index as usize].kept_close;
+            kept.is_none() && !self.subscribers.outboxes[key.index as usize].flags.has(Flags::CLOSING)
+        }
+    }
+
+    /// Subscribers there are, attaching and closing ones included.
+    pub fn subscribers(&self) -> usize {
+        self.subscribers.len()
+    }
+
+    /// Bytes queued for one subscriber.
+    pub fn queued_bytes(&self, key: Key) -> usize {
+        match self.subscribers.lives(key) {
+            true => self.subscribers.outboxes[key.index as usize].bytes(),
+            false => 0,
+        }
+    }
+
+    /// Matched frames queued for all subscribers: the last term of I8. Walks everything; for tests and simulations.
+    pub fn queued_frames(&self) -> u64 {
+        let ranges = self.subscribers.outboxes.iter().flat_map(|outbox| outbox.ranges());
+        ranges.map(|range| self.log.frames(range)).sum()
+    }
+
+    /// Bytes the logs hold.
+    pub fn log_bytes(&self) -> usize {
+        self.log.held()
+    }
+
+    pub(super) fn metrics(&self) -> &ShardMetrics {
+        self.common.metrics.shard(self.number.into())
+    }
+
+    pub(super) fn tell(&mut self, event: Event) {
+        self.events.push_back(event);
+    }
+
+    pub(super) fn count_loss(&self, loss: Loss, frames: u64) {
+        let metrics = self.metrics();
+        match loss {
+            Loss::Bound => metrics.dropped_bound.add(frames),
+            Loss::Age => metrics.dropped_age.add(frames),
+            Loss::Memory => metrics.dropped_memory.add(frames),
+            Loss::Closed => metrics.dropped_closed.add(frames),
+        }
+    }
+
+    pub(super) fn close_counting(&mut self, key: Key, goodbye: Goodbye, manner: Manner, loss: Loss) {
+        if !self.is_open(key) {
+            return;
+        }
+        if self.subscribers.outboxes[key.index as usize].flags.has(Flags::ATTACHING) {
+            self.abandon_topics(key.index);
+            if manner == Manner::Discard {
+                let taken = self.subscribers.outboxes[key.index as usize].discard(&mut self.log);
+                self.count_loss(loss, taken.frames);
+            }
+            self.subscribers.profiles[key.index as usize].kept_close = Some(goodbye);
+            return;
+        }
+        self.count_close(goodbye.code);
+        self.begin_closing(key, frame::close(goodbye.code, goodbye.reason).to_vec(), manner, loss);
+    }
+
+    fn begin_closing(&mut self, key: Key, frame: Vec<u8>, manner: Manner, loss: Loss) {
+        self.abandon_topics(key.index);
+        let outbox = &mut self.subscribers.outboxes[key.index as usize];
+        let mut lost = 0;
+        match manner {
+            Manner::Discard => {
+                lost = outbox.discard(&mut self.log).frames;
+                outbox.push_ahead(frame);
+            }
+            Manner::Flush => outbox.push_in_order(frame),
+        }
+        outbox.flags.set(Flags::CLOSING);
+        self.count_loss(loss, lost);
+        self.make_dirty(key.index);
+        self.events.push_back(Event::Closing { key });
+    }
+
+    pub(super) fn abandon_topics(&mut self, index: u32) {
+        self.leave_all(index);
+        self.subscribers.profiles[index as usize].pending = None;
+    }
+
+    /// Notes that the connection of a subscriber takes nothing now.
+    pub(super) fn block(&mut self, index: u32) {
+        let outbox = &mut self.subscribers.outboxes[index as usize];
+        debug_assert!(!outbox.flags.has(Flags::BLOCKED));
+        outbox.flags.set(Flags::BLOCKED);
+        outbox.blocked_at = self.blocked.len() as u32;
+        self.blocked.push(index);
+    }
+
+    /// Puts a subscriber that has something to write into the dirty list, unless it is there or blocked.
+    pub(super) fn make_dirty(&mut self, index: u32) {
+        let outbox = &mut self.subscribers.outboxes[index as usize];
+        if outbox.flags.has(Flags::DIRTY.and(Flags::BLOCKED)) || outbox.is_empty() {
+            return;
+        }
+        outbox.flags.set(Flags::DIRTY);
+        self.dirty.push_back(Dirty { index, mark: self.log.appended() as u32 });
+    }
+
+    fn unblock(&mut self, index: u32) {
+        self.take_off_blocked(index);
+        self.make_dirty(index);
+        let outbox = &self.subscribers.outboxes[index as usize];
+        if outbox.is_empty() && outbox.flags.has(Flags::CLOSING) {
+            let key = self.subscribers.key(index);
+            self.events.push_back(Event::Ended { key });
+        }
+    }
+
+    fn take_off_blocked(&mut self, index: u32) {
+        let outbox = &mut self.subscribers.outboxes[index as usize];
+        if !outbox.flags.has(Flags::BLOCKED) {
+            return;
+        }
+        outbox.flags.clear(Flags::BLOCKED);
+        let place = outbox.blocked_at;
+        self.blocked.swap_remove(place as usize);
+        if let Some(&moved) = self.blocked.get(place as usize) {
+            self.subscribers.outboxes[moved as usize].blocked_at = place;
+        }
+        if self.blocked.len() * 4 < self.blocked.capacity() && self.blocked.capacity() > 1_024 {
+            self.blocked.shrink_to(self.blocked.len() * 2);
+        }
+    }
+
+    fn push_control(&mut self, key: Key, push: impl FnOnce(&mut super::outbox::Outbox)) {
+        if !self.is_open(key) {
+            return;
+        }
+        let outbox = &mut self.subscribers.outboxes[key.index as usize];
+        push(outbox);
+        if outbox.is_at_range_limit() {
+            outbox.consolidate(&mut self.log);
+        }
+        let outbox = &self.subscribers.outboxes[key.index as usize];
+        let full = outbox.bytes() > self.common.bounds.outbox_bytes || outbox.is_at_range_limit();
+        if full {
+            self.close_slow(key, Loss::Bound);
+        } else {
+            self.make_dirty(key.index);
+        }
+    }
+
+    fn sequence_publication(
+        &mut self,
+        publication: Publication,
+        mailboxes: &Mailboxes,
+    ) -> Result<crate::publication::Position, TopicsFull> {
+        let (position, interested) = self.home.sequence(&publication.topic, self.now)?;
+        self.metrics().sequenced.add(1);
+        if !interested.is_empty() {
+            // I3: it has its offset before any shard can see it.
+            let sequenced = Arc::new(Sequenced { publication, position });
+            for shard in interested.iter() {
+                mailboxes.to_shard(shard, Fanout::Deliver(sequenced.clone()));
+            }
+        }
+        Ok(position)
+    }
+
+    fn answer_join(&mut self, join: Join, mailboxes: &Mailboxes) {
+        let Join { shard, key, ticket, topics } = join;
+        let answer = |topic| {
+            let position = self.home.join(&topic, shard, self.now);
+            (topic, position)
+        };
+        let topics = topics.into_iter().map(answer).collect();
+        mailboxes.to_shard(shard.into(), Fanout::Joined(Box::new(Joined { key, ticket, topics })));
+    }
+
+    fn count_close(&self, code: CloseCode) {
+        let metrics = self.metrics();
+        let counter = match code {
+            CloseCode::TRY_AGAIN_LATER => &metrics.closed_slow,
+            CloseCode::PROTOCOL | CloseCode::UNSUPPORTED | CloseCode::NOT_UTF8 | CloseCode::TOO_BIG => {
+                &metrics.closed_protocol
+            }
+            CloseCode::POLICY => &metrics.closed_policy,
+            CloseCode::NO_PONG => &metrics.closed_no_pong,
+            CloseCode::REPLACED => &metrics.closed_replaced,
+            CloseCode::NORMAL => &metrics.closed_unregistered,
+            CloseCode::RESTART => &metrics.closed_stopping,
+            _ => return,
+        };
+        counter.add(1);
+    }
+}

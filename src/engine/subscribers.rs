@@ -1,0 +1,150 @@
+//! The subscribers of one shard: their keys, their outboxes and what else is known of them.
+//!
+//! Outboxes stand in a table of their own, close together, because marking and flushing walk over them; the profile
+//! (who it is, which topics it has) is in a second table under the same index. A key is an index and a generation:
+//! a place that is used again has another key.
+
+use smallvec::SmallVec;
+
+use super::outbox::{Flags, Outbox};
+use crate::{identity::ClientId, topic::Topic, websocket::CloseCode};
+
+/// Names one subscriber of one shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// Its place in the shard's tables.
+    pub index: u32,
+    /// Which occupant of that place it is.
+    pub generation: u32,
+}
+
+/// One topic of a subscriber: the topic's number on this shard, and its place among that topic's members.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Membership {
+    pub(crate) topic: u32,
+    pub(crate) place: u32,
+}
+
+/// How a subscriber is to be closed: the code and the reason in its close frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Goodbye {
+    /// The close code.
+    pub code: CloseCode,
+    /// The reason, in a few words.
+    pub reason: &'static str,
+}
+
+/// A change of topics that waits for its joins.
+#[derive(Debug)]
+pub(crate) struct PendingTopics {
+    /// Which joins are this change's; others are late.
+    pub(crate) ticket: u32,
+    /// All topics the subscriber is to have.
+    pub(crate) wanted: Vec<Topic>,
+    /// Answers of homes still to come.
+    pub(crate) missing: u32,
+    /// Topics this change has joined so far, to be left again if it fails.
+    pub(crate) joined: Vec<u32>,
+    /// Whether a home refused a topic.
+    pub(crate) refused: bool,
+}
+
+/// What is known of a subscriber besides its outbox.
+#[derive(Debug)]
+pub(crate) struct Profile {
+    pub(crate) client: Option<ClientId>,
+    /// Its user's number on this shard.
+    pub(crate) user: Option<u32>,
+    /// Its place among that user's subscribers.
+    pub(crate) user_place: u32,
+    pub(crate) memberships: SmallVec<[Membership; 1]>,
+    pub(crate) pending: Option<Box<PendingTopics>>,
+    /// The ticket of its last change of topics.
+    pub(crate) ticket: u32,
+    /// A close that came while it waited for its socket.
+    pub(crate) kept_close: Option<Goodbye>,
+}
+
+/// The tables.
+#[derive(Debug, Default)]
+pub(crate) struct Subscribers {
+    pub(crate) outboxes: Vec<Outbox>,
+    pub(crate) profiles: Vec<Profile>,
+    vacant: Vec<u32>,
+}
+
+impl Subscribers {
+    /// Takes a place for a subscriber that waits for its socket.
+    pub(crate) fn add(&mut self, client: Option<ClientId>) -> Key {
+        let flags = Flags::ATTACHING;
+        let profile = Profile {
+            client,
+            user: None,
+            user_place: 0,
+            memberships: SmallVec::new(),
+            pending: None,
+            ticket: 0,
+            kept_close: None,
+        };
+        let Some(index) = self.vacant.pop() else {
+            let index = u32::try_from(self.outboxes.len()).expect("descriptors run out long before");
+            self.outboxes.push(Outbox::new(0, flags));
+            self.profiles.push(profile);
+            return Key { index, generation: 0 };
+        };
+        let generation = self.outboxes[index as usize].generation;
+        self.outboxes[index as usize] = Outbox::new(generation, flags);
+        self.profiles[index as usize] = profile;
+        Key { index, generation }
+    }
+
+    /// Gives up the place of a subscriber whose outbox is empty and who has no topics left.
+    pub(crate) fn vacate(&mut self, key: Key) {
+        let outbox = &mut self.outboxes[key.index as usize];
+        debug_assert!(outbox.generation == key.generation && outbox.is_empty());
+        *outbox = Outbox::new(key.generation.wrapping_add(1), Flags::VACANT);
+        self.vacant.push(key.index);
+    }
+
+    /// Whether the subscriber `key` names is there.
+    pub(crate) fn lives(&self, key: Key) -> bool {
+        self.outboxes
+            .get(key.index as usize)
+            .is_some_and(|outbox| outbox.generation == key.generation && !outbox.flags.has(Flags::VACANT))
+    }
+
+    /// The key of the subscriber at `index`.
+    pub(crate) fn key(&self, index: u32) -> Key {
+        Key { index, generation: self.outboxes[index as usize].generation }
+    }
+
+    /// Subscribers there are.
+    pub(crate) fn len(&self) -> usize {
+        self.outboxes.len() - self.vacant.len()
+    }
+
+    /// Places there are, vacant ones included.
+    pub(crate) fn places(&self) -> u32 {
+        self.outboxes.len() as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reused_place_has_another_key() {
+        let mut subscribers = Subscribers::default();
+        let first = subscribers.add(None);
+        assert!(subscribers.lives(first));
+        subscribers.vacate(first);
+        assert!(!subscribers.lives(first));
+        assert_eq!(subscribers.len(), 0);
+        let second = subscribers.add(None);
+        assert_eq!(second.index, first.index);
+        assert_ne!(second, first);
+        assert!(subscribers.lives(second) && !subscribers.lives(first));
+        assert_eq!(subscribers.key(second.index), second);
+    }
+}

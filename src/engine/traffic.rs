@@ -1,0 +1,178 @@
+//! What travels between shards, and the mailboxes it travels through.
+//!
+//! Two mailboxes lead into each shard: *ingress* is work for a home, *fanout* is work for the shard that holds the
+//! connections. No push can find one full (I2), because each kind of entry is bounded before it gets here:
+//! publications by the node's credits, joins by `JOINS_INFLIGHT` of each shard, un-wants by one batch under way between
+//! two shards, kicks by the node's kick credits, stop by being one. The capacities below are the sums.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::{
+    home::TopicsFull,
+    subscribers::{Goodbye, Key},
+};
+use crate::{
+    limits::{JOINS_INFLIGHT, KICKS_INFLIGHT},
+    mailbox::{Mailbox, Wakeup},
+    publication::{Position, Publication},
+    topic::Topic,
+};
+
+/// Where the answer to a publish goes.
+pub type Reply = oneshot::Sender<Result<Position, TopicsFull>>;
+
+/// Work for a home.
+#[derive(Debug)]
+pub enum Ingress {
+    /// Sequence this publication and hand it to every interested shard.
+    Publish(Box<Publication>, Reply),
+    /// Note the interest of a shard, and answer with a [`Fanout::Joined`].
+    Join(Box<Join>),
+    /// Forget the interest of a shard in these topics, and answer with a [`Fanout::Unwanted`].
+    Unwant {
+        /// The shard.
+        shard: u16,
+        /// The topics.
+        topics: Vec<Topic>,
+    },
+}
+
+/// Work for the shard that holds the connections.
+#[derive(Debug)]
+pub enum Fanout {
+    /// Put this publication into the log and mark its subscribers.
+    Deliver(Arc<Sequenced>),
+    /// The join point: from here on the subscriber is to have what is published.
+    Joined(Box<Joined>),
+    /// A batch of un-wants arrived at this home.
+    Unwanted {
+        /// The home.
+        home: u16,
+    },
+    /// Close this subscriber.
+    Kick(Kick),
+    /// The last entry there is: flush, say goodbye, close.
+    Stop(Goodbye),
+}
+
+/// A publication with its place.
+#[derive(Debug)]
+pub struct Sequenced {
+    /// What is published.
+    pub publication: Publication,
+    /// Its place in its topic.
+    pub position: Position,
+}
+
+/// A subscriber's joins at one home.
+#[derive(Debug)]
+pub struct Join {
+    /// The subscriber's shard.
+    pub shard: u16,
+    /// The subscriber.
+    pub key: Key,
+    /// Which change of its topics this belongs to.
+    pub ticket: u32,
+    /// The topics, all of this home.
+    pub topics: SmallVec<[Topic; 1]>,
+}
+
+/// The answer to a [`Join`].
+#[derive(Debug)]
+pub struct Joined {
+    /// The subscriber.
+    pub key: Key,
+    /// Which change of its topics this belongs to.
+    pub ticket: u32,
+    /// For each topic the position of the last publication before the join point.
+    pub topics: SmallVec<[(Topic, Result<Position, TopicsFull>); 1]>,
+}
+
+/// A close from outside the shard.
+#[derive(Debug)]
+pub struct Kick {
+    /// The subscriber.
+    pub key: Key,
+    /// What it is told.
+    pub goodbye: Goodbye,
+    /// Whether what is queued is written first.
+    pub manner: Manner,
+    /// The kick's share of the node's budget, given back when it is carried out.
+    pub credit: Option<OwnedSemaphorePermit>,
+}
+
+/// What becomes of the queue of a subscriber that is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// It is thrown away; a frame begun is finished.
+    Discard,
+    /// It is written before the close frame.
+    Flush,
+}
+
+/// The mailboxes of all shards of a node.
+#[derive(Debug)]
+pub struct Mailboxes {
+    ingress: Box<[Mailbox<Ingress>]>,
+    fanout: Box<[Mailbox<Fanout>]>,
+    wakeups: Box<[Arc<Wakeup>]>,
+}
+
+impl Mailboxes {
+    /// The mailboxes of `shards` shards, for `publications` under way in the node.
+    pub fn new(shards: usize, publications: usize) -> Self {
+        let wakeups: Box<[_]> = (0..shards).map(|_| Wakeup::new()).collect();
+        let ingress = ingress_capacity(shards, publications);
+        let fanout = fanout_capacity(shards, publications);
+        Self {
+            ingress: wakeups.iter().map(|wakeup| Mailbox::new(ingress, wakeup.clone())).collect(),
+            fanout: wakeups.iter().map(|wakeup| Mailbox::new(fanout, wakeup.clone())).collect(),
+            wakeups,
+        }
+    }
+
+    /// Hands work to a home.
+    pub fn to_home(&self, shard: usize, entry: Ingress) {
+        let pushed = self.ingress[shard].push(entry);
+        pushed.map_err(|_| ()).expect("ingress holds every credit, join and batch of un-wants there can be");
+    }
+
+    /// Hands work to a shard that holds connections.
+    pub fn to_shard(&self, shard: usize, entry: Fanout) {
+        let pushed = self.fanout[shard].push(entry);
+        pushed.map_err(|_| ()).expect("fanout holds every credit, join, batch and kick there can be");
+    }
+
+    /// The work for a home.
+    pub fn ingress(&self, shard: usize) -> &Mailbox<Ingress> {
+        &self.ingress[shard]
+    }
+
+    /// The work for a shard that holds connections.
+    pub fn fanout(&self, shard: usize) -> &Mailbox<Fanout> {
+        &self.fanout[shard]
+    }
+
+    /// What wakes a shard.
+    pub fn wakeup(&self, shard: usize) -> &Arc<Wakeup> {
+        &self.wakeups[shard]
+    }
+
+    /// Shards there are.
+    pub fn shards(&self) -> usize {
+        self.wakeups.len()
+    }
+}
+
+/// Publications, the joins of every shard, and a batch of un-wants of every shard.
+const fn ingress_capacity(shards: usize, publications: usize) -> usize {
+    publications + shards * JOINS_INFLIGHT + shards
+}
+
+/// Publications, the answers to this shard's joins and to its batches, kicks, and stop.
+const fn fanout_capacity(shards: usize, publications: usize) -> usize {
+    publications + JOINS_INFLIGHT + shards + KICKS_INFLIGHT + 1
+}
