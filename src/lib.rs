@@ -1,6 +1,7 @@
 //! Fanfare: a WebSocket broadcast engine. Publish once, and every subscriber of the topic has it.
 
 pub mod admission;
+pub mod clients;
 pub mod engine;
 pub mod identity;
 pub mod limits;

@@ -80,6 +80,11 @@ pub const HTTP_OPEN: usize = 256;
 pub const HTTP_CONNECTIONS: usize = 4_096;
 /// Registered clients, per node.
 pub const REGISTRATIONS_MAX: usize = 200_000;
+/// Deadlines of present and past registrations for each allowed registration, at which registering is refused. With
+/// those of disconnects, which are not refused, there are at most one more for each.
+pub const DEADLINES_PER_REGISTRATION: usize = 2;
+/// Deadlines of registrations a shard looks at in one turn.
+pub const DEADLINES_PER_TURN: usize = 1_024;
 /// Bytes of an HTTP request's head.
 pub const HTTP_HEAD_BYTES: usize = 16 * 1024;
 /// Header lines of an HTTP request.

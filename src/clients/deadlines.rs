@@ -1,0 +1,64 @@
+//! The deadlines of registrations one shard looks after.
+//!
+//! The shard's driver pushes what [`Clients`] hands out, sleeps until [`Deadlines::next`], and calls
+//! [`Deadlines::expire`]. What an entry means is for [`Clients`] to say; here is only when to ask.
+
+use std::{cmp::Reverse, collections::BinaryHeap, sync::atomic::Ordering::Relaxed, time::Instant};
+
+use super::{Clients, ComeUp, Due};
+use crate::limits;
+
+/// The deadlines one shard looks after, soonest first.
+#[derive(Debug, Default)]
+pub struct Deadlines {
+    heap: BinaryHeap<Reverse<Due>>,
+}
+
+impl Deadlines {
+    /// Adds a deadline got from [`Clients`].
+    pub fn push(&mut self, due: Due) {
+        self.heap.push(Reverse(due));
+    }
+
+    /// Removes the registrations that are unclaimed and overdue at `now`; says how many. Looks at no more than
+    /// [`limits::DEADLINES_PER_TURN`]: call again in the next turn while [`Self::next`] is not after `now`.
+    pub fn expire(&mut self, now: Instant, clients: &Clients) -> usize {
+        let mut expired = 0;
+        for _ in 0..limits::DEADLINES_PER_TURN {
+            match self.heap.peek() {
+                Some(&Reverse(due)) if due.at <= now => {
+                    self.heap.pop();
+                    match clients.come_up(due, now) {
+                        ComeUp::Again(later) => {
+                            self.heap.push(Reverse(later));
+                            continue;
+                        }
+                        ComeUp::Expired => expired += 1,
+                        ComeUp::Forget => {}
+                    }
+                    clients.deadlines.fetch_sub(1, Relaxed);
+                }
+                _ => break,
+            }
+        }
+        if self.heap.capacity() > 1_024 && self.heap.len() < self.heap.capacity() / 8 {
+            self.heap.shrink_to(self.heap.capacity() / 4);
+        }
+        expired
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.heap.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.heap.is_empty()
+    }
+
+    /// When [`Self::expire`] has something to do next.
+    pub fn next(&self) -> Option<Instant> {
+        self.heap.peek().map(|&Reverse(due)| due.at)
+    }
+}
