@@ -7,6 +7,7 @@ pub mod identity;
 pub mod limits;
 pub mod mailbox;
 pub mod metrics;
+pub mod protocol;
 pub mod publication;
 pub mod settings;
 mod sync;

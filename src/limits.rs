@@ -10,10 +10,14 @@ pub const TOPIC_BYTES_MAX: usize = 200;
 pub const USER_BYTES_MAX: usize = 128;
 /// Longest decoded message of one publication, bytes (`--max-message`).
 pub const MESSAGE_BYTES: usize = 64 * 1024;
+/// From this size on, bytes, a message may stay in the buffer its request was read into; a smaller one is copied.
+pub const MESSAGE_SHARED_FROM: usize = 4 * 1024;
 /// Longest HTTP request body, bytes (`--max-body`).
 pub const BODY_BYTES: usize = 1024 * 1024;
 /// How much a JSON string may inflate its content: six bytes (`\u0000`) for one.
 pub const JSON_INFLATION: usize = 6;
+/// How deep a field of a JSON body may be nested.
+pub const JSON_DEPTH_MAX: usize = 64;
 /// What a publish body may need besides its message, bytes: field names, topic, user.
 pub const BODY_BESIDES_MESSAGE: usize = 4 * 1024;
 /// Most topics one client may be subscribed to (`--max-topics-per-client`).
