@@ -2,13 +2,16 @@
 
 pub mod admission;
 pub mod clients;
+pub mod connection;
 pub mod engine;
 pub mod identity;
 pub mod limits;
 pub mod mailbox;
 pub mod metrics;
+pub mod node;
 pub mod protocol;
 pub mod publication;
+mod session;
 pub mod settings;
 mod sync;
 pub mod topic;

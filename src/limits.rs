@@ -65,6 +65,8 @@ pub const WRITE_SLICES: usize = 64;
 
 /// Largest payload of a WebSocket control frame, bytes (RFC 6455 section 5.5).
 pub const CONTROL_PAYLOAD_MAX: usize = 125;
+/// Longest command of a client, bytes; more where `--max-topics-per-client` needs more.
+pub const COMMAND_BYTES: usize = 64 * 1024;
 /// Fragments one client message may come in.
 pub const FRAGMENTS_MAX: u32 = 1_024;
 /// Client messages and control frames taken from one connection per second, on average.
@@ -78,6 +80,8 @@ pub const READ_TURN_FRAMES: usize = 64;
 
 /// Connections between accept and their first response, per shard.
 pub const HANDSHAKES_OPEN: usize = 32;
+/// How long a connection may count as one of those, milliseconds; then it is just a connection.
+pub const HANDSHAKE_MS: u64 = 1_000;
 /// HTTP requests in work, per shard.
 pub const HTTP_OPEN: usize = 256;
 /// Connections that speak HTTP (kept alive, or not yet upgraded), per shard; beyond it the longest idle is closed.
@@ -95,6 +99,10 @@ pub const HTTP_HEAD_BYTES: usize = 16 * 1024;
 pub const HTTP_HEADERS_MAX: usize = 64;
 /// File descriptors kept back for everything that is not a client.
 pub const DESCRIPTORS_RESERVED: usize = 16;
+/// Bytes of request bodies a shard collects at once, apart from the first piece of each; beyond it 503.
+pub const HTTP_BODIES_BYTES: usize = 64 * 1024 * 1024;
+/// Bytes read and thrown away behind the last answer of an HTTP connection, so that the answer is not lost to a reset.
+pub const HTTP_DISCARD_BYTES: usize = 4 * 1024 * 1024;
 
 /// Bytes read and thrown away from a connection that is being closed.
 pub const CLOSE_DISCARD_BYTES: usize = 64 * 1024;
@@ -104,8 +112,11 @@ pub const CLOSE_MS: u64 = 5_000;
 pub const STOP_MS: u64 = 10_000;
 
 const _: () = assert!(OUTBOX_BYTES_MIN >= 2 * LARGE_FRAME_BYTES);
+const _: () = assert!(COMMAND_BYTES >= TOPICS_PER_CLIENT * (TOPIC_BYTES_MAX + 4));
 const _: () = assert!(SHARD_LAG_BYTES <= OUTBOX_BYTES / 2);
 const _: () = assert!(BODY_BYTES >= JSON_INFLATION * MESSAGE_BYTES + BODY_BESIDES_MESSAGE);
+const _: () = assert!(HTTP_BODIES_BYTES >= BODY_BYTES);
+const _: () = assert!(HTTP_DISCARD_BYTES >= BODY_BYTES);
 const _: () = assert!(LARGE_FRAME_BYTES <= SEGMENT_BYTES);
 const _: () = assert!(WRITE_SLICES <= 1024, "IOV_MAX on Linux");
 const _: () = assert!(LOG_BYTES >= 16 * SEGMENT_BYTES + 2 * OUTBOX_BYTES);

@@ -63,6 +63,13 @@ pub struct Settings {
     pub commands_burst: u32,
 }
 
+impl Settings {
+    /// Longest client command, bytes: the longest list of topics fits.
+    pub fn command_bytes(&self) -> usize {
+        limits::COMMAND_BYTES.max(self.max_topics_per_client * (limits::TOPIC_BYTES_MAX + 4) + 64)
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         let cats = Topic::parse("cats").expect("it is a valid topic");

@@ -6,7 +6,7 @@
 //! A topic is un-wanted only when its members and its joins under way are both none; joins and un-wants of a shard
 //! travel the same queue, in the order in which they are decided here.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use smallvec::SmallVec;
 
@@ -56,13 +56,14 @@ impl Shard {
     /// Replaces the topics of a subscriber. Topics kept are neither left nor joined again; new ones are joined first,
     /// and the others left when all joins have come back, so that a refused change changes nothing. A change that is
     /// still pending is given up: what it has joined so far is treated like any topic the subscriber has.
-    pub fn set_topics(&mut self, key: Key, wanted: Vec<Topic>) -> Change {
+    pub fn set_topics(&mut self, key: Key, wanted: impl Into<Arc<[Topic]>>) -> Change {
+        let wanted = wanted.into();
         if !self.is_open(key) {
             return Change::Done;
         }
         let mut by_home: SmallVec<[(usize, SmallVec<[Topic; 1]>); 2]> = SmallVec::new();
         let shards = self.common.mailboxes.shards();
-        for topic in &wanted {
+        for topic in &*wanted {
             if self.is_member(key.index, topic) {
                 continue;
             }

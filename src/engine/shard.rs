@@ -25,7 +25,7 @@ use crate::{
     metrics::{Metrics, ShardMetrics},
     publication::Publication,
     settings::Settings,
-    websocket::{CloseCode, Opcode, frame},
+    websocket::{CloseCode, frame},
 };
 
 /// What all shards of a node have in common.
@@ -72,7 +72,8 @@ impl Common {
 /// What the driver of a shard has to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A change of topics is in force, or was refused as a whole and changed nothing.
+    /// A change of topics is in force, or was refused as a whole and changed nothing. It also comes when a close is
+    /// kept for a subscriber that waits for its socket, so that whoever waits for the change goes on to the socket.
     TopicsSet {
         /// The subscriber.
         key: Key,
@@ -164,7 +165,6 @@ impl Shard {
         self.relieve_memory();
         let metrics = self.metrics();
         metrics.log_bytes.set(self.log.held() as u64);
-        metrics.subscribers.set(self.subscribers.len() as u64);
         metrics.blocked.set(self.blocked.len() as u64);
         metrics.topics.set(self.topics.len() as u64);
         metrics.records.set(self.home.len() as u64);
@@ -195,11 +195,20 @@ impl Shard {
     /// Makes a subscriber that waits for its socket; it counts as blocked until [`Self::attached`].
     pub fn add(&mut self, client: Option<ClientId>, user: Option<User>) -> Key {
         let key = self.subscribers.add(client);
+        self.block(key.index);
+        self.metrics().subscribers.set(self.subscribers.len() as u64);
         if let Some(user) = user {
+            self.set_user(key, user);
+        }
+        key
+    }
+
+    /// Notes to which user a subscriber belongs.
+    pub fn set_user(&mut self, key: Key, user: User) {
+        if self.subscribers.lives(key) {
+            self.users.remove(key.index, &mut self.subscribers);
             self.users.add(user, key.index, &mut self.subscribers);
         }
-        self.block(key.index);
-        key
     }
 
     /// Notes that a subscriber has its socket. What was queued is flushed, and a close that came meanwhile carried
@@ -232,14 +241,11 @@ impl Shard {
         self.push_control(key, |outbox| outbox.push_in_order(frame));
     }
 
-    /// Queues an encoded frame for the next frame boundary. A pong takes the place of one that still waits (RFC 6455
-    /// section 5.5.3 lets an endpoint answer only the most recent ping).
+    /// Queues an encoded control frame for the next frame boundary. It takes the place of one of its kind that still
+    /// waits (RFC 6455 section 5.5.3 lets an endpoint answer only the most recent ping), so this lane stays short.
     pub fn answer_ahead(&mut self, key: Key, frame: Vec<u8>) {
         self.push_control(key, |outbox| {
-            let first = frame[0];
-            if Opcode::of(first) == Some(Opcode::Pong) {
-                outbox.withdraw_ahead(first);
-            }
+            outbox.withdraw_ahead(frame[0]);
             outbox.push_ahead(frame);
         });
     }
@@ -268,9 +274,19 @@ impl Shard {
         self.take_off_blocked(key.index);
         self.users.remove(key.index, &mut self.subscribers);
         self.subscribers.vacate(key);
+        self.metrics().subscribers.set(self.subscribers.len() as u64);
     }
 
-    /// Carries out what came from outside: a kick, or stop.
+    /// Forgets every subscriber there still is. Returns how many there were.
+    pub fn remove_all(&mut self) -> usize {
+        let left = self.subscribers.len();
+        for index in 0..self.subscribers.places() {
+            self.remove(self.subscribers.key(index));
+        }
+        left
+    }
+
+    /// Takes stop: says goodbye to every subscriber.
     pub(super) fn close_all(&mut self, goodbye: Goodbye) {
         for index in 0..self.subscribers.places() {
             let key = self.subscribers.key(index);
@@ -293,6 +309,11 @@ impl Shard {
             || !self.events.is_empty()
             || !self.common.mailboxes.ingress(self.number.into()).is_empty()
             || !self.common.mailboxes.fanout(self.number.into()).is_empty()
+    }
+
+    /// Counts a client message or control frame that was taken.
+    pub fn count_command(&self) {
+        self.metrics().commands.add(1);
     }
 
     /// Whether the subscriber is there and not being closed.
@@ -350,12 +371,16 @@ impl Shard {
             return;
         }
         if self.subscribers.outboxes[key.index as usize].flags.has(Flags::ATTACHING) {
+            let waits = self.subscribers.profiles[key.index as usize].pending.is_some();
             self.abandon_topics(key.index);
             if manner == Manner::Discard {
                 let taken = self.subscribers.outboxes[key.index as usize].discard(&mut self.log);
                 self.count_loss(loss, taken.frames);
             }
             self.subscribers.profiles[key.index as usize].kept_close = Some(goodbye);
+            if waits {
+                self.events.push_back(Event::TopicsSet { key, outcome: Ok(()) });
+            }
             return;
         }
         self.count_close(goodbye.code);

@@ -4,6 +4,8 @@
 //! (who it is, which topics it has) is in a second table under the same index. A key is an index and a generation:
 //! a place that is used again has another key.
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 
 use super::outbox::{Flags, Outbox};
@@ -40,7 +42,7 @@ pub(crate) struct PendingTopics {
     /// Which joins are this change's; others are late.
     pub(crate) ticket: u32,
     /// All topics the subscriber is to have.
-    pub(crate) wanted: Vec<Topic>,
+    pub(crate) wanted: Arc<[Topic]>,
     /// Answers of homes still to come.
     pub(crate) missing: u32,
     /// Topics this change has joined so far, to be left again if it fails.

@@ -128,7 +128,8 @@ mod tests {
             }
         }
         let members: usize = index.entries.iter().map(|(_, entry)| entry.members.len()).sum();
-        assert_eq!(members, subscribers.profiles.iter().map(|profile| profile.memberships.len()).sum());
+        let memberships: usize = subscribers.profiles.iter().map(|profile| profile.memberships.len()).sum();
+        assert_eq!(members, memberships);
     }
 
     #[test]

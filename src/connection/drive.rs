@@ -1,0 +1,249 @@
+//! The driver of a shard: turns of work, and sleep when there is none.
+//!
+//! A turn handles what the poller found, a bounded share of reading, then the engine: sequence, take, flush, in
+//! slices of about a millisecond, with everything else of the thread (accepts, HTTP) between turns. While
+//! subscribers are dirty the engine gets at least half of the time: its slice is as long as what ran between.
+
+use std::{
+    future::poll_fn,
+    io,
+    pin::pin,
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use tokio::time::Sleep;
+
+use super::{
+    local::{Local, State, until_next_slot},
+    socket::Flags,
+};
+use crate::{
+    engine::{Event, Goodbye, Key, Manner},
+    limits::DEADLINES_PER_TURN,
+    protocol::error::{Code, error_json},
+    session::text_frame,
+    websocket::{CloseCode, frame},
+};
+
+/// The shortest and the longest slice of the engine.
+const SLICE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(10));
+/// Time for reading in one turn.
+const READING: Duration = Duration::from_millis(1);
+/// Ingress entries handled between two looks at the clock.
+const SEQUENCE_CHUNK: usize = 256;
+/// Fanout entries taken between two looks at the clock.
+const TAKE_CHUNK: usize = 64;
+/// Offers between two looks at the fanout queue and the clock.
+const FLUSH_CHUNK: usize = 32;
+/// Time between two looks at the ages of queued frames, milliseconds.
+const AGE_CHECK_MS: u64 = 1_000;
+
+/// Whether the driver may sleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Work,
+    Sleep,
+}
+
+/// Drives a shard until stop was taken and its last connection has ended.
+///
+/// # Errors
+/// When the runtime's readiness of the poller fails, which ends the shard.
+pub async fn drive(local: Local) -> io::Result<()> {
+    let mut sleep = pin!(tokio::time::sleep(Duration::ZERO));
+    let mut turn_ended = Instant::now();
+    loop {
+        let next = local.turn(turn_ended.elapsed());
+        turn_ended = Instant::now();
+        {
+            let state = local.state();
+            if state.stopped && state.is_empty() {
+                return Ok(());
+            }
+        }
+        match next {
+            Next::Work => tokio::task::yield_now().await,
+            Next::Sleep => {
+                let until = tokio::time::Instant::now() + until_next_slot(local.now());
+                sleep.as_mut().reset(until);
+                local.sleep(sleep.as_mut()).await?;
+                turn_ended = Instant::now();
+            }
+        }
+    }
+}
+
+impl Local {
+    /// One turn; `between` is how long the rest of the thread had since the last.
+    fn turn(&self, between: Duration) -> Next {
+        let now = self.now();
+        let began = Instant::now();
+        let state = &mut *self.state();
+        state.shard.begin_turn(now);
+        let more_events = state.poller.poll_now(&mut state.happened);
+        self.note_happened(state);
+        while began.elapsed() < READING && self.read_one(state, now) {}
+        self.tick(state, now);
+        self.handle_events(state, now);
+        let slice = (between + began.elapsed()).clamp(SLICE.0, SLICE.1);
+        run_engine(state, Instant::now(), slice);
+        self.handle_events(state, now);
+        if more_events || !state.ready.is_empty() || state.shard.has_work() {
+            Next::Work
+        } else {
+            Next::Sleep
+        }
+    }
+
+    /// Sleeps until there is work, an event, or the next slot of the clock.
+    async fn sleep(&self, mut sleep: std::pin::Pin<&mut Sleep>) -> io::Result<()> {
+        poll_fn(|context| {
+            self.node().mailboxes().wakeup(self.shard()).about_to_sleep(context.waker());
+            let state = &mut *self.state();
+            if state.shard.has_work() || !state.ready.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            let State { poller, happened, .. } = state;
+            if let Poll::Ready(result) = poller.poll_ready(context, happened) {
+                return Poll::Ready(result);
+            }
+            sleep.as_mut().poll(context).map(Ok)
+        })
+        .await
+    }
+
+    /// Turns what the poller found into bits of the sockets.
+    fn note_happened(&self, state: &mut State) {
+        let mut happened = std::mem::take(&mut state.happened);
+        for event in happened.drain(..) {
+            let Some(socket) = state.sockets.get_mut(event.key) else { continue };
+            if event.read_closed {
+                socket.set(Flags::READ_CLOSED);
+            }
+            if event.readable {
+                socket.set(Flags::READABLE);
+                state.list_ready(event.key);
+            }
+            if event.writable {
+                state.shard.writable(event.key);
+            }
+        }
+        state.happened = happened;
+    }
+
+    fn handle_events(&self, state: &mut State, now: u64) {
+        while let Some(event) = state.shard.next_event() {
+            match event {
+                Event::TopicsSet { key, outcome } => match state.attaching.remove(&key) {
+                    // The upgrade may have given up waiting.
+                    Some(joined) => drop(joined.send(outcome)),
+                    None => self.topics_set(state, key, outcome.is_ok()),
+                },
+                Event::Closing { key } => self.closing(state, key, now),
+                Event::Ended { key } => {
+                    let Some(socket) = state.sockets.get_mut(key) else { continue };
+                    socket.shut();
+                    if socket.has(Flags::PEER_GONE) {
+                        self.drop_connection(state, key);
+                    } else {
+                        // What was not read while it closed is read now, up to the peer's end.
+                        state.list_ready(key);
+                    }
+                }
+                Event::Lost { key } => self.drop_connection(state, key),
+                Event::Stopped => state.stopped = true,
+            }
+        }
+    }
+
+    fn topics_set(&self, state: &mut State, key: Key, in_force: bool) {
+        let Some(topics) = state.changing.remove(&key) else { return };
+        let Some(socket) = state.sockets.get_mut(key) else { return };
+        socket.clear(Flags::PAUSED);
+        if in_force {
+            self.keep_topics(socket.session.client(), key, topics);
+        } else {
+            let error =
+                error_json(Code::Full, "the node keeps as many topics as it may; nothing was changed");
+            state.shard.answer(key, text_frame(error.as_bytes()));
+        }
+        state.list_ready(key);
+    }
+
+    fn closing(&self, state: &mut State, key: Key, now: u64) {
+        state.changing.remove(&key);
+        let Some(socket) = state.begin_closing(key, now) else { return };
+        let client = socket.session.client();
+        self.release(state, client, key);
+        state.list_ready(key);
+    }
+
+    /// What time brings: pings, silent clients, ends that take too long, registrations that are due.
+    fn tick(&self, state: &mut State, now: u64) {
+        while let Some(slot) = state.liveness.next_slot(now) {
+            let places = state.sockets.places();
+            for index in (slot.ping..places).step_by(slot.step as usize) {
+                ping(state, index);
+            }
+            if let Some(judge) = slot.judge {
+                for index in (judge..places).step_by(slot.step as usize) {
+                    close_if_silent(state, index);
+                }
+            }
+        }
+        while let Some(&(at, key)) = state.closing.front()
+            && at <= now
+        {
+            state.closing.pop_front();
+            if let Some(socket) = state.sockets.get_mut(key) {
+                socket.reset_on_drop();
+                self.node().metrics().shard(self.shard()).reset.add(1);
+                self.drop_connection(state, key);
+            }
+        }
+        if now >= state.next_age_check {
+            state.next_age_check = now + AGE_CHECK_MS;
+            state.shard.drop_overdue();
+            // Removes at most so many at once; the rest is due at the next look.
+            const { assert!(DEADLINES_PER_TURN > 0) };
+            state.deadlines.expire(Instant::now(), &self.node().clients);
+        }
+    }
+}
+
+/// Gives the engine its slice: takes while it keeps up, and flushes between.
+fn run_engine(state: &mut State, began: Instant, slice: Duration) {
+    let State { shard, sockets, .. } = state;
+    loop {
+        let sequenced = shard.sequence(SEQUENCE_CHUNK);
+        let taken = shard.take(TAKE_CHUNK);
+        let flushed = shard.flush(sockets, FLUSH_CHUNK);
+        if sequenced + taken + flushed == 0 || began.elapsed() >= slice {
+            return;
+        }
+    }
+}
+
+fn ping(state: &mut State, index: u32) {
+    let Some(socket) = state.sockets.at(index) else { return };
+    if socket.has(Flags::CLOSING) {
+        return;
+    }
+    socket.clear(Flags::ALIVE);
+    socket.set(Flags::PINGED);
+    let key = Key { index, generation: socket.generation };
+    state.shard.answer_ahead(key, frame::ping().to_vec());
+}
+
+fn close_if_silent(state: &mut State, index: u32) {
+    let Some(socket) = state.sockets.at(index) else { return };
+    let judged = socket.has(Flags::PINGED) && !socket.has(Flags::CLOSING);
+    // While we do not read, its silence is ours.
+    if !judged || socket.has(Flags::ALIVE) || socket.has(Flags::PAUSED) {
+        return;
+    }
+    let key = Key { index, generation: socket.generation };
+    let goodbye = Goodbye { code: CloseCode::NO_PONG, reason: "no pong" };
+    state.shard.close(key, goodbye, Manner::Discard);
+}

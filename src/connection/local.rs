@@ -1,0 +1,190 @@
+//! `Local`: the handle to the shard of this thread, and the state it leads to.
+//!
+//! Handlers, the driver and upgrades of one shard run as tasks of one single-threaded runtime. Each borrows the state
+//! for a while without an `.await` in it, so there is never a second borrow (I1) and nobody waits for one.
+
+use std::{
+    cell::{RefCell, RefMut},
+    collections::{HashMap, VecDeque},
+    io,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::oneshot;
+
+use super::{
+    liveness::Liveness,
+    poller::{Happened, Poller},
+    socket::{Flags, Socket, Sockets},
+};
+use crate::{
+    clients::{Claim, Deadlines, Due, Release},
+    engine::{Key, Shard, TopicsFull},
+    limits::{CLOSE_MS, READ_TURN_BYTES},
+    node::Node,
+    topic::Topic,
+    websocket::ReaderLimits,
+};
+
+/// A handle to the shard of this thread. Cheap to clone; it never leaves the thread.
+#[derive(Clone)]
+pub struct Local(Rc<Inner>);
+
+struct Inner {
+    node: Arc<Node>,
+    number: usize,
+    began: Instant,
+    state: RefCell<State>,
+}
+
+/// Everything the thread of a shard owns.
+pub(super) struct State {
+    pub(super) shard: Shard,
+    pub(super) sockets: Sockets,
+    pub(super) poller: Poller,
+    pub(super) happened: Vec<Happened>,
+    /// Sockets with something to read, in the order in which they are served.
+    pub(super) ready: VecDeque<Key>,
+    /// The read buffer of all sockets.
+    pub(super) scratch: Box<[u8]>,
+    pub(super) reader_limits: ReaderLimits,
+    pub(super) liveness: Liveness,
+    /// Upgrades that wait for their joins.
+    pub(super) attaching: HashMap<Key, oneshot::Sender<Result<(), TopicsFull>>>,
+    /// Changes of topics under way, to be kept in the registration when they are in force.
+    pub(super) changing: HashMap<Key, Arc<[Topic]>>,
+    /// When closing connections are reset, with the time in milliseconds. All have the same patience.
+    pub(super) closing: VecDeque<(u64, Key)>,
+    pub(super) deadlines: Deadlines,
+    /// When the ages of queued frames are looked at next, milliseconds.
+    pub(super) next_age_check: u64,
+    /// Stop was taken: no subscriber is left open, none may come.
+    pub(super) stopped: bool,
+}
+
+impl Local {
+    /// The shard `number` of `node`, on this thread. The runtime of the thread must be entered.
+    ///
+    /// # Errors
+    /// When there is no descriptor for its poller.
+    pub fn new(node: Arc<Node>, number: usize) -> io::Result<Self> {
+        let settings = &node.settings;
+        let command = settings.command_bytes();
+        let state = State {
+            shard: Shard::new(number, node.common().clone()),
+            sockets: Sockets::default(),
+            poller: Poller::new()?,
+            happened: Vec::new(),
+            ready: VecDeque::new(),
+            scratch: vec![0; READ_TURN_BYTES].into(),
+            reader_limits: ReaderLimits {
+                frame: command,
+                message: command,
+                fragments: crate::limits::FRAGMENTS_MAX,
+            },
+            liveness: Liveness::new(settings.ping_interval, settings.pong_timeout),
+            attaching: HashMap::new(),
+            changing: HashMap::new(),
+            closing: VecDeque::new(),
+            deadlines: Deadlines::default(),
+            next_age_check: 0,
+            stopped: false,
+        };
+        Ok(Self(Rc::new(Inner { node, number, began: Instant::now(), state: RefCell::new(state) })))
+    }
+
+    /// The node this shard belongs to.
+    pub fn node(&self) -> &Arc<Node> {
+        &self.0.node
+    }
+
+    /// This shard's number.
+    pub fn shard(&self) -> usize {
+        self.0.number
+    }
+
+    /// Remembers when a registration is to be looked at again.
+    pub fn schedule(&self, due: Due) {
+        self.state().deadlines.push(due);
+    }
+
+    /// Gives up every connection there still is: its time is over. What they had queued is counted lost.
+    pub(crate) fn abandon(&self) {
+        let state = &mut *self.state();
+        let left = state.shard.remove_all();
+        if left > 0 {
+            tracing::warn!(shard = self.shard(), connections = left, "ended at the deadline");
+        }
+        state.sockets = Sockets::default();
+    }
+
+    /// Milliseconds since the shard began.
+    pub(super) fn now(&self) -> u64 {
+        u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The state. Whoever holds it must not `.await`.
+    pub(super) fn state(&self) -> RefMut<'_, State> {
+        self.0.state.borrow_mut()
+    }
+
+    /// Has the driver look: something was changed outside a turn.
+    pub(super) fn wake(&self) {
+        self.node().mailboxes().wakeup(self.shard()).wake();
+    }
+
+    pub(super) fn claim_of(&self, key: Key) -> Claim {
+        Claim { shard: self.shard() as u16, key }
+    }
+
+    /// Gives up a client's claim on its registration, which then lives on for the grace period.
+    pub(super) fn release(&self, state: &mut State, client: crate::identity::ClientId, key: Key) {
+        let released = self.node().clients.release(client, &self.claim_of(key), Instant::now());
+        if let Release::Kept(Some(due)) = released {
+            state.deadlines.push(due);
+        }
+    }
+
+    /// Forgets a connection: its stream is closed, its subscriber removed.
+    pub(super) fn drop_connection(&self, state: &mut State, key: Key) {
+        state.shard.remove(key);
+        state.changing.remove(&key);
+        if let Some(socket) = state.sockets.remove(key) {
+            self.release(state, socket.session.client(), key);
+        }
+    }
+}
+
+impl State {
+    /// Puts a socket that may have something to read into the ready list.
+    pub(super) fn list_ready(&mut self, key: Key) {
+        if let Some(socket) = self.sockets.get_mut(key)
+            && !socket.has(Flags::LISTED)
+        {
+            socket.set(Flags::LISTED);
+            self.ready.push_back(key);
+        }
+    }
+
+    /// Notes that a connection's end has begun.
+    pub(super) fn begin_closing(&mut self, key: Key, now: u64) -> Option<&mut Socket> {
+        self.closing.push_back((now + CLOSE_MS, key));
+        let socket = self.sockets.get_mut(key)?;
+        socket.set(Flags::CLOSING);
+        socket.clear(Flags::PAUSED);
+        socket.held = None;
+        Some(socket)
+    }
+
+    /// Connections there are: attaching, open and closing ones.
+    pub(super) fn is_empty(&self) -> bool {
+        self.shard.subscribers() == 0
+    }
+}
+
+/// The time until the next slot of the shard's clock.
+pub(super) fn until_next_slot(now: u64) -> Duration {
+    Duration::from_millis(super::liveness::SLOT_MS - now % super::liveness::SLOT_MS)
+}

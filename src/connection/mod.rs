@@ -1,0 +1,22 @@
+//! One shard's connections: from the handshake to the close code.
+//!
+//! ```text
+//!  http ─► Local::attach ─► 101 ─► Attaching::adopt ─► Sockets (one poller for all) ─► Socket::read ─► Session
+//!                                                          ▲                                            │ Effect
+//!  drive ─► Local::turn: sequence, take, flush ─► offer ───┘◄──────────── Event ◄── engine::Shard ◄─────┘
+//! ```
+//!
+//! Everything here runs on the shard's thread. A connection at rest has no task, no buffer and no registration with
+//! the runtime of its own.
+
+mod drive;
+mod liveness;
+mod local;
+mod poller;
+mod reading;
+mod socket;
+mod upgrade;
+
+pub use drive::drive;
+pub use local::Local;
+pub use upgrade::{AttachError, Attaching};

@@ -1,0 +1,151 @@
+//! Reading: bounded turns over the sockets that have something to read.
+//!
+//! Bytes go into the shard's one buffer and are parsed there; a connection keeps bytes only while it holds half a
+//! frame, or while a command of its is in flight (it is not read then, so what it keeps is bounded). A socket that
+//! has more than its turn allows goes to the tail of the ready list.
+
+use std::sync::Arc;
+
+use super::{
+    local::{Local, State},
+    socket::{Flags, ReadResult},
+};
+use crate::{
+    engine::{Change, Key, Manner},
+    limits::READ_TURN_FRAMES,
+    session::{self, Effect},
+    topic::Topic,
+    websocket::Input,
+};
+
+/// How a connection's turn ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// Nothing more to read, or it may not be read now.
+    Over,
+    /// There is more: the tail of the list.
+    More,
+    /// The connection is gone.
+    Gone,
+}
+
+impl Local {
+    /// Gives the first socket of the ready list its turn. Returns false when there was none.
+    pub(super) fn read_one(&self, state: &mut State, now: u64) -> bool {
+        let Some(key) = state.ready.pop_front() else { return false };
+        let Some(socket) = state.sockets.get_mut(key) else { return true };
+        socket.clear(Flags::LISTED);
+        match self.read_turn(state, key, now) {
+            Turn::Over => {}
+            Turn::More => state.list_ready(key),
+            Turn::Gone => self.drop_connection(state, key),
+        }
+        true
+    }
+
+    fn read_turn(&self, state: &mut State, key: Key, now: u64) -> Turn {
+        let mut scratch = std::mem::take(&mut state.scratch);
+        let turn = self.read_into(state, key, now, &mut scratch);
+        state.scratch = scratch;
+        turn
+    }
+
+    fn read_into(&self, state: &mut State, key: Key, now: u64, scratch: &mut [u8]) -> Turn {
+        let Some(socket) = state.sockets.get_mut(key) else { return Turn::Over };
+        if socket.has(Flags::CLOSING) {
+            return discard(state, key, scratch);
+        }
+        if socket.has(Flags::PAUSED) {
+            return Turn::Over;
+        }
+        if let Some(mut held) = socket.held.take() {
+            self.parse(state, key, now, &mut held);
+            return again(state, key);
+        }
+        if !socket.has(Flags::READABLE) {
+            return Turn::Over;
+        }
+        match socket.read(scratch) {
+            ReadResult::Nothing => Turn::Over,
+            ReadResult::Ended => Turn::Gone,
+            ReadResult::Bytes(n) => {
+                self.parse(state, key, now, &mut scratch[..n]);
+                again(state, key)
+            }
+        }
+    }
+
+    /// Parses bytes and does what they ask for, at most a turn's worth of frames. What is left is held.
+    fn parse(&self, state: &mut State, key: Key, now: u64, bytes: &mut [u8]) {
+        let State { shard, sockets, reader_limits, changing, .. } = state;
+        let Some(socket) = sockets.get_mut(key) else { return };
+        let settings = &self.node().settings;
+        let mut input = Input::new(bytes);
+        for _ in 0..READ_TURN_FRAMES {
+            let incoming = match socket.reader.next(&mut input, reader_limits) {
+                Ok(Some(incoming)) => incoming,
+                Ok(None) => return,
+                Err(violation) => {
+                    shard.close(key, session::goodbye(violation), Manner::Discard);
+                    return;
+                }
+            };
+            shard.count_command();
+            match socket.session.receive(incoming, now, settings) {
+                Effect::None => {}
+                Effect::Answer(frame) => shard.answer(key, frame),
+                Effect::AnswerAhead(frame) => shard.answer_ahead(key, frame),
+                Effect::CloseReply(frame) => shard.close_replying(key, frame),
+                Effect::Close(goodbye) => shard.close(key, goodbye, Manner::Discard),
+                Effect::SetTopics(topics) => match shard.set_topics(key, topics.clone()) {
+                    Change::Done => self.keep_topics(socket.session.client(), key, topics),
+                    Change::Pending => {
+                        socket.set(Flags::PAUSED);
+                        changing.insert(key, topics);
+                        break;
+                    }
+                },
+            }
+            if !shard.is_open(key) {
+                return;
+            }
+        }
+        if !input.is_empty() {
+            socket.held = Some(input.rest().into());
+        }
+    }
+
+    /// Keeps the topics a client has now in its registration.
+    pub(super) fn keep_topics(&self, client: crate::identity::ClientId, key: Key, topics: Arc<[Topic]>) {
+        // Not ours any more: another connection has the registration, and its own topics.
+        let _ours = self.node().clients.replace_topics(client, &self.claim_of(key), topics);
+    }
+}
+
+/// Whether a socket that was just served has more.
+fn again(state: &mut State, key: Key) -> Turn {
+    match state.sockets.get_mut(key) {
+        Some(socket) if socket.has(Flags::PAUSED) => Turn::Over,
+        Some(socket) if socket.held.is_some() || socket.has(Flags::READABLE) => Turn::More,
+        _ => Turn::Over,
+    }
+}
+
+/// Reads on while a connection ends.
+fn discard(state: &mut State, key: Key, scratch: &mut [u8]) -> Turn {
+    let Some(socket) = state.sockets.get_mut(key) else { return Turn::Over };
+    if socket.has(Flags::READABLE) {
+        socket.discard(scratch);
+    }
+    if socket.has(Flags::PEER_GONE) {
+        return Turn::Gone;
+    }
+    if socket.discarded_enough() {
+        if socket.has(Flags::SHUT) {
+            socket.reset_on_drop();
+            return Turn::Gone;
+        }
+        return Turn::Over;
+    }
+    if socket.has(Flags::READABLE) { Turn::More } else { Turn::Over }
+}

@@ -1,0 +1,228 @@
+//! One client's socket: its stream, the reader of its frames, its session, and what is known of its readiness.
+//!
+//! It is kept small, because there are very many at rest. Whoever polls sets its flags; it never waits.
+
+use std::{
+    io::{self, ErrorKind, IoSlice, Read, Write},
+    net::Shutdown,
+    time::Duration,
+};
+
+use mio::net::TcpStream;
+use socket2::SockRef;
+
+use crate::{
+    engine::{Key, Offered, Transport},
+    limits::CLOSE_DISCARD_BYTES,
+    session::Session,
+    websocket::Reader,
+};
+
+/// What is known of a socket, as bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Flags(u16);
+
+impl Flags {
+    /// There may be bytes to read.
+    pub(super) const READABLE: Self = Self(1);
+    /// It stands in the ready list.
+    pub(super) const LISTED: Self = Self(2);
+    /// The peer sends nothing more behind what there is to read.
+    pub(super) const READ_CLOSED: Self = Self(4);
+    /// A command is in flight: nothing is read until it is answered.
+    pub(super) const PAUSED: Self = Self(8);
+    /// The peer gave a sign of life since the last ping.
+    pub(super) const ALIVE: Self = Self(16);
+    /// A ping was sent since it came.
+    pub(super) const PINGED: Self = Self(32);
+    /// The kernel took nothing at the last write.
+    pub(super) const WRITE_BLOCKED: Self = Self(64);
+    /// Its end has begun: what is read is thrown away.
+    pub(super) const CLOSING: Self = Self(128);
+    /// Everything is written and the sending direction is shut.
+    pub(super) const SHUT: Self = Self(256);
+    /// The peer's end was read.
+    pub(super) const PEER_GONE: Self = Self(512);
+
+    pub(super) fn has(self, any: Self) -> bool {
+        self.0 & any.0 != 0
+    }
+}
+
+/// A client's socket.
+#[derive(Debug)]
+pub(super) struct Socket {
+    stream: TcpStream,
+    pub(super) generation: u32,
+    pub(super) reader: Reader,
+    pub(super) session: Session,
+    /// Bytes that were read and not parsed yet; they come before what the stream holds.
+    pub(super) held: Option<Box<[u8]>>,
+    flags: Flags,
+    /// Bytes thrown away since its end began.
+    discarded: u32,
+}
+
+// What a client costs at rest, here; the engine's two tables add about 100 bytes.
+const _: () = assert!(size_of::<Socket>() <= 104);
+
+/// What one read came to.
+#[derive(Debug)]
+pub(super) enum ReadResult {
+    /// So many bytes are in the buffer.
+    Bytes(usize),
+    /// Nothing now.
+    Nothing,
+    /// The peer sends nothing more, or the connection broke.
+    Ended,
+}
+
+impl Socket {
+    pub(super) fn new(stream: TcpStream, generation: u32, session: Session) -> Self {
+        let (reader, flags) = (Reader::new(), Flags::READABLE);
+        Self { stream, generation, reader, session, held: None, flags, discarded: 0 }
+    }
+
+    /// Reads once. A read that does not fill the buffer counts as having emptied the socket, unless the peer is known
+    /// to have ended: its end comes with no further event.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> ReadResult {
+        match self.stream.read(buffer) {
+            Ok(0) => {
+                self.set(Flags::PEER_GONE);
+                self.clear(Flags::READABLE);
+                ReadResult::Ended
+            }
+            Ok(n) => {
+                self.set(Flags::ALIVE);
+                if n < buffer.len() && !self.flags.has(Flags::READ_CLOSED) {
+                    self.clear(Flags::READABLE);
+                }
+                ReadResult::Bytes(n)
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.clear(Flags::READABLE);
+                ReadResult::Nothing
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => ReadResult::Nothing,
+            Err(_) => {
+                self.set(Flags::PEER_GONE);
+                self.clear(Flags::READABLE);
+                ReadResult::Ended
+            }
+        }
+    }
+
+    /// Reads once and throws it away; after `CLOSE_DISCARD_BYTES` nothing more is read.
+    pub(super) fn discard(&mut self, buffer: &mut [u8]) {
+        if self.discarded as usize >= CLOSE_DISCARD_BYTES {
+            self.clear(Flags::READABLE);
+            return;
+        }
+        if let ReadResult::Bytes(n) = self.read(buffer) {
+            self.discarded += n as u32;
+        }
+    }
+
+    /// Whether a closing socket was sent more than is read and thrown away.
+    pub(super) fn discarded_enough(&self) -> bool {
+        self.discarded as usize >= CLOSE_DISCARD_BYTES
+    }
+
+    /// Writes once.
+    pub(super) fn write(&mut self, slices: &[IoSlice<'_>]) -> Offered {
+        let written = match slices {
+            [only] => self.stream.write(only),
+            _ => self.stream.write_vectored(slices),
+        };
+        match written {
+            Ok(0) => Offered::Closed,
+            Ok(bytes) => {
+                if self.flags.has(Flags::WRITE_BLOCKED) {
+                    self.clear(Flags::WRITE_BLOCKED);
+                    self.set(Flags::ALIVE);
+                }
+                Offered::Wrote { bytes, unflushed: false }
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.set(Flags::WRITE_BLOCKED);
+                Offered::WouldBlock
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                Offered::Wrote { bytes: 0, unflushed: false }
+            }
+            Err(_) => Offered::Closed,
+        }
+    }
+
+    /// Says that nothing more will be written.
+    pub(super) fn shut(&mut self) {
+        self.set(Flags::SHUT);
+        // The peer may be gone already; then there is nobody to tell.
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
+    /// Has the kernel throw the connection away when the stream is dropped.
+    pub(super) fn reset_on_drop(&self) {
+        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+    }
+
+    pub(super) fn register(&mut self, registry: &mio::Registry, token: mio::Token) -> io::Result<()> {
+        registry.register(&mut self.stream, token, mio::Interest::READABLE | mio::Interest::WRITABLE)
+    }
+
+    pub(super) fn has(&self, any: Flags) -> bool {
+        self.flags.has(any)
+    }
+
+    pub(super) fn set(&mut self, flags: Flags) {
+        self.flags.0 |= flags.0;
+    }
+
+    pub(super) fn clear(&mut self, flags: Flags) {
+        self.flags.0 &= !flags.0;
+    }
+}
+
+/// The sockets of one shard, under the indexes of its subscribers.
+#[derive(Debug, Default)]
+pub(super) struct Sockets(Vec<Option<Socket>>);
+
+impl Sockets {
+    pub(super) fn insert(&mut self, key: Key, socket: Socket) {
+        let index = key.index as usize;
+        if self.0.len() <= index {
+            self.0.resize_with(index + 1, || None);
+        }
+        self.0[index] = Some(socket);
+    }
+
+    pub(super) fn remove(&mut self, key: Key) -> Option<Socket> {
+        self.get_mut(key)?;
+        self.0[key.index as usize].take()
+    }
+
+    pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut Socket> {
+        self.at(key.index).filter(|socket| socket.generation == key.generation)
+    }
+
+    /// The socket at an index, whoever it is.
+    pub(super) fn at(&mut self, index: u32) -> Option<&mut Socket> {
+        self.0.get_mut(index as usize)?.as_mut()
+    }
+
+    /// Indexes there are, of no socket too.
+    pub(super) fn places(&self) -> u32 {
+        self.0.len() as u32
+    }
+}
+
+impl Transport for Sockets {
+    fn offer(&mut self, key: Key, slices: &[IoSlice<'_>]) -> Offered {
+        match self.get_mut(key) {
+            Some(socket) => socket.write(slices),
+            None => Offered::Closed,
+        }
+    }
+
+    fn finish(&mut self, _: &mut Vec<(Key, Offered)>) {}
+}

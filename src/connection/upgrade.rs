@@ -1,0 +1,121 @@
+//! The steps of an upgrade before and after its 101.
+//!
+//! Before: a subscriber is allocated, the registration claimed (the connection that had it is kicked), its topics
+//! joined. After: the raw socket moves into the shard's poller. So whatever is published after a client has its 101
+//! reaches it (I11). An upgrade that fails anywhere leaves nothing behind.
+
+use std::{net::TcpStream, sync::Arc};
+
+use socket2::SockRef;
+use tokio::sync::oneshot;
+
+use super::{local::Local, socket::Socket};
+use crate::{
+    engine::{Change, Key},
+    identity::ClientId,
+    node::KickReason,
+    session::Session,
+    topic::Topic,
+};
+
+/// Why an upgrade cannot be answered with 101.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttachError {
+    /// The id is not registered (any more): 404.
+    Unknown,
+    /// The joins did not come back within `join_wait`, or a topic could not be kept: 503.
+    Overloaded,
+    /// The node is stopping: 503.
+    Stopping,
+}
+
+/// A subscriber that has joined its topics and waits for its socket. Dropping it removes the subscriber.
+pub struct Attaching {
+    local: Local,
+    key: Key,
+    client: ClientId,
+    adopted: bool,
+}
+
+impl Local {
+    /// Allocates a subscriber, claims the registration `client` for it, and joins its topics.
+    ///
+    /// # Errors
+    /// When the upgrade must be refused; nothing is left behind then.
+    pub async fn attach(&self, client: ClientId) -> Result<Attaching, AttachError> {
+        if self.node().is_stopping() {
+            return Err(AttachError::Stopping);
+        }
+        let key = self.state().shard.add(Some(client), None);
+        let attaching = Attaching { local: self.clone(), key, client, adopted: false };
+        let claimed = self.node().clients.claim(client, self.claim_of(key));
+        let claimed = claimed.map_err(|_| AttachError::Unknown)?;
+        self.state().shard.set_user(key, claimed.user);
+        if let Some(replaced) = claimed.replaced {
+            self.node().kick(replaced, KickReason::Replaced).await;
+        }
+        self.join(key, claimed.topics).await?;
+        Ok(attaching)
+    }
+
+    async fn join(&self, key: Key, topics: Arc<[Topic]>) -> Result<(), AttachError> {
+        let joined = {
+            let state = &mut *self.state();
+            match state.shard.set_topics(key, topics) {
+                Change::Done => return Ok(()),
+                Change::Pending => {
+                    let (joined, wait) = oneshot::channel();
+                    state.attaching.insert(key, joined);
+                    wait
+                }
+            }
+        };
+        match tokio::time::timeout(self.node().settings.join_wait, joined).await {
+            Ok(Ok(Ok(()))) => Ok(()),
+            _ => Err(AttachError::Overloaded),
+        }
+    }
+}
+
+impl Attaching {
+    /// Hands the raw socket over to the shard's poller, with the bytes already read behind the handshake.
+    pub fn adopt(mut self, stream: TcpStream, early: &[u8]) {
+        if let Err(error) = self.try_adopt(stream, early) {
+            tracing::warn!(%error, "an upgraded connection could not be taken over");
+        }
+        self.local.wake();
+    }
+
+    fn try_adopt(&mut self, stream: TcpStream, early: &[u8]) -> std::io::Result<()> {
+        let settings = &self.local.node().settings;
+        stream.set_nonblocking(true)?;
+        stream.set_nodelay(true)?;
+        SockRef::from(&stream).set_tcp_notsent_lowat(settings.socket_unsent)?;
+        let session = Session::new(self.client, self.local.now(), settings);
+        let stream = mio::net::TcpStream::from_std(stream);
+        let mut socket = Socket::new(stream, self.key.generation, session);
+        if !early.is_empty() {
+            socket.held = Some(early.into());
+        }
+        let state = &mut *self.local.state();
+        state.poller.register(self.key, &mut socket)?;
+        state.sockets.insert(self.key, socket);
+        state.shard.attached(self.key);
+        state.list_ready(self.key);
+        self.adopted = true;
+        Ok(())
+    }
+}
+
+impl Drop for Attaching {
+    fn drop(&mut self) {
+        if self.adopted {
+            return;
+        }
+        let state = &mut *self.local.state();
+        state.attaching.remove(&self.key);
+        state.shard.remove(self.key);
+        self.local.release(state, self.client, self.key);
+        self.local.wake();
+    }
+}

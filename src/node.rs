@@ -1,0 +1,216 @@
+//! What all shards of a node share: settings, registrations, admission, mailboxes, and whether it is stopping.
+//!
+//! The edge (HTTP handlers, a program that embeds Fanfare) calls it: publish, kick, unregister. Here, and only here, is
+//! waited for credits. It owns no connection and no topic.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use crossbeam_utils::CachePadded;
+use tokio::sync::{Semaphore, oneshot, watch};
+
+use crate::{
+    admission::Admission,
+    clients::{Claim, Clients},
+    engine::{Common, Fanout, Goodbye, Ingress, Kick, Mailboxes, Manner},
+    identity::ClientId,
+    limits::KICKS_INFLIGHT,
+    metrics::Metrics,
+    publication::{Audience, Message, Position, Publication},
+    settings::Settings,
+    topic::Topic,
+    websocket::CloseCode,
+};
+
+/// A node: everything its shards share. A handle to it is an `Arc<Node>`.
+#[derive(Debug)]
+pub struct Node {
+    /// The checked options.
+    pub settings: Settings,
+    /// The registered clients.
+    pub clients: Clients,
+    common: Common,
+    admission: Admission,
+    /// One permit a kick under way.
+    kicks: Arc<Semaphore>,
+    /// Connections of each shard that speak HTTP; written by the acceptor and by the shard.
+    http_connections: Box<[CachePadded<AtomicUsize>]>,
+    stopping: watch::Sender<bool>,
+}
+
+/// Why a publication was not taken. Nothing of it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishError {
+    /// There were no credits within `publish_wait`: the node has as much under way as it may.
+    Overloaded,
+    /// The topic is new and the node can keep no further topic.
+    TopicsFull,
+    /// The node is stopping.
+    Stopping,
+}
+
+/// Why a connection is closed from outside its shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KickReason {
+    /// Another connection claimed its registration: 4409, and what is queued is thrown away.
+    Replaced,
+    /// Its registration was removed: 1000, behind what is queued.
+    Unregistered,
+}
+
+impl Node {
+    /// A node with these settings, and nobody connected.
+    pub fn new(settings: Settings) -> Arc<Self> {
+        let common = Common::new(&settings, RandomState::new().hash_one(std::process::id()));
+        Arc::new(Self {
+            clients: Clients::new(
+                settings.registrations_max,
+                settings.registration_ttl,
+                settings.registration_grace,
+            ),
+            admission: Admission::new(settings.inflight_publications, settings.inflight_bytes),
+            kicks: Arc::new(Semaphore::new(KICKS_INFLIGHT)),
+            http_connections: (0..settings.shards).map(|_| CachePadded::default()).collect(),
+            stopping: watch::Sender::new(false),
+            common,
+            settings,
+        })
+    }
+
+    /// Publishes `message` to `topic`: waits for credits, then for its place. When this returns, the publication is in
+    /// the queue of every shard that has subscribers of the topic.
+    ///
+    /// # Errors
+    /// When it was not taken; nothing of it was.
+    ///
+    /// # Cancel safety
+    /// Dropped while it waits for credits, nothing was taken. Dropped later, the publication goes on.
+    pub async fn publish(
+        &self,
+        topic: Topic,
+        message: Message,
+        audience: Audience,
+    ) -> Result<Position, PublishError> {
+        let admit =
+            tokio::time::timeout(self.settings.publish_wait, self.admission.admit(message.bytes().len()));
+        let credits = tokio::select! {
+            biased;
+            () = self.stopping() => return Err(PublishError::Stopping),
+            credits = admit => match credits {
+                Ok(Ok(credits)) => credits,
+                Ok(Err(_)) => return Err(PublishError::Stopping),
+                Err(_) => return Err(PublishError::Overloaded),
+            },
+        };
+        let home = topic.home(self.settings.shards);
+        let publication = Publication { topic, message, audience, credits };
+        let (reply, answer) = oneshot::channel();
+        self.mailboxes().to_home(home, Ingress::Publish(Box::new(publication), reply));
+        match answer.await {
+            Ok(Ok(position)) => Ok(position),
+            Ok(Err(_)) => Err(PublishError::TopicsFull),
+            Err(_) => Err(PublishError::Stopping),
+        }
+    }
+
+    /// Closes the connection that holds, or held, `claim`. Waits for a kick credit.
+    pub async fn kick(&self, claim: Claim, reason: KickReason) {
+        // The semaphore is never closed.
+        let credit = self.kicks.clone().acquire_owned().await.ok();
+        let (code, reason, manner) = match reason {
+            KickReason::Replaced => (CloseCode::REPLACED, "replaced", Manner::Discard),
+            KickReason::Unregistered => (CloseCode::NORMAL, "unregistered", Manner::Flush),
+        };
+        let kick = Kick { key: claim.key, goodbye: Goodbye { code, reason }, manner, credit };
+        self.mailboxes().to_shard(claim.shard.into(), Fanout::Kick(kick));
+    }
+
+    /// Removes a registration, and closes its connection if there is one.
+    pub async fn unregister(&self, id: ClientId) {
+        if let Some(Some(claim)) = self.clients.unregister(id) {
+            self.kick(claim, KickReason::Unregistered).await;
+        }
+    }
+
+    /// Begins to stop: publish, register and upgrade are refused from now on.
+    pub fn begin_stopping(&self) {
+        self.stopping.send_replace(true);
+    }
+
+    /// Whether stopping has begun.
+    pub fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+
+    /// Waits until stopping begins; returns at once if it has.
+    pub async fn stopping(&self) {
+        if self.is_stopping() {
+            return;
+        }
+        // An error would mean that the sender is gone, but it is in `self`.
+        let _ = self.stopping.subscribe().wait_for(|stopping| *stopping).await;
+    }
+
+    /// Waits until every publication taken so far is in the logs of all interested shards.
+    pub(crate) async fn admission_drained(&self) {
+        self.admission.drained().await;
+    }
+
+    /// Has every shard say goodbye, behind everything that is in its fanout queue. To be called once.
+    pub(crate) fn say_goodbye(&self) {
+        let goodbye = Goodbye { code: CloseCode::RESTART, reason: "restart" };
+        for shard in 0..self.settings.shards {
+            self.mailboxes().to_shard(shard, Fanout::Stop(goodbye));
+        }
+    }
+
+    /// The metrics of all shards.
+    pub fn metrics(&self) -> &Metrics {
+        &self.common.metrics
+    }
+
+    /// The mailboxes of all shards.
+    pub fn mailboxes(&self) -> &Mailboxes {
+        &self.common.mailboxes
+    }
+
+    /// Publications under way.
+    pub fn inflight(&self) -> usize {
+        self.admission.inflight()
+    }
+
+    /// Connections of a shard, whatever they speak.
+    pub fn load(&self, shard: usize) -> usize {
+        // Relaxed: a count and nothing else.
+        let http = self.http_connections[shard].load(Ordering::Relaxed);
+        http + self.metrics().shard(shard).subscribers.get() as usize
+    }
+
+    /// Counts a connection that speaks HTTP on a shard, while the guard lives.
+    pub(crate) fn count_http(self: &Arc<Self>, shard: usize) -> HttpCount {
+        self.http_connections[shard].fetch_add(1, Ordering::Relaxed);
+        HttpCount { node: self.clone(), shard }
+    }
+
+    pub(crate) fn common(&self) -> &Common {
+        &self.common
+    }
+}
+
+/// One connection that speaks HTTP, counted.
+#[derive(Debug)]
+pub(crate) struct HttpCount {
+    node: Arc<Node>,
+    shard: usize,
+}
+
+impl Drop for HttpCount {
+    fn drop(&mut self) {
+        self.node.http_connections[self.shard].fetch_sub(1, Ordering::Relaxed);
+    }
+}

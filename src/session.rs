@@ -1,0 +1,154 @@
+//! One client's protocol state: what arrives from it, turned into what is to be done. No socket, no clock.
+//!
+//! The connection hands in each message as it is read, with the time; it gets back one [`Effect`]. Commands take
+//! effect in the order in which they arrive: whoever is told to change topics asks for nothing further until the
+//! change is in force. Answers go in order too, errors among them, so that a client can match them by counting.
+
+use std::sync::Arc;
+
+use crate::{
+    engine::Goodbye,
+    identity::ClientId,
+    protocol::plain::{self, Command, CommandError},
+    settings::Settings,
+    topic::Topic,
+    websocket::{CloseCode, Header, Incoming, Opcode, Violation, frame},
+};
+
+/// Thousandths of a command: one millisecond refills as many as commands per second are allowed.
+const COMMAND: u32 = 1_000;
+
+/// The protocol state of one client.
+#[derive(Debug)]
+pub(crate) struct Session {
+    client: ClientId,
+    /// What it may still send at once, in thousandths of a command.
+    allowance: u32,
+    /// When the allowance was last refilled: milliseconds, the low half.
+    refilled: u32,
+}
+
+/// What is to be done about a message.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Nothing.
+    None,
+    /// Replace the client's topics.
+    SetTopics(Arc<[Topic]>),
+    /// Write this frame behind everything that is queued.
+    Answer(Vec<u8>),
+    /// Write this frame at the next frame boundary.
+    AnswerAhead(Vec<u8>),
+    /// Answer the peer's close with this frame, and end.
+    CloseReply(Vec<u8>),
+    /// Close.
+    Close(Goodbye),
+}
+
+impl Session {
+    pub(crate) fn new(client: ClientId, now: u64, settings: &Settings) -> Self {
+        let allowance = settings.commands_burst.saturating_mul(COMMAND);
+        Self { client, allowance, refilled: now as u32 }
+    }
+
+    /// Takes a message that arrived at `now`, in milliseconds.
+    pub(crate) fn receive(&mut self, incoming: Incoming<'_>, now: u64, settings: &Settings) -> Effect {
+        if let Incoming::Close(code) = incoming {
+            return Effect::CloseReply(frame::close_reply(code).to_vec());
+        }
+        if !self.may_command(now, settings) {
+            return Effect::Close(Goodbye { code: CloseCode::POLICY, reason: "too many commands" });
+        }
+        match incoming {
+            Incoming::Text(text) => command(text, settings.max_topics_per_client),
+            Incoming::Binary(_) => answer(CommandError::binary().to_json().as_bytes()),
+            Incoming::Ping(payload) => Effect::AnswerAhead(frame::pong(payload).to_vec()),
+            Incoming::Pong(_) | Incoming::Close(_) => Effect::None,
+        }
+    }
+
+    pub(crate) fn client(&self) -> ClientId {
+        self.client
+    }
+
+    fn may_command(&mut self, now: u64, settings: &Settings) -> bool {
+        let passed = (now as u32).wrapping_sub(self.refilled);
+        self.refilled = now as u32;
+        let refill = passed.saturating_mul(settings.commands_per_second);
+        let most = settings.commands_burst.saturating_mul(COMMAND);
+        self.allowance = self.allowance.saturating_add(refill).min(most);
+        let Some(left) = self.allowance.checked_sub(COMMAND) else { return false };
+        self.allowance = left;
+        true
+    }
+}
+
+/// How a client that broke the protocol is told.
+pub(crate) fn goodbye(violation: Violation) -> Goodbye {
+    Goodbye { code: violation.close_code(), reason: violation.reason() }
+}
+
+/// A text frame with an answer.
+pub(crate) fn text_frame(text: &[u8]) -> Vec<u8> {
+    let mut frame = Header::new(Opcode::Text, text.len()).as_slice().to_vec();
+    frame.extend_from_slice(text);
+    frame
+}
+
+fn command(text: &str, max_topics: usize) -> Effect {
+    match plain::parse(text.as_bytes(), max_topics) {
+        Ok(Command::SetTopics(topics)) => Effect::SetTopics(topics),
+        Ok(Command::Ping) => answer(plain::PONG),
+        Err(error) => answer(error.to_json().as_bytes()),
+    }
+}
+
+fn answer(text: &[u8]) -> Effect {
+    Effect::Answer(text_frame(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(settings: &Settings) -> Session {
+        Session::new(ClientId::random(), 0, settings)
+    }
+
+    #[test]
+    fn commands_become_effects() {
+        let settings = Settings::default();
+        let mut session = session(&settings);
+        let mut receive = |incoming| session.receive(incoming, 0, &settings);
+        assert_eq!(receive(Incoming::Text("ping")), Effect::Answer(b"\x81\x04pong".to_vec()));
+        assert_eq!(receive(Incoming::Ping(b"x")), Effect::AnswerAhead(b"\x8a\x01x".to_vec()));
+        assert_eq!(receive(Incoming::Pong(b"x")), Effect::None);
+        let topics: Arc<[Topic]> = Arc::from([Topic::parse("a").unwrap()]);
+        assert_eq!(receive(Incoming::Text(r#"{"topics":["a"]}"#)), Effect::SetTopics(topics));
+        for bad in [Incoming::Text("hello"), Incoming::Binary(b"ping")] {
+            let Effect::Answer(frame) = receive(bad) else { panic!("an answer") };
+            assert!(String::from_utf8_lossy(&frame[2..]).contains(r#""code":"bad_request""#));
+        }
+        let Effect::CloseReply(frame) = receive(Incoming::Close(Some(CloseCode::NORMAL))) else {
+            panic!("a close")
+        };
+        assert_eq!(frame, b"\x88\x02\x03\xe8");
+    }
+
+    #[test]
+    fn burst_is_bounded_and_refills_with_time() {
+        let settings = Settings { commands_burst: 5, commands_per_second: 10, ..Settings::default() };
+        let mut session = session(&settings);
+        let mut taken = |now| (0..10).filter(|_| session.may_command(now, &settings)).count();
+        assert_eq!(taken(0), 5);
+        assert_eq!(taken(99), 0);
+        assert_eq!(taken(100), 1);
+        assert_eq!(taken(300), 2);
+        assert_eq!(taken(60_000), 5);
+        assert_eq!(taken(u64::from(u32::MAX) + 300), 5, "the clock's low half wraps");
+        assert!(matches!(
+            session.receive(Incoming::Text("ping"), u64::from(u32::MAX) + 300, &settings),
+            Effect::Close(Goodbye { code: CloseCode::POLICY, .. })
+        ));
+    }
+}
