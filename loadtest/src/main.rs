@@ -1,2 +1,52 @@
 //! A load-test harness for WebSocket broadcast servers.
-fn main() {}
+//!
+//! It speaks only the wire: it registers clients over HTTP, holds thousands of real sockets, publishes over HTTP
+//! and checks every single delivery by its sequence number.
+//!
+//! ```text
+//! cli ─► scenario ─► round ─► generator (epoll threads: connector, publisher, reader) ◄─sockets─► server
+//!           │          └────► procfs (the server's CPU time and memory)
+//!           └─► figures ─► report (tables, JSON)
+//! ```
+//!
+//! It connects to loopback addresses only, every loop is bounded, and it ends no process but those it started.
+
+mod cli;
+mod error;
+mod figures;
+mod generator;
+mod handshake;
+mod http;
+mod machine;
+mod message;
+mod procfs;
+mod report;
+mod round;
+mod scenario;
+mod server;
+mod units;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+use scenario::Verdict;
+
+fn main() -> ExitCode {
+    let verdict = match Cli::parse().command {
+        Command::Fanout(args) => scenario::fanout::run(&args),
+        Command::Floor(args) => scenario::fanout::run_floor(&args),
+        Command::Idle(args) => scenario::idle::run(&args),
+        Command::ServeFloor(args) => server::floor::serve(&args).map(|()| Verdict::Faultless),
+        Command::Launch(args) => server::launch::run(args).map(|()| Verdict::Faultless),
+    };
+    match verdict {
+        Ok(Verdict::Faultless) => ExitCode::SUCCESS,
+        Ok(Verdict::Faulty) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("loadtest: {error}");
+            error.exit_code()
+        }
+    }
+}

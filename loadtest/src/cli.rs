@@ -1,0 +1,184 @@
+//! The command line. Every option is documented here once, for `--help`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::message::MESSAGE_MIN;
+use crate::server::floor::FloorArgs;
+use crate::server::launch::LaunchArgs;
+use crate::server::loopback;
+use crate::units::{parse_duration, parse_share, parse_size};
+
+/// Load a WebSocket broadcast server and check every delivery.
+///
+/// Thousands of real sockets on this machine register, connect and read; each message is checked by its sequence
+/// number. Exit code 0: all was delivered once and in order. 1: something was lost, duplicated, reordered, or a
+/// reading client was closed. 2: it could not be measured.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// One topic, everybody on it, at most a window of publications undelivered
+    Fanout(FanoutArgs),
+    /// The same against the floor: a bare send loop, the least any server can do
+    Floor(LoadArgs),
+    /// Connected clients and nothing published: memory per connection, and CPU time at rest
+    Idle(IdleArgs),
+    #[command(hide = true)]
+    ServeFloor(FloorArgs),
+    #[command(hide = true)]
+    Launch(LaunchArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  loadtest fanout --clients 5000 --window 32
+  loadtest fanout --server target/release/fanfare --pin --against floor --rounds 5
+  loadtest fanout --clients 2000 --window 256 --stalled 1% --json run.json")]
+pub(crate) struct FanoutArgs {
+    #[command(flatten)]
+    pub(crate) load: LoadArgs,
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    /// Alternate with rounds against this, and give the ratio
+    #[arg(long)]
+    pub(crate) against: Option<Against>,
+    /// Stop reading, for good, at this share of the clients
+    #[arg(long, value_name = "SHARE", default_value = "0%", value_parser = parse_share)]
+    pub(crate) stalled: f64,
+    /// When they stop, counted from the beginning of the measured window
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = parse_duration)]
+    pub(crate) stall_after: Duration,
+}
+
+/// What a server can be compared with.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Against {
+    /// The bare send loop
+    Floor,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LoadArgs {
+    #[command(flatten)]
+    pub(crate) crowd: CrowdArgs,
+    /// Bytes of each message, digits included (at least 32)
+    #[arg(long, value_name = "SIZE", default_value = "128", value_parser = payload)]
+    pub(crate) payload: usize,
+    /// Publications that may be undelivered at any time
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=32_768))]
+    pub(crate) window: u64,
+    /// Length of the measured window
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
+    pub(crate) duration: Duration,
+    /// Publish this long before measuring
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_duration)]
+    pub(crate) warm_up: Duration,
+    /// Wait this long with all connected before publishing
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
+    pub(crate) settle: Duration,
+    /// Give up when nothing reached everybody for this long; what is missing then is lost
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
+    pub(crate) patience: Duration,
+    /// Rounds against each server [default: 3 with --against, else 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    pub(crate) rounds: Option<u16>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IdleArgs {
+    #[command(flatten)]
+    pub(crate) crowd: CrowdArgs,
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    /// Wait this long with all connected before looking at memory
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
+    pub(crate) settle: Duration,
+    /// Then watch the server's CPU time for this long
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
+    pub(crate) duration: Duration,
+}
+
+/// How many clients, and who simulates them.
+#[derive(Debug, Args)]
+pub(crate) struct CrowdArgs {
+    /// Connected clients
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 1_000, value_parser = clients)]
+    pub(crate) clients: usize,
+    /// Threads that simulate them [default: the cores the server leaves, at least 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) threads: Option<u16>,
+    /// Pin servers started here to the first core and the clients to the others
+    #[arg(long)]
+    pub(crate) pin: bool,
+    /// Write all figures to this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+/// Which server is measured.
+#[derive(Debug, Args)]
+pub(crate) struct TargetArgs {
+    /// A server that runs already; 127.0.0.0/8 only
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8000", value_parser = loopback)]
+    pub(crate) target: SocketAddr,
+    /// Its process, for CPU time and memory [default: whoever listens on the port]
+    #[arg(long, conflicts_with = "server")]
+    pub(crate) pid: Option<u32>,
+    /// Start this server for each round, and end it afterwards
+    #[arg(long, value_name = "PATH", conflicts_with = "target")]
+    pub(crate) server: Option<PathBuf>,
+    /// Its arguments, split at spaces; {listen} becomes the address to listen on
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "--listen {listen} --shards 1",
+        allow_hyphen_values = true
+    )]
+    pub(crate) server_args: String,
+}
+
+fn payload(text: &str) -> Result<usize, String> {
+    const MAX: usize = 4 << 20;
+    let size = parse_size(text)?;
+    if !(MESSAGE_MIN..=MAX).contains(&size) {
+        return Err(format!(
+            "a message has {MESSAGE_MIN} bytes to 4 MiB: its sequence number and time need {MESSAGE_MIN}"
+        ));
+    }
+    Ok(size)
+}
+
+fn clients(text: &str) -> Result<usize, String> {
+    let number: usize =
+        text.replace(['_', ','], "").parse().map_err(|_| format!("`{text}` is not a number"))?;
+    if number == 0 { Err("at least one client".to_owned()) } else { Ok(number) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_and_counts_are_checked() {
+        assert!(payload("31").is_err());
+        assert_eq!(payload("4KiB"), Ok(4096));
+        assert_eq!(clients("10_000"), Ok(10_000));
+        assert!(clients("0").is_err());
+    }
+}

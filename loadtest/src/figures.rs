@@ -1,0 +1,231 @@
+//! The figures of a run, as they are reported and stored. Units are in the names. Medians and ratios are made
+//! here; how they look is the report's business.
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::generator::Faults;
+use crate::procfs::CpuTime;
+
+/// Below this share of a core the server was waiting, and its throughput says more about the generator.
+pub(crate) const BUSY_SHARE: f64 = 0.9;
+
+/// CPU time of the server over the measured window.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct CpuFigures {
+    /// Share of one core; two busy cores are 2.
+    pub(crate) share: f64,
+    pub(crate) user_ns_per_delivery: f64,
+    pub(crate) system_ns_per_delivery: f64,
+}
+
+impl CpuFigures {
+    pub(crate) fn new(used: CpuTime, seconds: f64, deliveries: u64) -> Self {
+        let per_delivery = |ns: u64| if deliveries == 0 { 0.0 } else { ns as f64 / deliveries as f64 };
+        Self {
+            share: used.total_ns() as f64 / (seconds * 1e9),
+            user_ns_per_delivery: per_delivery(used.user_ns),
+            system_ns_per_delivery: per_delivery(used.system_ns),
+        }
+    }
+
+    pub(crate) fn ns_per_delivery(self) -> f64 {
+        self.user_ns_per_delivery + self.system_ns_per_delivery
+    }
+}
+
+/// From publishing to reading, of every message of the sampled clients.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct LatencyFigures {
+    pub(crate) samples: u64,
+    pub(crate) p50_ns: u64,
+    pub(crate) p99_ns: u64,
+    pub(crate) p999_ns: u64,
+    pub(crate) max_ns: u64,
+}
+
+impl LatencyFigures {
+    pub(crate) fn new(histogram: &Histogram<u64>) -> Self {
+        Self {
+            samples: histogram.len(),
+            p50_ns: histogram.value_at_quantile(0.5),
+            p99_ns: histogram.value_at_quantile(0.99),
+            p999_ns: histogram.value_at_quantile(0.999),
+            max_ns: histogram.max(),
+        }
+    }
+}
+
+/// Resident memory of the server, in user space; what the kernel holds for its sockets is not in it.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct MemoryFigures {
+    /// Before the first client.
+    pub(crate) before_bytes: u64,
+    /// With all clients connected and nothing published.
+    pub(crate) connected_bytes: u64,
+    /// At the end, before the clients leave.
+    pub(crate) end_bytes: u64,
+    /// (`connected_bytes` − `before_bytes`) / clients.
+    pub(crate) per_connection_bytes: f64,
+}
+
+/// The server's open descriptors: how many connections it still holds on to.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct DescriptorFigures {
+    pub(crate) connected: u64,
+    pub(crate) end: u64,
+}
+
+/// One round against one server.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Round {
+    pub(crate) server: &'static str,
+    pub(crate) round: usize,
+    pub(crate) clients: usize,
+    pub(crate) connects_per_second: f64,
+    pub(crate) seconds: f64,
+    /// Publications over the whole round, the warm-up included.
+    pub(crate) published: u64,
+    /// Publications refused with 503, and made up for by others.
+    pub(crate) refused: u64,
+    /// Messages received in their turn within the measured window.
+    pub(crate) deliveries: u64,
+    pub(crate) deliveries_per_second: f64,
+    pub(crate) messages_per_read: f64,
+    /// The server's, if its process is known.
+    pub(crate) cpu: Option<CpuFigures>,
+    /// The harness's, as a share of one core.
+    pub(crate) generator_share: Option<f64>,
+    /// How many cores the generator could use at once.
+    pub(crate) generator_threads: usize,
+    pub(crate) latency: LatencyFigures,
+    pub(crate) faults: Faults,
+    /// Connections of reading clients that the server ended, by close code.
+    pub(crate) closed: BTreeMap<String, u64>,
+    /// Clients that stopped reading on purpose.
+    pub(crate) stalled: usize,
+    /// The round was given up because nothing reached everybody for too long.
+    pub(crate) stuck: bool,
+    pub(crate) memory: Option<MemoryFigures>,
+    pub(crate) descriptors: Option<DescriptorFigures>,
+}
+
+impl Round {
+    /// Every client that was reading got everything, once, in order, and stayed connected.
+    pub(crate) fn is_faultless(&self) -> bool {
+        self.faults.is_clean() && self.closed.is_empty() && !self.stuck
+    }
+
+    /// Whether the server had CPU time to spare, so that the throughput is not its own. `None` without its CPU
+    /// time.
+    pub(crate) fn server_was_waiting(&self) -> Option<bool> {
+        self.cpu.map(|cpu| cpu.share < BUSY_SHARE)
+    }
+}
+
+/// Medians over the rounds of one server.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Medians {
+    pub(crate) rounds: usize,
+    pub(crate) deliveries_per_second: f64,
+    pub(crate) cpu: Option<CpuFigures>,
+    /// Of the sum of user and system; not the sum of their medians.
+    pub(crate) ns_per_delivery: Option<f64>,
+    pub(crate) messages_per_read: f64,
+    pub(crate) p50_ns: f64,
+    pub(crate) p99_ns: f64,
+    pub(crate) p999_ns: f64,
+}
+
+impl Medians {
+    /// `None` without a round.
+    pub(crate) fn of(rounds: &[&Round]) -> Option<Self> {
+        let over = |figure: fn(&Round) -> f64| median(rounds.iter().map(|round| figure(round)));
+        let over_cpu = |figure: fn(CpuFigures) -> f64| {
+            let figures: Option<Vec<f64>> = rounds.iter().map(|round| round.cpu.map(figure)).collect();
+            figures.and_then(|figures| median(figures.into_iter()))
+        };
+        let cpu = || {
+            Some(CpuFigures {
+                share: over_cpu(|cpu| cpu.share)?,
+                user_ns_per_delivery: over_cpu(|cpu| cpu.user_ns_per_delivery)?,
+                system_ns_per_delivery: over_cpu(|cpu| cpu.system_ns_per_delivery)?,
+            })
+        };
+        Some(Self {
+            rounds: rounds.len(),
+            deliveries_per_second: over(|round| round.deliveries_per_second)?,
+            cpu: cpu(),
+            ns_per_delivery: over_cpu(CpuFigures::ns_per_delivery),
+            messages_per_read: over(|round| round.messages_per_read)?,
+            p50_ns: over(|round| round.latency.p50_ns as f64)?,
+            p99_ns: over(|round| round.latency.p99_ns as f64)?,
+            p999_ns: over(|round| round.latency.p999_ns as f64)?,
+        })
+    }
+}
+
+/// Target over floor.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Ratio {
+    /// Above 1: the target delivers more.
+    pub(crate) deliveries_per_second: f64,
+    /// Below 1: the target spends less on each.
+    pub(crate) ns_per_delivery: Option<f64>,
+    /// The smallest and largest ratio of deliveries among the pairs of neighbouring rounds.
+    pub(crate) deliveries_range: (f64, f64),
+}
+
+impl Ratio {
+    /// The median of the ratios of neighbouring rounds, which were measured under the same conditions as far as
+    /// that can be had on a machine shared with others.
+    pub(crate) fn of(pairs: &[(&Round, &Round)]) -> Option<Self> {
+        let deliveries: Vec<f64> = pairs
+            .iter()
+            .map(|(target, floor)| target.deliveries_per_second / floor.deliveries_per_second)
+            .collect();
+        let cpu: Option<Vec<f64>> = pairs
+            .iter()
+            .map(|(target, floor)| Some(target.cpu?.ns_per_delivery() / floor.cpu?.ns_per_delivery()))
+            .collect();
+        let range =
+            (deliveries.iter().copied().reduce(f64::min)?, deliveries.iter().copied().reduce(f64::max)?);
+        Some(Self {
+            deliveries_per_second: median(deliveries.into_iter())?,
+            ns_per_delivery: cpu.and_then(|cpu| median(cpu.into_iter())),
+            deliveries_range: range,
+        })
+    }
+}
+
+/// The middle value, or the mean of the two in the middle.
+fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    let upper = *values.get(values.len() / 2)?;
+    let lower = values[(values.len() - 1) / 2];
+    Some(f64::midpoint(lower, upper))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_median_is_the_middle() {
+        assert_eq!(median([3.0, 1.0, 2.0].into_iter()), Some(2.0));
+        assert_eq!(median([4.0, 1.0, 2.0, 3.0].into_iter()), Some(2.5));
+        assert_eq!(median([].into_iter()), None);
+    }
+
+    #[test]
+    fn cpu_time_is_spread_over_deliveries() {
+        let used = CpuTime { user_ns: 100_000_000, system_ns: 900_000_000 };
+        let cpu = CpuFigures::new(used, 1.0, 1_000_000);
+        assert!((cpu.share - 1.0).abs() < 1e-9);
+        assert!((cpu.ns_per_delivery() - 1_000.0).abs() < 1e-9);
+        assert_eq!(CpuFigures::new(used, 1.0, 0).ns_per_delivery(), 0.0);
+    }
+}

@@ -1,0 +1,126 @@
+//! What went wrong with deliveries, by client. A client that gets every number in its turn never comes here.
+//!
+//! A number that is skipped is missing until it turns up: then it was reordered. One that turns up and is not
+//! missing is a duplicate. What is still missing in the end was lost, unless its publication had been refused
+//! by the server and so was never due.
+
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
+
+use serde::Serialize;
+
+/// Gaps remembered per client. Beyond it a gap counts as lost at once, and its numbers, should they turn up, as
+/// duplicates: a server that broken has failed anyway, and the harness's memory stays bounded.
+const GAPS_MAX: usize = 1_000;
+
+/// Deliveries that were not as they should have been.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct Faults {
+    /// Published, and never seen by a client that was connected and reading.
+    pub(crate) lost: u64,
+    /// Seen more than once by one client.
+    pub(crate) duplicated: u64,
+    /// Seen later than a message published after it.
+    pub(crate) reordered: u64,
+    /// Not what was published: other bytes, another length, a number not yet given out, an unexpected frame.
+    pub(crate) garbled: u64,
+}
+
+impl Faults {
+    pub(crate) fn is_clean(self) -> bool {
+        self == Self::default()
+    }
+
+    pub(crate) fn add(&mut self, other: Self) {
+        self.lost += other.lost;
+        self.duplicated += other.duplicated;
+        self.reordered += other.reordered;
+        self.garbled += other.garbled;
+    }
+}
+
+/// The troubled clients of one generator thread.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    missing: HashMap<usize, Vec<Range<u64>>>,
+    counted: Faults,
+}
+
+impl Ledger {
+    /// `client` got a later number while these were due.
+    pub(crate) fn skipped(&mut self, client: usize, numbers: Range<u64>) {
+        let gaps = self.missing.entry(client).or_default();
+        if gaps.len() < GAPS_MAX {
+            gaps.push(numbers);
+        } else {
+            self.counted.lost += numbers.end - numbers.start;
+        }
+    }
+
+    /// `client` got `number`, which is below what it expects.
+    pub(crate) fn came_late(&mut self, client: usize, number: u64) {
+        let gaps = self.missing.entry(client).or_default();
+        let Some(index) = gaps.iter().position(|gap| gap.contains(&number)) else {
+            self.counted.duplicated += 1;
+            return;
+        };
+        self.counted.reordered += 1;
+        let gap = gaps.swap_remove(index);
+        gaps.extend([gap.start..number, number + 1..gap.end].into_iter().filter(|part| !part.is_empty()));
+    }
+
+    /// Something came that was not published so.
+    pub(crate) fn garbled(&mut self) {
+        self.counted.garbled += 1;
+    }
+
+    /// The final count. `refused` are the numbers the server never took.
+    pub(crate) fn settle(&self, refused: &BTreeSet<u64>) -> Faults {
+        let mut faults = self.counted;
+        for gap in self.missing.values().flatten() {
+            let excused = refused.range(gap.clone()).count() as u64;
+            faults.lost += gap.end - gap.start - excused;
+        }
+        faults
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_never_turns_up_is_lost() {
+        let mut ledger = Ledger::default();
+        ledger.skipped(7, 3..5);
+        let expected = Faults { lost: 2, ..Faults::default() };
+        assert_eq!(ledger.settle(&BTreeSet::new()), expected);
+    }
+
+    #[test]
+    fn what_turns_up_late_was_reordered_and_then_is_a_duplicate() {
+        let mut ledger = Ledger::default();
+        ledger.skipped(7, 3..6);
+        ledger.came_late(7, 4);
+        ledger.came_late(7, 4);
+        ledger.came_late(8, 4);
+        let expected = Faults { lost: 2, duplicated: 2, reordered: 1, garbled: 0 };
+        assert_eq!(ledger.settle(&BTreeSet::new()), expected);
+    }
+
+    #[test]
+    fn what_the_server_refused_is_not_lost() {
+        let mut ledger = Ledger::default();
+        ledger.skipped(1, 10..13);
+        assert_eq!(ledger.settle(&BTreeSet::from([9, 11, 13])).lost, 2);
+        assert!(Faults::default().is_clean());
+    }
+
+    #[test]
+    fn memory_is_bounded_and_nothing_goes_uncounted() {
+        let mut ledger = Ledger::default();
+        let gaps = GAPS_MAX as u64 + 10;
+        (0..gaps).for_each(|gap| ledger.skipped(1, gap * 2..gap * 2 + 1));
+        assert_eq!(ledger.settle(&BTreeSet::new()).lost, gaps);
+    }
+}

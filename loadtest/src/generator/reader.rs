@@ -1,0 +1,211 @@
+//! Reads a client's socket and checks what came: the hot path of the harness. One buffer for all clients of a
+//! thread; a client keeps bytes of its own only while a frame is cut.
+//!
+//! A message that is the expected one costs a look at its head and 16 digits. Everything else is the exception
+//! and goes to the [`Ledger`].
+
+use std::io::{ErrorKind, Read, Write};
+use std::time::Instant;
+
+use hdrhistogram::Histogram;
+
+use super::census::{Census, SPAN};
+use super::client::{Client, State};
+use super::frame::{self, Frame, Front, Kind};
+use super::ledger::Ledger;
+use super::shared::Shared;
+use crate::error::{Error, Result};
+use crate::handshake::{self, Answer};
+use crate::message::{self, Message};
+
+/// The least size of the read buffer. Loopback delivers what a socket buffer holds, which is this order.
+const SCRATCH_MIN: usize = 256 * 1024;
+/// Latencies are kept from 1 us to 10 min, to three significant digits.
+const LATENCY_MIN_NS: u64 = 1_000;
+const LATENCY_MAX_NS: u64 = 600_000_000_000;
+
+/// How a turn at a client's socket ended.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Turn {
+    /// Everything there was has been read.
+    Drained,
+    /// The same, and the upgrade was completed in this turn.
+    Upgraded,
+    /// The server refused the upgrade.
+    Refused(String),
+    /// The server closed the connection: its close code, or `None` without a close frame.
+    Closed(Option<u16>),
+}
+
+/// The reading side of one generator thread.
+pub(crate) struct Reader {
+    scratch: Vec<u8>,
+    message: Message,
+    pub(crate) census: Census,
+    pub(crate) ledger: Ledger,
+    /// Nanoseconds from publishing to reading, for sampled clients within the measured window.
+    pub(crate) latency: Histogram<u64>,
+    /// Messages that came in their turn.
+    pub(crate) deliveries: u64,
+    /// Calls of `read` that returned bytes of an open client.
+    pub(crate) reads: u64,
+}
+
+impl Reader {
+    pub(crate) fn new(message: Message) -> Result<Self> {
+        let latency = Histogram::new_with_bounds(LATENCY_MIN_NS, LATENCY_MAX_NS, 3)
+            .map_err(|error| Error::Failed(format!("no histogram: {error}")))?;
+        Ok(Self {
+            scratch: vec![0; SCRATCH_MIN.max(4 * message.size())],
+            message,
+            census: Census::new(),
+            ledger: Ledger::default(),
+            latency,
+            deliveries: 0,
+            reads: 0,
+        })
+    }
+
+    /// Reads until the socket is empty; with `to_end`, until its end. A read that does not fill the buffer has
+    /// emptied the socket, and saves the call that would only say so.
+    pub(crate) fn read(&mut self, place: usize, client: &mut Client, shared: &Shared, to_end: bool) -> Turn {
+        let mut upgraded = false;
+        loop {
+            let Some(stream) = &mut client.stream else { return Turn::Drained };
+            let kept = client.kept.len();
+            self.scratch[..kept].copy_from_slice(&client.kept);
+            let read = match stream.read(&mut self.scratch[kept..]) {
+                Ok(0) => return Turn::Closed(None),
+                Ok(read) => read,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(_) => return Turn::Closed(None),
+            };
+            let filled = kept + read;
+            let mut from = 0;
+            if client.state == State::Upgrading {
+                match handshake::answer(&self.scratch[..filled]) {
+                    Answer::Incomplete => {}
+                    Answer::Refused(reason) => return Turn::Refused(reason),
+                    Answer::Accepted(end) => {
+                        from = end;
+                        client.state = State::Open;
+                        self.census.enter(client.next);
+                        upgraded = true;
+                    }
+                }
+            }
+            if client.state == State::Open {
+                self.reads += 1;
+                match self.take_frames(place, client, from..filled, shared) {
+                    Ok(end) => from = end,
+                    Err(Ended(code)) => return Turn::Closed(code),
+                }
+            }
+            client.kept.clear();
+            client.kept.extend_from_slice(&self.scratch[from..filled]);
+            if filled < self.scratch.len() && !to_end {
+                break;
+            }
+        }
+        if upgraded { Turn::Upgraded } else { Turn::Drained }
+    }
+
+    /// Takes every whole frame of that part of the buffer and gives the place where a cut one begins.
+    fn take_frames(
+        &mut self,
+        place: usize,
+        client: &mut Client,
+        filled: std::ops::Range<usize>,
+        shared: &Shared,
+    ) -> std::result::Result<usize, Ended> {
+        let stood = client.next;
+        let now = if client.sampled && shared.is_measuring() { Some(Instant::now()) } else { None };
+        let mut at = filled.start;
+        let ended = loop {
+            let frame = match frame::front(&self.scratch[at..filled.end]) {
+                Front::Whole(frame) => frame,
+                // One that will never fit in the buffer is not one of ours, and cannot be skipped.
+                Front::Cut(Some(size)) if size > self.scratch.len() as u64 / 2 => {
+                    self.ledger.garbled();
+                    break Some(Ended(None));
+                }
+                Front::Cut(_) => break None,
+            };
+            let body = at + frame.body..at + frame.end;
+            at += frame.end;
+            if frame.kind != Kind::Message {
+                match self.take_other(client, frame, body) {
+                    Some(ended) => break Some(ended),
+                    None => continue,
+                }
+            }
+            let body = &self.scratch[body];
+            if body.len() == self.message.size() && message::sequence(body) == Some(client.next) {
+                client.next += 1;
+                self.deliveries += 1;
+            } else {
+                exception(place, client, body, &self.message, &mut self.ledger, shared);
+            }
+            if client.sampled {
+                if !self.message.padding_is_intact(body) {
+                    self.ledger.garbled();
+                }
+                if let (Some(now), Some(sent_ns)) = (now, message::sent_ns(body)) {
+                    self.latency.saturating_record(self.message.clock(now).saturating_sub(sent_ns));
+                }
+            }
+        };
+        if client.next != stood {
+            self.census.step(stood, client.next);
+        }
+        ended.map_or(Ok(at), Err)
+    }
+
+    #[cold]
+    fn take_other(
+        &mut self,
+        client: &mut Client,
+        frame: Frame,
+        body: std::ops::Range<usize>,
+    ) -> Option<Ended> {
+        let body = &self.scratch[body];
+        match frame.kind {
+            Kind::Close => return Some(Ended(Some(frame::close_code(body)))),
+            Kind::Ping => {
+                // A pong that does not fit now is left out: the server is not reading, and will see no other.
+                if let Some(stream) = &mut client.stream {
+                    let _ = stream.write(&frame::pong(body));
+                }
+            }
+            Kind::Unexpected => self.ledger.garbled(),
+            Kind::Pong | Kind::Message => {}
+        }
+        None
+    }
+}
+
+/// The server ended the connection, with this code.
+struct Ended(Option<u16>);
+
+/// A message that is not the one expected.
+#[cold]
+fn exception(
+    place: usize,
+    client: &mut Client,
+    body: &[u8],
+    message: &Message,
+    ledger: &mut Ledger,
+    shared: &Shared,
+) {
+    let known = if body.len() == message.size() { message::sequence(body) } else { None };
+    match known {
+        Some(number) if number < client.next => ledger.came_late(place, number),
+        // Only numbers given out may move the client: the census has no place for others.
+        Some(number) if number < shared.published() && number - client.next < SPAN => {
+            ledger.skipped(place, client.next..number);
+            client.next = number + 1;
+        }
+        _ => ledger.garbled(),
+    }
+}

@@ -1,0 +1,102 @@
+//! The machine the harness runs on: which cores there are and who is pinned to which, how many descriptors may
+//! be open, and what a report has to say about hardware and kernel.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use serde::Serialize;
+
+use crate::error::{Context, Error, Result};
+
+/// Descriptors kept for everything but clients: pollers, publishers, /proc files, standard streams.
+const DESCRIPTORS_SPARE: usize = 64;
+
+/// Cores, split so that server and generator do not share any.
+#[derive(Debug, Clone)]
+pub(crate) struct Cores {
+    /// The first core this process may use: the server's when pinned.
+    pub(crate) server: usize,
+    /// All the others: the generator's when pinned.
+    pub(crate) generator: Vec<usize>,
+}
+
+impl Cores {
+    /// The cores this process may use now.
+    pub(crate) fn available() -> Result<Self> {
+        let allowed = sched_getaffinity(None).context(|| "cannot read the allowed cores".to_owned())?;
+        let mut cores = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
+        let server = cores.next().ok_or_else(|| Error::Failed("no core may be used".to_owned()))?;
+        Ok(Self { server, generator: cores.collect() })
+    }
+
+    /// One generator thread for each core that the server leaves.
+    pub(crate) fn threads(&self) -> usize {
+        self.generator.len().max(1)
+    }
+
+    /// Moves the calling thread, and every thread it starts from now on, to the generator's cores.
+    pub(crate) fn pin_generator(&self) -> Result<()> {
+        if self.generator.is_empty() {
+            return Err(Error::Usage("--pin needs two cores, and this process may use only one".to_owned()));
+        }
+        pin_to(&self.generator)
+    }
+}
+
+/// Moves the calling thread, and every thread and process it starts from now on, to `cores`.
+pub(crate) fn pin_to(cores: &[usize]) -> Result<()> {
+    let mut set = CpuSet::new();
+    for &core in cores {
+        if core >= CpuSet::MAX_CPU {
+            return Err(Error::Usage(format!("there is no core {core}")));
+        }
+        set.set(core);
+    }
+    sched_setaffinity(None, &set).context(|| format!("cannot pin to cores {cores:?}"))
+}
+
+/// Raises the limit of open files to the hard limit and checks that `clients` sockets fit.
+/// Servers started later inherit the raised limit.
+pub(crate) fn reserve_descriptors(clients: usize) -> Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    setrlimit(Resource::Nofile, raised).context(|| "cannot raise the limit of open files".to_owned())?;
+    let Some(maximum) = limit.maximum else { return Ok(()) };
+    let fits = usize::try_from(maximum).unwrap_or(usize::MAX).saturating_sub(DESCRIPTORS_SPARE);
+    if clients > fits {
+        return Err(Error::Usage(format!(
+            "--clients {clients} does not fit: the hard limit of open files is {maximum} (ulimit -Hn), which is \
+             enough for {fits} clients"
+        )));
+    }
+    Ok(())
+}
+
+/// What a published figure has to say about where it was measured.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Machine {
+    kernel: String,
+    processor: String,
+    cores: usize,
+}
+
+impl Machine {
+    pub(crate) fn describe() -> Self {
+        let uname = rustix::system::uname();
+        let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let field = |name: &str| {
+            let line = info.lines().find(|line| line.split(':').next().map(str::trim) == Some(name));
+            line.and_then(|line| line.split_once(':')).map(|(_, value)| value.trim().to_owned())
+        };
+        Self {
+            kernel: format!("{} {}", uname.sysname().to_string_lossy(), uname.release().to_string_lossy()),
+            processor: field("model name").unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
+            // Not what this process may use: it may have pinned itself.
+            cores: info.lines().filter(|line| line.starts_with("processor")).count(),
+        }
+    }
+
+    /// One line for the head of a table.
+    pub(crate) fn line(&self) -> String {
+        format!("{}, {} cores, {}", self.processor, self.cores, self.kernel)
+    }
+}

@@ -1,0 +1,317 @@
+//! One measured round: connect, settle, warm up, measure, drain. It directs a generator from a thread of its own
+//! that sleeps almost all the time, and reads the server's CPU time at the same moments as the generator's
+//! counters.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::error::{Context, Error, Result};
+use crate::figures::{CpuFigures, DescriptorFigures, LatencyFigures, MemoryFigures, Round};
+use crate::generator::{Generator, Outcome, Phase, Plan, Totals};
+use crate::procfs::{self, CpuTime};
+use crate::server::Server;
+use crate::units;
+
+/// How often the directing thread looks at things while it waits.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How often the progress line is redrawn: rarely, as the generator may share the core.
+const DRAW_EVERY: Duration = Duration::from_millis(250);
+/// How long no further client may get connected before the run is given up.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(15);
+
+/// How long each part of a round takes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Timing {
+    /// From the last client's upgrade to the look at the server's memory.
+    pub(crate) settle: Duration,
+    pub(crate) warm_up: Duration,
+    pub(crate) duration: Duration,
+    /// From the beginning of the measured window to when the chosen clients stop reading.
+    pub(crate) stall_after: Duration,
+    /// How long draining may take, and how long nothing may reach everybody.
+    pub(crate) patience: Duration,
+}
+
+/// Set by Ctrl-C or a termination signal, once; a second one ends the process at once.
+#[derive(Debug, Clone)]
+pub(crate) struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// Takes over both signals for the rest of the process.
+    pub(crate) fn watch() -> Result<Self> {
+        use signal_hook::consts::{SIGINT, SIGTERM};
+        let flag = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            // In this order: the first arms the second.
+            signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&flag))
+                .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&flag)))
+                .context(|| "cannot watch for signals".to_owned())?;
+        }
+        Ok(Self(flag))
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.0.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
+    }
+}
+
+/// All clients of a plan, connected to a server, with nothing published yet.
+pub(crate) struct Audience<'a> {
+    server: &'a Server,
+    interrupt: &'a Interrupt,
+    bar: ProgressBar,
+    generator: Generator,
+    pub(crate) connects_per_second: f64,
+    pub(crate) before_bytes: Option<u64>,
+    pub(crate) connected_bytes: Option<u64>,
+    clients: usize,
+}
+
+/// The counters at one moment.
+#[derive(Clone, Copy)]
+struct Sample {
+    at: Instant,
+    totals: Totals,
+    server: Option<CpuTime>,
+    harness: Option<CpuTime>,
+}
+
+/// What two samples say about the time between them.
+pub(crate) struct Window {
+    pub(crate) seconds: f64,
+    pub(crate) deliveries: u64,
+    pub(crate) reads: u64,
+    pub(crate) server: Option<CpuTime>,
+    pub(crate) harness: Option<CpuTime>,
+}
+
+impl<'a> Audience<'a> {
+    /// Connects everybody and lets the server settle for `settle`.
+    pub(crate) fn gather(
+        plan: &Plan,
+        server: &'a Server,
+        settle: Duration,
+        interrupt: &'a Interrupt,
+    ) -> Result<Self> {
+        let before_bytes = server.pid.and_then(procfs::resident_bytes);
+        let started = Instant::now();
+        let mut audience = Self {
+            server,
+            interrupt,
+            bar: progress_bar(),
+            generator: Generator::start(plan)?,
+            connects_per_second: 0.0,
+            before_bytes,
+            connected_bytes: None,
+            clients: plan.clients,
+        };
+        if !audience.connect()? {
+            return Err(audience.why_it_failed());
+        }
+        audience.connects_per_second = plan.clients as f64 / started.elapsed().as_secs_f64();
+        audience.wait("settling", settle)?;
+        audience.connected_bytes = server.pid.and_then(procfs::resident_bytes);
+        Ok(audience)
+    }
+
+    /// Publishes nothing and measures for `duration`.
+    pub(crate) fn rest(&self, duration: Duration) -> Result<Window> {
+        let before = self.sample();
+        if !self.wait("resting", duration)? {
+            return Err(Error::Failed("the generator ended early".to_owned()));
+        }
+        Ok(before.until(&self.sample()))
+    }
+
+    /// `false` if the generator ended by itself. Each client that gets through renews the patience, and there
+    /// are finitely many.
+    fn connect(&self) -> Result<bool> {
+        let (mut seen, mut moved) = (0, Instant::now());
+        loop {
+            let open = self.generator.totals().open;
+            if open == self.clients as u64 {
+                return Ok(true);
+            }
+            if self.generator.has_failed() {
+                return Ok(false);
+            }
+            if open != seen {
+                (seen, moved) = (open, Instant::now());
+            }
+            if moved.elapsed() > CONNECT_PATIENCE {
+                return Err(Error::Failed(format!(
+                    "only {open} of {} clients are connected, and none was added for {CONNECT_PATIENCE:?}",
+                    self.clients
+                )));
+            }
+            self.interrupt.check()?;
+            self.show("connecting", || format!("{open} of {}", self.clients));
+            sleep(LOOK_EVERY);
+        }
+    }
+
+    /// Waits; `false` if the generator ended or got stuck before the time was over.
+    fn wait(&self, doing: &'static str, duration: Duration) -> Result<bool> {
+        self.wait_until(doing, duration, || false)?;
+        Ok(!self.generator.has_failed() && !self.generator.is_stuck())
+    }
+
+    fn wait_until(&self, doing: &'static str, at_most: Duration, done: impl Fn() -> bool) -> Result<()> {
+        let started = Instant::now();
+        while !done() && !self.generator.has_failed() && !self.generator.is_stuck() {
+            self.interrupt.check()?;
+            let left = at_most.saturating_sub(started.elapsed());
+            if left.is_zero() {
+                break;
+            }
+            self.show(doing, || {
+                let deliveries = units::grouped(self.generator.totals().deliveries);
+                format!("{:.0} s left, {deliveries} deliveries", left.as_secs_f64().ceil())
+            });
+            sleep(LOOK_EVERY.min(left));
+        }
+        Ok(())
+    }
+
+    fn show(&self, doing: &'static str, detail: impl Fn() -> String) {
+        if self.bar.is_hidden() || self.bar.elapsed() < DRAW_EVERY {
+            return;
+        }
+        self.bar.reset_elapsed();
+        self.bar.set_prefix(doing);
+        self.bar.set_message(detail());
+        self.bar.tick();
+    }
+
+    fn sample(&self) -> Sample {
+        Sample {
+            at: Instant::now(),
+            totals: self.generator.totals(),
+            server: self.server.pid.and_then(CpuTime::of),
+            harness: CpuTime::of(std::process::id()),
+        }
+    }
+
+    fn memory(&self) -> Option<MemoryFigures> {
+        let (before_bytes, connected_bytes) = (self.before_bytes?, self.connected_bytes?);
+        Some(MemoryFigures {
+            before_bytes,
+            connected_bytes,
+            end_bytes: self.server.pid.and_then(procfs::resident_bytes)?,
+            per_connection_bytes: (connected_bytes as f64 - before_bytes as f64) / self.clients as f64,
+        })
+    }
+
+    /// Ends the clients and gives what they found.
+    pub(crate) fn finish(self) -> Result<Outcome> {
+        self.bar.finish_and_clear();
+        self.generator.finish()
+    }
+
+    /// The error of the thread that ended early.
+    fn why_it_failed(self) -> Error {
+        match self.finish() {
+            Err(error) => error,
+            Ok(_) => Error::Failed("the generator ended early".to_owned()),
+        }
+    }
+}
+
+impl Sample {
+    fn until(&self, later: &Self) -> Window {
+        let used = |earlier: Option<CpuTime>, later: Option<CpuTime>| Some(later?.since(earlier?));
+        Window {
+            seconds: later.at.duration_since(self.at).as_secs_f64().max(1e-9),
+            deliveries: later.totals.deliveries - self.totals.deliveries,
+            reads: later.totals.reads - self.totals.reads,
+            server: used(self.server, later.server),
+            harness: used(self.harness, later.harness),
+        }
+    }
+}
+
+impl Window {
+    pub(crate) fn server_cpu(&self) -> Option<CpuFigures> {
+        self.server.map(|used| CpuFigures::new(used, self.seconds, self.deliveries))
+    }
+
+    pub(crate) fn harness_share(&self) -> Option<f64> {
+        self.harness.map(|used| used.total_ns() as f64 / (self.seconds * 1e9))
+    }
+}
+
+/// Carries out one round of fan-out and gives its figures.
+pub(crate) fn fan_out(
+    plan: &Plan,
+    timing: Timing,
+    server: &Server,
+    label: (&'static str, usize),
+    interrupt: &Interrupt,
+) -> Result<Round> {
+    let audience = Audience::gather(plan, server, timing.settle, interrupt)?;
+    let descriptors = server.pid.and_then(procfs::open_descriptors);
+    audience.generator.enter(Phase::WarmUp);
+    let mut smooth = audience.wait("warming up", timing.warm_up)?;
+
+    audience.generator.enter(Phase::Measure);
+    let begin = audience.sample();
+    if plan.stalling() > 0 && smooth {
+        let before_stall = timing.stall_after.min(timing.duration);
+        smooth = audience.wait("measuring", before_stall)?;
+        audience.generator.stall();
+    }
+    if smooth {
+        smooth = audience.wait("measuring", timing.duration.saturating_sub(begin.at.elapsed()))?;
+    }
+    let window = begin.until(&audience.sample());
+
+    audience.generator.enter(Phase::Drain);
+    audience.wait_until("draining", timing.patience, || audience.generator.is_settled())?;
+    let stuck = !smooth || !audience.generator.is_settled();
+    let memory = audience.memory();
+    let descriptors = descriptors.and_then(|connected| {
+        Some(DescriptorFigures { connected, end: server.pid.and_then(procfs::open_descriptors)? })
+    });
+    let Totals { published, .. } = audience.generator.totals();
+    let connects_per_second = audience.connects_per_second;
+    let Outcome { faults, latency, closed, refused } = audience.finish()?;
+    Ok(Round {
+        server: label.0,
+        round: label.1,
+        clients: plan.clients,
+        connects_per_second,
+        seconds: window.seconds,
+        published,
+        refused,
+        deliveries: window.deliveries,
+        deliveries_per_second: window.deliveries as f64 / window.seconds,
+        messages_per_read: window.deliveries as f64 / window.reads.max(1) as f64,
+        cpu: window.server_cpu(),
+        generator_share: window.harness_share(),
+        generator_threads: plan.threads,
+        latency: LatencyFigures::new(&latency),
+        faults,
+        closed: closed.into_iter().map(|(code, count)| (close_name(code), count)).collect(),
+        stalled: plan.stalling(),
+        stuck,
+        memory,
+        descriptors,
+    })
+}
+
+fn close_name(code: Option<u16>) -> String {
+    code.map_or_else(|| "no close frame".to_owned(), |code| code.to_string())
+}
+
+/// One line on stderr, redrawn by hand; nothing at all if stderr is not a terminal.
+fn progress_bar() -> ProgressBar {
+    let bar = ProgressBar::new_spinner();
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix}: {msg}") {
+        bar.set_style(style);
+    }
+    bar
+}

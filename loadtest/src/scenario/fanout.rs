@@ -1,0 +1,96 @@
+//! Fan-out: everybody on one topic, and a publisher that keeps at most a window of publications undelivered.
+//! With a window of one nothing can be coalesced; with more, what is waiting can. Rounds alternate between the
+//! target and the floor, since a figure on a shared machine means something only beside another of the same time.
+
+use std::time::Instant;
+
+use super::{Stage, Verdict, fresh_topic};
+use crate::cli::{FanoutArgs, LoadArgs};
+use crate::error::{Error, Result};
+use crate::generator::Plan;
+use crate::machine::Machine;
+use crate::message::Message;
+use crate::report::{Document, FanOut};
+use crate::round::{self, Timing};
+use crate::server::Side;
+use crate::units;
+
+const ROUNDS_ALONE: u16 = 1;
+const ROUNDS_AGAINST: u16 = 3;
+
+/// `loadtest fanout`.
+pub(crate) fn run(args: &FanoutArgs) -> Result<Verdict> {
+    let stage = Stage::set(&args.load.crowd)?;
+    let mut sides = vec![stage.target(&args.target)];
+    if args.against.is_some() {
+        sides.push(Side::Floor { core: stage.server_core });
+    }
+    alternate(&stage, &args.load, &sides, args.stalled, timing(&args.load, args.stall_after))
+}
+
+/// `loadtest floor`.
+pub(crate) fn run_floor(args: &LoadArgs) -> Result<Verdict> {
+    let stage = Stage::set(&args.crowd)?;
+    let sides = [Side::Floor { core: stage.server_core }];
+    alternate(&stage, args, &sides, 0.0, timing(args, std::time::Duration::ZERO))
+}
+
+fn timing(load: &LoadArgs, stall_after: std::time::Duration) -> Timing {
+    Timing {
+        settle: load.settle,
+        warm_up: load.warm_up,
+        duration: load.duration,
+        stall_after,
+        patience: load.patience,
+    }
+}
+
+fn alternate(
+    stage: &Stage,
+    load: &LoadArgs,
+    sides: &[Side],
+    stalled: f64,
+    timing: Timing,
+) -> Result<Verdict> {
+    if load.duration.is_zero() {
+        return Err(Error::Usage("--duration must be longer than nothing".to_owned()));
+    }
+    let machine = Machine::describe();
+    println!(
+        "fan-out: {} clients on {} thread{}, {} B messages, window {}, {:?} measured",
+        units::grouped(load.crowd.clients as u64),
+        stage.threads,
+        if stage.threads == 1 { "" } else { "s" },
+        load.payload,
+        load.window,
+        load.duration,
+    );
+    println!("machine: {}{}\n", machine.line(), if load.crowd.pin { ", pinned" } else { ", not pinned" });
+    let message = Message::new(load.payload, Instant::now());
+    let default = if sides.len() > 1 { ROUNDS_AGAINST } else { ROUNDS_ALONE };
+    let mut rounds = Vec::new();
+    for number in 1..=usize::from(load.rounds.unwrap_or(default)) {
+        for side in sides {
+            stage.interrupt.check()?;
+            let server = side.open()?;
+            let plan = Plan {
+                address: server.address,
+                topic: fresh_topic(),
+                clients: load.crowd.clients,
+                threads: stage.threads,
+                message: message.clone(),
+                window: Some(load.window),
+                stalled,
+                patience: load.patience,
+            };
+            rounds.push(round::fan_out(&plan, timing, &server, (side.name(), number), &stage.interrupt)?);
+        }
+    }
+    let result = FanOut::new(load.payload, load.window, rounds);
+    result.print();
+    let faultless = result.rounds.iter().all(crate::figures::Round::is_faultless);
+    if let Some(path) = &load.crowd.json {
+        Document::new(machine, result).write(path)?;
+    }
+    Ok(if faultless { Verdict::Faultless } else { Verdict::Faulty })
+}

@@ -1,0 +1,61 @@
+//! What can be measured: one file per scenario. A scenario turns its arguments into rounds, and rounds into a
+//! report; how clients, servers and figures work is none of its business.
+
+pub(crate) mod fanout;
+pub(crate) mod idle;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::cli::{CrowdArgs, TargetArgs};
+use crate::error::Result;
+use crate::machine::{self, Cores};
+use crate::round::Interrupt;
+use crate::server::Side;
+
+/// How a measurement ended.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Verdict {
+    Faultless,
+    Faulty,
+}
+
+/// What all scenarios prepare alike.
+struct Stage {
+    interrupt: Interrupt,
+    threads: usize,
+    /// The core of servers started here.
+    server_core: Option<usize>,
+}
+
+impl Stage {
+    /// Reserves descriptors, takes over signals and pins the generator if asked to.
+    fn set(crowd: &CrowdArgs) -> Result<Self> {
+        machine::reserve_descriptors(crowd.clients)?;
+        let cores = Cores::available()?;
+        if crowd.pin {
+            cores.pin_generator()?;
+        }
+        Ok(Self {
+            interrupt: Interrupt::watch()?,
+            threads: crowd.threads.map_or(cores.threads(), usize::from).min(crowd.clients),
+            server_core: crowd.pin.then_some(cores.server),
+        })
+    }
+
+    fn target(&self, args: &TargetArgs) -> Side {
+        match &args.server {
+            None => Side::Running { address: args.target, pid: args.pid },
+            Some(program) => Side::Started {
+                program: program.clone(),
+                arguments: args.server_args.split_whitespace().map(str::to_owned).collect(),
+                core: self.server_core,
+            },
+        }
+    }
+}
+
+/// A topic nobody else uses: a leftover of another run would look like a fault of this one.
+fn fresh_topic() -> String {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("load-{}-{}", std::process::id(), since.as_nanos())
+}

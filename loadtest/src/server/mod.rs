@@ -1,0 +1,8 @@
+//! The servers that are measured: one that already runs, one started for a round, or the floor.
+//! Only processes started here are ever ended, by their id.
+
+pub(crate) mod floor;
+pub(crate) mod launch;
+mod process;
+
+pub(crate) use process::{Server, Side, loopback};

@@ -1,0 +1,185 @@
+//! A server under measurement and, if the harness started it, its process.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::error::{Context, Error, Result};
+use crate::procfs;
+
+/// How long a started server may take until it answers.
+const START_MAX: Duration = Duration::from_secs(10);
+/// How long a server may take to end before it is killed.
+const STOP_MAX: Duration = Duration::from_secs(10);
+const POLL_EVERY: Duration = Duration::from_millis(20);
+
+/// Which server a round measures.
+#[derive(Debug, Clone)]
+pub(crate) enum Side {
+    /// One that already runs, and that the harness leaves alone.
+    Running { address: SocketAddr, pid: Option<u32> },
+    /// One started afresh for each round. In `arguments`, `{listen}` stands for the address to listen on.
+    Started { program: PathBuf, arguments: Vec<String>, core: Option<usize> },
+    /// The bare send loop, started afresh for each round.
+    Floor { core: Option<usize> },
+}
+
+impl Side {
+    /// The name used in tables.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Running { .. } | Self::Started { .. } => "target",
+            Self::Floor { .. } => "floor",
+        }
+    }
+
+    /// A server of this side that answers; started if need be.
+    pub(crate) fn open(&self) -> Result<Server> {
+        match self {
+            Self::Running { address, pid } => {
+                let pid = pid.or_else(|| procfs::listener(*address));
+                Ok(Server { address: *address, pid, child: None })
+            }
+            Self::Started { program, arguments, core } => {
+                let address = free_address()?;
+                let listen = address.to_string();
+                let arguments = arguments.iter().map(|argument| argument.replace("{listen}", &listen));
+                let mut command = launcher(*core)?;
+                command.arg(program).args(arguments);
+                Server::start(command, address)
+            }
+            Self::Floor { core } => {
+                let address = free_address()?;
+                let mut command = launcher(*core)?;
+                command.arg(own_program()?).args(["serve-floor", "--listen", &address.to_string()]);
+                Server::start(command, address)
+            }
+        }
+    }
+}
+
+/// A server that can be connected to. Dropping it ends the process if the harness started it.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    /// The process whose CPU time and memory are looked at, if it is known.
+    pub(crate) pid: Option<u32>,
+    child: Option<Child>,
+}
+
+impl Server {
+    fn start(mut command: Command, address: SocketAddr) -> Result<Self> {
+        // A group of its own, so that Ctrl-C reaches the harness only, which then ends the server in order.
+        command.stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
+        let child = command.spawn().context(|| "cannot start a server".to_owned())?;
+        let mut server = Self { address, pid: Some(child.id()), child: Some(child) };
+        server.wait_until_it_answers()?;
+        Ok(server)
+    }
+
+    fn wait_until_it_answers(&mut self) -> Result<()> {
+        let deadline = Instant::now() + START_MAX;
+        while Instant::now() < deadline {
+            if let Some(child) = &mut self.child
+                && let Some(status) = child.try_wait().context(|| "cannot watch the server".to_owned())?
+            {
+                return Err(Error::Failed(format!("the server ended at once: {status}")));
+            }
+            if is_healthy(self.address) {
+                return Ok(());
+            }
+            sleep(POLL_EVERY);
+        }
+        Err(Error::Failed(format!("the server did not answer on {} within {START_MAX:?}", self.address)))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        // The child has not been waited for, so its id is still its own. A failure here means that it has
+        // ended already, and the wait below collects it.
+        if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        let deadline = Instant::now() + STOP_MAX;
+        while Instant::now() < deadline {
+            if !matches!(child.try_wait(), Ok(None)) {
+                return;
+            }
+            sleep(POLL_EVERY);
+        }
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
+
+/// Refuses any address outside 127.0.0.0/8: this is a tool to be pointed at oneself.
+pub(crate) fn loopback(text: &str) -> std::result::Result<SocketAddr, String> {
+    let address: SocketAddr = text
+        .replace("localhost", "127.0.0.1")
+        .parse()
+        .map_err(|_| format!("`{text}` is not an address such as 127.0.0.1:8000"))?;
+    match address {
+        SocketAddr::V4(v4) if v4.ip().is_loopback() => Ok(address),
+        _ => Err(format!(
+            "`{text}` is not in 127.0.0.0/8: this harness loads the machine it runs on and no other"
+        )),
+    }
+}
+
+/// `loadtest launch [--core N] --`, to be followed by the server.
+fn launcher(core: Option<usize>) -> Result<Command> {
+    let mut command = Command::new(own_program()?);
+    command.arg("launch");
+    if let Some(core) = core {
+        command.args(["--core", &core.to_string()]);
+    }
+    command.arg("--");
+    Ok(command)
+}
+
+fn own_program() -> Result<PathBuf> {
+    std::env::current_exe().context(|| "cannot find the harness's own program".to_owned())
+}
+
+/// An address nobody listens on. Somebody may take it before the server does; then the server says so and ends.
+fn free_address() -> Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0").context(|| "no free port".to_owned())?;
+    listener.local_addr().context(|| "no free port".to_owned())
+}
+
+fn is_healthy(address: SocketAddr) -> bool {
+    let ask = || -> std::io::Result<bool> {
+        let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        write!(stream, "GET /health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+        let mut status = [0; 12];
+        stream.read_exact(&mut status)?;
+        Ok(&status[9..] == b"200")
+    };
+    ask().unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_is_loaded() {
+        assert!(loopback("127.0.0.1:8000").is_ok());
+        assert!(loopback("127.3.2.1:80").is_ok());
+        assert!(loopback("localhost:8000").is_ok());
+        for other in
+            ["10.0.0.1:80", "192.168.1.1:80", "0.0.0.0:80", "[::1]:80", "example.com:80", "127.0.0.1"]
+        {
+            assert!(loopback(other).is_err(), "{other}");
+        }
+    }
+}
