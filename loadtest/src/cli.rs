@@ -27,10 +27,13 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// One topic, everybody on it, at most a window of publications undelivered
+    #[command(args_override_self = true)]
     Fanout(FanoutArgs),
     /// The same against the floor: a bare send loop, the least any server can do
+    #[command(args_override_self = true)]
     Floor(LoadArgs),
     /// Connected clients and nothing published: memory per connection, and CPU time at rest
+    #[command(args_override_self = true)]
     Idle(IdleArgs),
     #[command(hide = true)]
     ServeFloor(FloorArgs),

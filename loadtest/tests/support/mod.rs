@@ -1,0 +1,274 @@
+//! A small server that speaks the wire the harness expects, faithfully or with one fault on purpose, and counts
+//! what it did. Blocking threads, one per connection, and a hub that owns the subscribers.
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+/// What is done wrong, to the fourth subscriber (or, for `Refuse`, to the publisher).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Fault {
+    /// Nothing.
+    None,
+    /// Nothing, but its frames arrive in pieces.
+    Dribble,
+    /// Nothing, but it is pinged now and then, and the pong is checked.
+    Ping,
+    /// A message in every so many is not sent.
+    Lose(u64),
+    /// Nothing more is sent after so many messages.
+    LoseFrom(u64),
+    /// A message in every so many is sent twice.
+    Duplicate(u64),
+    /// A message in every so many is sent after the next one.
+    Reorder(u64),
+    /// The byte at this place in a message in every so many is wrong.
+    Garble(u64, usize),
+    /// It is closed, with this code, after so many messages.
+    Close(u16, u64),
+    /// The socket of the fourth subscriber is closed without a word after so many messages.
+    Cut(u64),
+    /// A publication in every so many is answered with 503.
+    Refuse(u64),
+}
+
+/// A running server; its threads end with the test process.
+pub(crate) struct FaultyServer {
+    pub(crate) address: SocketAddr,
+    done: Arc<AtomicU64>,
+}
+
+enum Order {
+    Join(TcpStream),
+    Publish(Vec<u8>, SyncSender<bool>),
+}
+
+const VICTIM: usize = 3;
+const HANDSHAKE: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
+impl FaultyServer {
+    pub(crate) fn start(fault: Fault) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let done = Arc::new(AtomicU64::new(0));
+        let (orders, hub) = sync_channel(64);
+        let hub = Hub {
+            subscribers: Vec::new(),
+            count: 0,
+            body_length: 0,
+            held: None,
+            fault,
+            done: Arc::clone(&done),
+            orders: hub,
+        };
+        thread::spawn(move || hub.run());
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let orders = orders.clone();
+                thread::spawn(move || serve(stream, &orders, address));
+            }
+        });
+        Self { address, done }
+    }
+
+    /// How often it did what it was told to do wrong.
+    pub(crate) fn faults_done(&self) -> u64 {
+        self.done.load(SeqCst)
+    }
+}
+
+/// Serves HTTP requests one after the other until an upgrade or the end.
+fn serve(stream: TcpStream, orders: &SyncSender<Order>, address: SocketAddr) {
+    stream.set_nodelay(true).expect("a connected socket");
+    let mut writer = stream.try_clone().expect("a second handle");
+    let mut reader = BufReader::new(stream);
+    while let Some((line, body)) = request(&mut reader) {
+        let (status, answer) = if line.starts_with("POST /register ") {
+            assert!(body.starts_with(b"{"), "a registration is JSON");
+            ("200 OK", format!(r#"{{"url":"ws://{address}/ws/0123456789abcdef0123456789abcdef"}}"#))
+        } else if line.starts_with("GET /ws/0123456789abcdef0123456789abcdef ") {
+            // The hub takes part from before the 101, so that nothing published after it is missed.
+            orders.send(Order::Join(writer)).expect("the hub runs");
+            return;
+        } else if line.starts_with("POST /publish/") {
+            let (taken, is_taken) = sync_channel(1);
+            orders.send(Order::Publish(body, taken)).expect("the hub runs");
+            match is_taken.recv().expect("the hub answers") {
+                true => ("200 OK", r#"{"topic":"t","offset":1,"epoch":"x"}"#.to_owned()),
+                false => ("503 Service Unavailable\r\nRetry-After: 0", "{}".to_owned()),
+            }
+        } else {
+            ("404 Not Found", "{}".to_owned())
+        };
+        let length = answer.len();
+        if write!(writer, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\n\r\n{answer}").is_err() {
+            return;
+        }
+    }
+}
+
+fn request(reader: &mut BufReader<TcpStream>) -> Option<(String, Vec<u8>)> {
+    let mut first = String::new();
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        if first.is_empty() {
+            first = line;
+        } else if line == "\r\n" {
+            break;
+        } else if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().ok()?;
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    Some((first, body))
+}
+
+struct Hub {
+    subscribers: Vec<Option<TcpStream>>,
+    /// Publications taken so far.
+    count: u64,
+    /// Of the current publication.
+    body_length: usize,
+    /// A frame of the victim's that waits for the next one to overtake it.
+    held: Option<Vec<u8>>,
+    fault: Fault,
+    done: Arc<AtomicU64>,
+    orders: Receiver<Order>,
+}
+
+impl Hub {
+    fn run(mut self) {
+        loop {
+            match self.orders.recv_timeout(Duration::from_millis(20)) {
+                Ok(Order::Join(mut stream)) => {
+                    stream.write_all(HANDSHAKE).expect("a fresh socket takes a handshake");
+                    // A subscriber that stops reading is dropped and must not stop the others.
+                    stream.set_nonblocking(self.subscribers.len() != VICTIM).expect("a connected socket");
+                    self.subscribers.push(Some(stream));
+                }
+                Ok(Order::Publish(body, taken)) => {
+                    let is_taken = self.publish(body);
+                    taken.send(is_taken).expect("the publisher waits");
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Some(frame) = self.held.take() {
+                        self.send(VICTIM, &frame);
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn publish(&mut self, body: Vec<u8>) -> bool {
+        self.count += 1;
+        self.body_length = body.len();
+        if let Fault::Refuse(every) = self.fault
+            && self.count.is_multiple_of(every)
+        {
+            self.done.fetch_add(1, SeqCst);
+            return false;
+        }
+        let frame = text_frame(&body);
+        for place in 0..self.subscribers.len() {
+            if place == VICTIM { self.send_to_victim(&frame) } else { self.send(place, &frame) }
+        }
+        true
+    }
+
+    fn send_to_victim(&mut self, frame: &[u8]) {
+        let count = self.count;
+        let due = |every: u64| count.is_multiple_of(every);
+        let mut did = 0;
+        match self.fault {
+            Fault::Lose(every) if due(every) => did = 1,
+            Fault::LoseFrom(from) if count > from => did = 1,
+            Fault::Duplicate(every) if due(every) => {
+                self.send(VICTIM, frame);
+                self.send(VICTIM, frame);
+                did = 1;
+            }
+            Fault::Reorder(every) if due(every) && self.held.is_none() => self.held = Some(frame.to_vec()),
+            Fault::Reorder(_) => {
+                self.send(VICTIM, frame);
+                if let Some(held) = self.held.take() {
+                    self.send(VICTIM, &held);
+                    did = 1;
+                }
+            }
+            Fault::Garble(every, place) if due(every) => {
+                let mut wrong = frame.to_vec();
+                let body = wrong.len() - self.body_length;
+                wrong[body + place] = b'?';
+                self.send(VICTIM, &wrong);
+                did = 1;
+            }
+            Fault::Close(code, after) if count == after => {
+                let [high, low] = code.to_be_bytes();
+                self.send(VICTIM, &[0x88, 2, high, low]);
+                self.subscribers[VICTIM] = None;
+                did = 1;
+            }
+            Fault::Cut(after) if count == after => {
+                self.subscribers[VICTIM] = None;
+                did = 1;
+            }
+            Fault::Dribble => {
+                for piece in frame.chunks(frame.len() / 3) {
+                    self.send(VICTIM, piece);
+                    thread::yield_now();
+                }
+                did = 1;
+            }
+            Fault::Ping if due(10) => {
+                self.ping_victim();
+                self.send(VICTIM, frame);
+                did = 1;
+            }
+            _ => self.send(VICTIM, frame),
+        }
+        self.done.fetch_add(did, SeqCst);
+    }
+
+    fn ping_victim(&mut self) {
+        self.send(VICTIM, b"\x89\x03abc");
+        let Some(victim) = &mut self.subscribers[VICTIM] else { return };
+        let mut pong = [0; 9];
+        victim.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
+        victim.read_exact(&mut pong).expect("a pong within five seconds");
+        let body: Vec<u8> = pong[6..].iter().zip(&pong[2..6]).map(|(byte, mask)| byte ^ mask).collect();
+        assert_eq!((&pong[..2], body.as_slice()), (&[0x8A, 0x83][..], &b"abc"[..]));
+    }
+
+    fn send(&mut self, place: usize, frame: &[u8]) {
+        let Some(stream) = &mut self.subscribers[place] else { return };
+        match stream.write(frame) {
+            Ok(sent) if sent == frame.len() => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.send(place, frame),
+            _ => self.subscribers[place] = None,
+        }
+    }
+}
+
+fn text_frame(body: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0x81];
+    match body.len() {
+        length @ 0..126 => frame.push(length as u8),
+        length => {
+            frame.push(126);
+            frame.extend_from_slice(&(length as u16).to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(body);
+    frame
+}
