@@ -10,7 +10,9 @@ use crate::generator::Faults;
 use crate::procfs::CpuTime;
 
 /// Below this share of a core the server was waiting, and its throughput says more about the generator.
-pub(crate) const BUSY_SHARE: f64 = 0.9;
+const BUSY_SHARE: f64 = 0.9;
+/// From this share of the time on, waiting for a core is more than the odd kernel thread.
+const WAIT_SHARE: f64 = 0.05;
 
 /// CPU time of the server over the measured window.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -96,8 +98,12 @@ pub(crate) struct Round {
     pub(crate) messages_per_read: f64,
     /// The server's, if its process is known.
     pub(crate) cpu: Option<CpuFigures>,
+    /// How long the server was ready to run while something else had its core, as a share of the window.
+    pub(crate) core_wait_share: Option<f64>,
     /// The harness's, as a share of one core.
     pub(crate) generator_share: Option<f64>,
+    /// The same as `core_wait_share`, of the harness.
+    pub(crate) generator_wait_share: Option<f64>,
     /// How many cores the generator could use at once.
     pub(crate) generator_threads: usize,
     pub(crate) latency: LatencyFigures,
@@ -118,11 +124,34 @@ impl Round {
         self.faults.is_clean() && self.closed.is_empty() && !self.stuck
     }
 
-    /// Whether the server had CPU time to spare, so that the throughput is not its own. `None` without its CPU
-    /// time.
-    pub(crate) fn server_was_waiting(&self) -> Option<bool> {
-        self.cpu.map(|cpu| cpu.share < BUSY_SHARE)
+    /// What held the server back, if anything. `None` without its CPU time.
+    pub(crate) fn limit(&self) -> Option<Limit> {
+        let share = self.cpu?.share;
+        let waited = [self.core_wait_share, self.generator_wait_share];
+        Some(if share >= BUSY_SHARE {
+            Limit::Server
+        } else if waited.into_iter().flatten().any(|waited| waited >= WAIT_SHARE) {
+            Limit::Machine
+        } else if self.generator_share.is_some_and(|busy| busy >= BUSY_SHARE * self.generator_threads as f64)
+        {
+            Limit::Generator
+        } else {
+            Limit::Window
+        })
     }
+}
+
+/// What bounded the throughput of a round.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Limit {
+    /// The server used all of a core: the figure is its own.
+    Server,
+    /// Server or generator wanted a core, and something else on the machine had it.
+    Machine,
+    /// The server was idle now and then, and the generator was not.
+    Generator,
+    /// Neither was busy: there was too little under way.
+    Window,
 }
 
 /// Medians over the rounds of one server.

@@ -42,6 +42,16 @@ impl CpuTime {
     }
 }
 
+/// How long the threads of `pid` have been ready to run while something else had the core, in nanoseconds.
+pub(crate) fn core_wait_ns(pid: u32) -> Option<u64> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
+    let waits = threads.map(|thread| {
+        let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split_ascii_whitespace().nth(1)?.parse::<u64>().ok()
+    });
+    waits.sum()
+}
+
 /// Resident memory of `pid` in bytes: exact from smaps_rollup, else the kernel's running estimate.
 pub(crate) fn resident_bytes(pid: u32) -> Option<u64> {
     let exact = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok().and_then(|text| {
@@ -125,6 +135,7 @@ mod tests {
         assert!(resident_bytes(pid).is_some_and(|bytes| bytes > 100_000));
         assert!(open_descriptors(pid).is_some_and(|count| count >= 3));
         assert!(CpuTime::of(pid).is_some());
+        assert!(core_wait_ns(pid).is_some());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use crate::error::{Context, Error, Result};
-use crate::figures::{BUSY_SHARE, Medians, Ratio, Round};
+use crate::figures::{Limit, Medians, Ratio, Round};
 use crate::machine::Machine;
 use crate::units;
 
@@ -210,14 +210,7 @@ impl FanOut {
         let mut remarks = Vec::new();
         for round in &self.rounds {
             let name = format!("{} {}", round.server, round.round);
-            match round.server_was_waiting() {
-                None => {
-                    remarks
-                        .push(format!("{name}: no CPU figures, the server's process is not known (--pid)"));
-                }
-                Some(true) => remarks.push(waiting_remark(&name, round, self.window)),
-                Some(false) => {}
-            }
+            remarks.extend(limit_remark(&name, round, self.window));
             if round.stuck {
                 remarks.push(format!("{name}: GIVEN UP, publications stopped reaching everybody"));
             }
@@ -237,19 +230,30 @@ impl FanOut {
     }
 }
 
-fn waiting_remark(name: &str, round: &Round, window: u64) -> String {
-    let server = round.cpu.map_or_else(unknown, |cpu| percent(cpu.share));
-    let generator_busy =
-        round.generator_share.is_some_and(|share| share >= BUSY_SHARE * round.generator_threads as f64);
-    if generator_busy {
-        format!("{name}: THE GENERATOR WAS THE LIMIT, not the server, which used {server} of a core")
-    } else {
-        format!(
-            "{name}: the server was not the limit: it used {server} of a core; a window of {window} over {} clients \
-             keeps neither side busy, or the machine is shared",
+/// Says when the throughput is not the server's own.
+fn limit_remark(name: &str, round: &Round, window: u64) -> Option<String> {
+    let used = round.cpu.map_or_else(unknown, |cpu| percent(cpu.share));
+    let text = match round.limit() {
+        None => "no CPU figures, the server's process is not known (--pid)".to_owned(),
+        Some(Limit::Server) => return None,
+        Some(Limit::Machine) => {
+            let [server, generator] = [round.core_wait_share, round.generator_wait_share]
+                .map(|share| share.map_or_else(unknown, percent));
+            format!(
+                "THE MACHINE WAS THE LIMIT: the server got {used} of a core; it waited {server} of the time for one, \
+                 and the generator {generator}"
+            )
+        }
+        Some(Limit::Generator) => {
+            format!("THE GENERATOR WAS THE LIMIT, not the server, which used {used} of a core")
+        }
+        Some(Limit::Window) => format!(
+            "the server was not the limit: it used {used} of a core; a window of {window} over {} clients keeps \
+             neither side busy",
             round.clients
-        )
-    }
+        ),
+    };
+    Some(format!("{name}: {text}"))
 }
 
 fn stalled_remark(name: &str, round: &Round) -> String {

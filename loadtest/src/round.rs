@@ -77,7 +77,9 @@ struct Sample {
     at: Instant,
     totals: Totals,
     server: Option<CpuTime>,
+    server_wait_ns: Option<u64>,
     harness: Option<CpuTime>,
+    harness_wait_ns: Option<u64>,
 }
 
 /// What two samples say about the time between them.
@@ -85,8 +87,10 @@ pub(crate) struct Window {
     pub(crate) seconds: f64,
     pub(crate) deliveries: u64,
     pub(crate) reads: u64,
-    pub(crate) server: Option<CpuTime>,
-    pub(crate) harness: Option<CpuTime>,
+    server: Option<CpuTime>,
+    server_wait_ns: Option<u64>,
+    harness: Option<CpuTime>,
+    harness_wait_ns: Option<u64>,
 }
 
 impl<'a> Audience<'a> {
@@ -192,7 +196,9 @@ impl<'a> Audience<'a> {
             at: Instant::now(),
             totals: self.generator.totals(),
             server: self.server.pid.and_then(CpuTime::of),
+            server_wait_ns: self.server.pid.and_then(procfs::core_wait_ns),
             harness: CpuTime::of(std::process::id()),
+            harness_wait_ns: procfs::core_wait_ns(std::process::id()),
         }
     }
 
@@ -224,12 +230,15 @@ impl<'a> Audience<'a> {
 impl Sample {
     fn until(&self, later: &Self) -> Window {
         let used = |earlier: Option<CpuTime>, later: Option<CpuTime>| Some(later?.since(earlier?));
+        let waited = |earlier: Option<u64>, later: Option<u64>| Some(later?.saturating_sub(earlier?));
         Window {
             seconds: later.at.duration_since(self.at).as_secs_f64().max(1e-9),
             deliveries: later.totals.deliveries - self.totals.deliveries,
             reads: later.totals.reads - self.totals.reads,
             server: used(self.server, later.server),
+            server_wait_ns: waited(self.server_wait_ns, later.server_wait_ns),
             harness: used(self.harness, later.harness),
+            harness_wait_ns: waited(self.harness_wait_ns, later.harness_wait_ns),
         }
     }
 }
@@ -237,6 +246,11 @@ impl Sample {
 impl Window {
     pub(crate) fn server_cpu(&self) -> Option<CpuFigures> {
         self.server.map(|used| CpuFigures::new(used, self.seconds, self.deliveries))
+    }
+
+    /// Shares of the window for which server and harness waited for a core.
+    fn wait_shares(&self) -> [Option<f64>; 2] {
+        [self.server_wait_ns, self.harness_wait_ns].map(|ns| Some(ns? as f64 / (self.seconds * 1e9)))
     }
 
     pub(crate) fn harness_share(&self) -> Option<f64> {
@@ -278,6 +292,7 @@ pub(crate) fn fan_out(
     });
     let Totals { published, .. } = audience.generator.totals();
     let connects_per_second = audience.connects_per_second;
+    let [core_wait_share, generator_wait_share] = window.wait_shares();
     let Outcome { faults, latency, closed, refused } = audience.finish()?;
     Ok(Round {
         server: label.0,
@@ -291,6 +306,8 @@ pub(crate) fn fan_out(
         deliveries_per_second: window.deliveries as f64 / window.seconds,
         messages_per_read: window.deliveries as f64 / window.reads.max(1) as f64,
         cpu: window.server_cpu(),
+        core_wait_share,
+        generator_wait_share,
         generator_share: window.harness_share(),
         generator_threads: plan.threads,
         latency: LatencyFigures::new(&latency),

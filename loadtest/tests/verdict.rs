@@ -21,7 +21,7 @@ fn fan_out(server: &FaultyServer, extra: &[&str]) -> Run {
     let json = scratch_file(server.address.port());
     let output = harness()
         .args(["fanout", "--target", &server.address.to_string(), "--clients", "40", "--duration", "400ms"])
-        .args(["--warm-up", "100ms", "--settle", "0s", "--patience", "2s", "--threads", "1", "--json"])
+        .args(["--warm-up", "100ms", "--settle", "0s", "--patience", "10s", "--threads", "1", "--json"])
         .arg(&json)
         .args(extra)
         .output()
@@ -103,7 +103,7 @@ fn every_lost_message_is_counted() {
 #[test]
 fn a_client_that_gets_nothing_more_ends_the_run_and_is_counted() {
     let server = FaultyServer::start(Fault::LoseFrom(100));
-    let run = fan_out(&server, &["--window", "8", "--duration", "20s", "--patience", "500ms"]);
+    let run = fan_out(&server, &["--window", "8", "--duration", "20s", "--patience", "1s"]);
     run.assert_faulty([server.faults_done(), 0, 0, 0]);
     assert_eq!(run.round["stuck"], true);
     assert_eq!(server.faults_done(), 8, "the window bounds what can be lost");
