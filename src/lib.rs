@@ -4,6 +4,7 @@ pub mod admission;
 pub mod clients;
 pub mod connection;
 pub mod engine;
+pub mod http;
 pub mod identity;
 pub mod limits;
 pub mod mailbox;

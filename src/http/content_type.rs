@@ -1,0 +1,111 @@
+//! What a request says its body is.
+
+use hyper::header::{CONTENT_TYPE, HeaderMap};
+
+use super::answer::Refusal;
+
+/// The content types that are told apart here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ContentType {
+    /// None is given.
+    Absent,
+    /// `application/json`, or a type that ends in `+json`.
+    Json,
+    /// `text/plain` in UTF-8, as far as it says.
+    Text,
+    /// `application/octet-stream`.
+    Bytes,
+    /// What `curl -d` sends when it is not told.
+    Form,
+    /// Any other, more than one, or not readable.
+    Other,
+}
+
+impl ContentType {
+    /// Reads the header.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let mut values = headers.get_all(CONTENT_TYPE).iter();
+        let (Some(value), None) = (values.next(), values.next()) else {
+            return if headers.contains_key(CONTENT_TYPE) { Self::Other } else { Self::Absent };
+        };
+        let Ok(value) = value.to_str() else { return Self::Other };
+        let (essence, parameters) = value.split_once(';').unwrap_or((value, ""));
+        let essence = essence.trim().to_ascii_lowercase();
+        match essence.as_str() {
+            "application/json" => Self::Json,
+            "text/plain" if is_utf8(parameters) => Self::Text,
+            "application/octet-stream" => Self::Bytes,
+            "application/x-www-form-urlencoded" => Self::Form,
+            _ if essence.contains('/') && essence.ends_with("+json") => Self::Json,
+            _ => Self::Other,
+        }
+    }
+
+    /// Lets JSON through, and what says nothing.
+    ///
+    /// # Errors
+    /// 415, with a hint.
+    pub(super) fn json_or_absent(self) -> Result<(), Refusal> {
+        match self {
+            Self::Json | Self::Absent => Ok(()),
+            Self::Form => Err(Refusal::unsupported_media_type(
+                "the body is JSON, not a form: with curl add -H 'Content-Type: application/json' (or use --json)",
+            )),
+            Self::Text | Self::Bytes | Self::Other => Err(Refusal::unsupported_media_type(
+                "the body is JSON: Content-Type: application/json, or none",
+            )),
+        }
+    }
+}
+
+/// Whether the parameters leave UTF-8 possible.
+fn is_utf8(parameters: &str) -> bool {
+    parameters.split(';').filter_map(|parameter| parameter.split_once('=')).all(|(name, value)| {
+        let value = value.trim().trim_matches('"');
+        !name.trim().eq_ignore_ascii_case("charset")
+            || value.eq_ignore_ascii_case("utf-8")
+            || value.eq_ignore_ascii_case("utf8")
+            || value.eq_ignore_ascii_case("us-ascii")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::HeaderValue;
+
+    use super::*;
+
+    fn of(values: &[&'static str]) -> ContentType {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(CONTENT_TYPE, HeaderValue::from_static(value));
+        }
+        ContentType::of(&headers)
+    }
+
+    #[test]
+    fn types_are_read_whatever_their_case_and_parameters() {
+        assert_eq!(of(&[]), ContentType::Absent);
+        for json in ["application/json", "Application/JSON; charset=utf-8", "application/vnd.x+json;a=b"] {
+            assert_eq!(of(&[json]), ContentType::Json, "{json}");
+        }
+        for text in
+            ["text/plain", "text/plain;charset=UTF-8", "TEXT/PLAIN ; charset=\"utf-8\"", "text/plain;x=y"]
+        {
+            assert_eq!(of(&[text]), ContentType::Text, "{text}");
+        }
+        assert_eq!(of(&["application/octet-stream"]), ContentType::Bytes);
+        assert_eq!(of(&["application/x-www-form-urlencoded"]), ContentType::Form);
+        for other in ["", "json", "+json", "text/html", "text/plain; charset=latin1", "application/jsonx"] {
+            assert_eq!(of(&[other]), ContentType::Other, "{other}");
+        }
+        assert_eq!(of(&["application/json", "application/json"]), ContentType::Other);
+    }
+
+    #[test]
+    fn form_is_refused_with_the_way_out() {
+        let refusal = ContentType::Form.json_or_absent().unwrap_err();
+        assert_eq!(refusal.status.as_u16(), 415);
+        assert!(refusal.message.contains("curl"));
+    }
+}

@@ -1,0 +1,71 @@
+//! The HTTP side of a shard: one connection from accept to its last answer, or to the 101 that makes it a WebSocket.
+//!
+//! The accept loop of a shard calls [`serve`] in a task of its own for every connection, with that shard's [`Local`]
+//! and [`Connections`] and one of its [`HandshakeSlot`]s. Paths are read in `route`, the match below is the
+//! router, each group of routes has a file. Nothing here knows frames or subscribers, and no client id is ever logged.
+
+use std::{net::SocketAddr, rc::Rc};
+
+use hyper::{Method, Request, body::Incoming};
+use tokio::net::TcpStream;
+
+pub use self::connections::{Connections, HandshakeSlot};
+use self::{
+    answer::{Answer, Refusal},
+    connections::Entry,
+    route::Route,
+};
+use crate::connection::Local;
+
+mod answer;
+mod body;
+mod connections;
+mod content_type;
+mod conversation;
+mod cors;
+mod health;
+mod percent;
+mod publish;
+mod register;
+mod route;
+mod upgrade;
+
+/// Speaks HTTP on `stream` until it ends, or until its socket is the shard's.
+///
+/// Runs on the shard's thread, in its runtime, where `spawn_local` works. Ends by itself soon after the node's
+/// `stopping` has resolved: the request in work is answered, no further one is read.
+pub async fn serve(local: Local, connections: Rc<Connections>, stream: TcpStream, slot: HandshakeSlot) {
+    let Some(entry) = connections.enter(slot) else { return };
+    // Answers are small and whole; they are not to wait for the acknowledgement of the one before.
+    let _ = stream.set_nodelay(true);
+    let Ok(address) = stream.local_addr() else { return };
+    let entry = Rc::new(entry);
+    let stopping = local.node().stopping();
+    let handle = async |request| answer(&local, &entry, address, request).await;
+    conversation::converse(entry.clone(), stream, stopping, handle).await;
+}
+
+/// The answer to any request.
+async fn answer(local: &Local, entry: &Entry, address: SocketAddr, request: Request<Incoming>) -> Answer {
+    let uri = request.uri().clone();
+    let Some(route) = Route::of(uri.path()) else {
+        return Refusal::not_found("there is nothing at this path").into_answer();
+    };
+    if !route.takes(request.method()) {
+        return Refusal::method_not_allowed(route.methods()).into_answer();
+    }
+    if request.method() == Method::OPTIONS {
+        return cors::options(route.methods(), request.headers());
+    }
+    let connections = entry.connections();
+    let answer = match route {
+        Route::Health => Ok(health::health(local.node().is_stopping())),
+        Route::Register => register::register(local, connections, address, request).await,
+        Route::Registration(id) => register::unregister(local, id).await,
+        Route::Publish => publish::publish(local, connections, request).await,
+        Route::PublishTo(topic) => publish::publish_to(local, connections, topic, request).await,
+        Route::Socket(id) => upgrade::upgrade(local, connections, id, request).await,
+        Route::Server => Err(Refusal::method_not_allowed(route.methods())),
+    };
+    answer.unwrap_or_else(Refusal::into_answer)
+}

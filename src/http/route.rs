@@ -1,0 +1,98 @@
+//! Paths: which group of routes one belongs to, and the methods there are.
+
+use hyper::Method;
+
+/// What a path names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Route<'a> {
+    /// `/health`
+    Health,
+    /// `/register`
+    Register,
+    /// `/register/{id}`
+    Registration(&'a str),
+    /// `/publish`
+    Publish,
+    /// `/publish/{topic}`: everything behind the slash, still percent-encoded.
+    PublishTo(&'a str),
+    /// `/ws/{id}`
+    Socket(&'a str),
+    /// `*`, the server itself, which has only options.
+    Server,
+}
+
+impl<'a> Route<'a> {
+    /// Reads a path; `None` if there is nothing.
+    pub(super) fn of(path: &'a str) -> Option<Self> {
+        Some(match path {
+            "/health" => Self::Health,
+            "/register" => Self::Register,
+            "/publish" => Self::Publish,
+            "*" => Self::Server,
+            _ => {
+                let (group, rest) = path.strip_prefix('/')?.split_once('/')?;
+                match group {
+                    "register" => Self::Registration(rest),
+                    "publish" => Self::PublishTo(rest),
+                    "ws" => Self::Socket(rest),
+                    _ => return None,
+                }
+            }
+        })
+    }
+
+    /// Its methods, as they stand in `Allow`.
+    pub(super) fn methods(self) -> &'static str {
+        match self {
+            Self::Health => "GET, HEAD, OPTIONS",
+            Self::Register | Self::Publish | Self::PublishTo(_) => "POST, OPTIONS",
+            Self::Registration(_) => "DELETE, OPTIONS",
+            Self::Socket(_) => "GET, OPTIONS",
+            Self::Server => "GET, HEAD, POST, DELETE, OPTIONS",
+        }
+    }
+
+    /// Whether it has this method.
+    pub(super) fn takes(self, method: &Method) -> bool {
+        let served = self != Self::Server || method == Method::OPTIONS;
+        served && self.methods().split(", ").any(|name| name == method.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_exact_and_the_rest_of_a_topic_is_the_topic() {
+        for (path, route) in [
+            ("/health", Some(Route::Health)),
+            ("/register", Some(Route::Register)),
+            ("/register/", Some(Route::Registration(""))),
+            ("/register/ab/c", Some(Route::Registration("ab/c"))),
+            ("/publish", Some(Route::Publish)),
+            ("/publish/", Some(Route::PublishTo(""))),
+            ("/publish/a/b%2Fc/", Some(Route::PublishTo("a/b%2Fc/"))),
+            ("/ws/ab", Some(Route::Socket("ab"))),
+            ("*", Some(Route::Server)),
+            ("", None),
+            ("/", None),
+            ("/ws", None),
+            ("/health/", None),
+            ("/Health", None),
+            ("//health", None),
+            ("/other/x", None),
+        ] {
+            assert_eq!(Route::of(path), route, "{path}");
+        }
+    }
+
+    #[test]
+    fn each_route_takes_its_methods_and_no_other() {
+        assert!(Route::Health.takes(&Method::HEAD));
+        assert!(!Route::Health.takes(&Method::POST));
+        assert!(!Route::Socket("a").takes(&Method::HEAD));
+        assert!(Route::Server.takes(&Method::OPTIONS) && !Route::Server.takes(&Method::GET));
+        assert!(!Route::Publish.takes(&Method::from_bytes(b"PO").unwrap()));
+    }
+}

@@ -1,0 +1,156 @@
+//! `GET /ws/{id}`: the WebSocket handshake, after which the socket belongs to the shard and no longer to HTTP.
+//!
+//! The joins are in force before the 101 is sent, so whatever is published after a client has its 101 reaches it.
+
+use std::{rc::Rc, time::Duration};
+
+use fastwebsockets::upgrade::UpgradeFut;
+use http_body_util::Full;
+use hyper::{
+    HeaderMap, Request, Version,
+    body::Incoming,
+    header::{CONNECTION, HeaderName, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE},
+};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::{
+    answer::{Answer, Refusal, unknown_client},
+    connections::Connections,
+};
+use crate::{
+    connection::{Attaching, Local},
+    identity::ClientId,
+};
+
+/// Attaches the client and answers 101; the socket follows when the answer is written.
+pub(super) async fn upgrade(
+    local: &Local,
+    connections: &Rc<Connections>,
+    id: &str,
+    mut request: Request<Incoming>,
+) -> Result<Answer, Refusal> {
+    check(request.version(), request.headers())?;
+    let id = ClientId::parse(id).ok_or_else(unknown_client)?;
+    let settings = &local.node().settings;
+    let attaching = {
+        let _work = connections.work(settings.publish_wait).await.ok_or_else(Refusal::overloaded)?;
+        local.attach(id).await?
+    };
+    let (answer, upgraded) = fastwebsockets::upgrade::upgrade(&mut request)
+        .map_err(|error| Refusal::bad_request(format!("not a WebSocket handshake: {error}")))?;
+    tokio::task::spawn_local(hand_over(attaching, upgraded, settings.join_wait));
+    Ok(answer.map(|_| Full::default()))
+}
+
+/// Waits until the 101 is written and gives the socket to the shard. Whatever goes wrong drops `attaching`, and with
+/// it the subscriber.
+async fn hand_over(attaching: Attaching, upgraded: UpgradeFut, wait: Duration) {
+    let Ok(Ok(websocket)) = tokio::time::timeout(wait, upgraded).await else { return };
+    let Ok(parts) = websocket.into_inner().into_inner().downcast::<TokioIo<TcpStream>>() else { return };
+    match parts.io.into_inner().into_std() {
+        Ok(stream) => attaching.adopt(stream, &parts.read_buf),
+        Err(error) => tracing::debug!(%error, "a socket could not be taken out of the runtime"),
+    }
+}
+
+/// Looks at the handshake of RFC 6455 section 4.2.1. Subprotocols offered are not selected; a client that needs one
+/// fails the connection by itself.
+fn check(version: Version, headers: &HeaderMap) -> Result<(), Refusal> {
+    if !has_token(headers, &UPGRADE, "websocket") {
+        return Err(Refusal::upgrade_required());
+    }
+    if only(headers, &SEC_WEBSOCKET_VERSION) != Some(b"13") {
+        return Err(Refusal::websocket_version());
+    }
+    if version != Version::HTTP_11 {
+        return Err(Refusal::bad_request("a WebSocket handshake is HTTP/1.1"));
+    }
+    if !has_token(headers, &CONNECTION, "upgrade") {
+        return Err(Refusal::bad_request("Connection: Upgrade is missing"));
+    }
+    if !only(headers, &SEC_WEBSOCKET_KEY).is_some_and(is_key) {
+        return Err(Refusal::bad_request("Sec-WebSocket-Key is not one base64 value of 16 bytes"));
+    }
+    Ok(())
+}
+
+/// Whether the comma-separated lists under `name` have `token` among them, in any case.
+fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|item| item.trim().eq_ignore_ascii_case(token))
+}
+
+/// The value under `name`, if there is exactly one.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next()?.as_bytes();
+    values.next().is_none().then_some(value)
+}
+
+/// Whether it is the base64 of 16 bytes: 22 digits and two signs of padding.
+fn is_key(key: &[u8]) -> bool {
+    let digit = |&byte: &u8| byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/';
+    key.len() == 24 && key.ends_with(b"==") && key[..22].iter().all(digit)
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::HeaderValue;
+
+    use super::*;
+
+    const GOOD: [(&str, &str); 4] = [
+        ("upgrade", "websocket"),
+        ("connection", "Upgrade"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+
+    /// The status a handshake is answered with that has `changed` instead of the good header; `None` is 101.
+    fn status(version: Version, changed: &[(&'static str, &[&'static str])]) -> Option<u16> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in GOOD {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        for (name, values) in changed {
+            headers.remove(*name);
+            for value in *values {
+                headers.append(*name, HeaderValue::from_static(value));
+            }
+        }
+        check(version, &headers).err().map(|refusal| refusal.status.as_u16())
+    }
+
+    #[test]
+    fn handshakes_as_browsers_and_libraries_send_them_are_good() {
+        assert_eq!(status(Version::HTTP_11, &[]), None);
+        let firefox: &[&str] = &["keep-alive, Upgrade"];
+        assert_eq!(status(Version::HTTP_11, &[("connection", firefox), ("upgrade", &["WebSocket"])]), None);
+        assert_eq!(status(Version::HTTP_11, &[("connection", &["keep-alive", "upgrade"])]), None);
+        assert_eq!(status(Version::HTTP_11, &[("sec-websocket-protocol", &["a, b"])]), None);
+    }
+
+    #[test]
+    fn faults_are_found_in_the_order_of_the_contract() {
+        let v = "sec-websocket-version";
+        let k = "sec-websocket-key";
+        assert_eq!(status(Version::HTTP_10, &[("upgrade", &[]), (v, &[]), (k, &[])]), Some(426));
+        assert_eq!(status(Version::HTTP_11, &[("upgrade", &["h2c"])]), Some(426));
+        for version in [&[][..], &["8"], &["13, 8"], &["13", "13"], &["013"]] {
+            assert_eq!(status(Version::HTTP_10, &[(v, version), (k, &[])]), Some(426), "{version:?}");
+        }
+        assert_eq!(status(Version::HTTP_10, &[]), Some(400));
+        assert_eq!(status(Version::HTTP_11, &[("connection", &["keep-alive"])]), Some(400));
+        for key in [&[][..], &[""], &["dGhl"], &["dGhlIHNhbXBsZSBub25jZQ=a"], &["dGhlIHNhbXBsZSBub25jZ-=="]] {
+            assert_eq!(status(Version::HTTP_11, &[(k, key)]), Some(400), "{key:?}");
+        }
+        assert_eq!(status(Version::HTTP_11, &[(k, &[GOOD[3].1, GOOD[3].1])]), Some(400));
+    }
+
+    #[test]
+    fn refusal_names_what_would_be_accepted() {
+        let refused = check(Version::HTTP_11, &HeaderMap::new()).unwrap_err();
+        assert_eq!(refused, Refusal::upgrade_required());
+    }
+}
