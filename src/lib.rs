@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod clients;
+pub mod config;
 pub mod connection;
 pub mod engine;
 pub mod http;
@@ -16,4 +17,5 @@ mod session;
 pub mod settings;
 mod sync;
 pub mod topic;
+pub mod units;
 pub mod websocket;

@@ -10,6 +10,10 @@ pub const TOPIC_BYTES_MAX: usize = 200;
 pub const USER_BYTES_MAX: usize = 128;
 /// Longest decoded message of one publication, bytes (`--max-message`).
 pub const MESSAGE_BYTES: usize = 64 * 1024;
+/// Smallest `--max-message`, bytes.
+pub const MESSAGE_BYTES_MIN: usize = 1024;
+/// Largest `--max-message`, bytes.
+pub const MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// From this size on, bytes, a message may stay in the buffer its request was read into; a smaller one is copied.
 pub const MESSAGE_SHARED_FROM: usize = 4 * 1024;
 /// Longest HTTP request body, bytes (`--max-body`).
@@ -24,6 +28,15 @@ pub const BODY_BESIDES_MESSAGE: usize = 4 * 1024;
 pub const TOPICS_PER_CLIENT: usize = 128;
 /// Upper end of `--max-topics-per-client`: the longest list must fit in one client command.
 pub const TOPICS_PER_CLIENT_MAX: usize = 1024;
+
+/// Longest time a registration may be kept unconnected, milliseconds.
+pub const REGISTRATION_MS_MAX: u64 = 7 * 24 * 3_600_000;
+/// Shortest time between two pings to one client, milliseconds: one slot of the ping timer.
+pub const PING_INTERVAL_MS_MIN: u64 = 100;
+/// Longest time between two pings to one client, milliseconds.
+pub const PING_INTERVAL_MS_MAX: u64 = 3_600_000;
+/// Shortest time a client may be given to answer a ping, milliseconds.
+pub const PONG_TIMEOUT_MS_MIN: u64 = 10;
 
 /// Most shards of one node: a set of shards is one machine word.
 pub const SHARDS_MAX: usize = 64;
@@ -54,6 +67,10 @@ pub const SHARD_LAG_BYTES: usize = 256 * 1024;
 pub const OUTBOX_BYTES: usize = 1024 * 1024;
 /// Smallest `--outbox-bytes`: one message of the default size must always fit.
 pub const OUTBOX_BYTES_MIN: usize = 64 * 1024;
+/// Largest `--outbox-bytes`: two stalled clients must not fill a shard's log.
+pub const OUTBOX_BYTES_MAX: usize = (LOG_BYTES - 16 * SEGMENT_BYTES) / 2;
+/// What a frame has besides its message, bytes (RFC 6455 section 5.2: two, and eight of length).
+pub const FRAME_HEADER_MAX: usize = 10;
 /// Ranges and control entries one outbox may hold; beyond it the ranges are copied together.
 pub const OUTBOX_RANGES: usize = 512;
 /// Age of the oldest frame a blocked subscriber may have queued, milliseconds.
@@ -101,6 +118,8 @@ pub const HTTP_HEADERS_MAX: usize = 64;
 pub const HTTP_BODIES_BYTES: usize = 64 * 1024 * 1024;
 /// Bytes read and thrown away behind the last answer of an HTTP connection, so that the answer is not lost to a reset.
 pub const HTTP_DISCARD_BYTES: usize = 4 * 1024 * 1024;
+/// Below this many file descriptors the start-up warns.
+pub const DESCRIPTORS_LOW: u64 = 4_096;
 /// File descriptors kept back for everything that is not a client.
 pub const DESCRIPTORS_RESERVED: usize = 16;
 /// Bytes of request bodies a shard collects at once, apart from the first piece of each; beyond it 503.
@@ -119,6 +138,8 @@ const _: () = assert!(OUTBOX_BYTES_MIN >= 2 * LARGE_FRAME_BYTES);
 const _: () = assert!(COMMAND_BYTES >= TOPICS_PER_CLIENT * (TOPIC_BYTES_MAX + 4));
 const _: () = assert!(SHARD_LAG_BYTES <= OUTBOX_BYTES / 2);
 const _: () = assert!(BODY_BYTES >= JSON_INFLATION * MESSAGE_BYTES + BODY_BESIDES_MESSAGE);
+const _: () = assert!(HTTP_BODIES_BYTES >= JSON_INFLATION * MESSAGE_BYTES_MAX + BODY_BESIDES_MESSAGE);
+const _: () = assert!(OUTBOX_BYTES_MAX >= 2 * (MESSAGE_BYTES_MAX + FRAME_HEADER_MAX));
 const _: () = assert!(HTTP_BODIES_BYTES >= BODY_BYTES);
 const _: () = assert!(HTTP_DISCARD_BYTES >= BODY_BYTES);
 const _: () = assert!(LARGE_FRAME_BYTES <= SEGMENT_BYTES);
