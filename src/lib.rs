@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod node;
 pub mod protocol;
 pub mod publication;
+pub mod server;
 mod session;
 pub mod settings;
 mod sync;

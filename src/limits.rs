@@ -122,10 +122,6 @@ pub const HTTP_DISCARD_BYTES: usize = 4 * 1024 * 1024;
 pub const DESCRIPTORS_LOW: u64 = 4_096;
 /// File descriptors kept back for everything that is not a client.
 pub const DESCRIPTORS_RESERVED: usize = 16;
-/// Bytes of request bodies a shard collects at once, apart from the first piece of each; beyond it 503.
-pub const HTTP_BODIES_BYTES: usize = 64 * 1024 * 1024;
-/// Bytes read and thrown away behind the last answer of an HTTP connection, so that the answer is not lost to a reset.
-pub const HTTP_DISCARD_BYTES: usize = 4 * 1024 * 1024;
 
 /// Bytes read and thrown away from a connection that is being closed.
 pub const CLOSE_DISCARD_BYTES: usize = 64 * 1024;

@@ -15,9 +15,9 @@ use crossbeam_utils::CachePadded;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::{
-    admission::Admission,
+    admission::{Admission, Credits},
     clients::{Claim, Clients},
-    engine::{Common, Fanout, Goodbye, Ingress, Kick, Mailboxes, Manner},
+    engine::{Common, Fanout, Goodbye, Ingress, Kick, Mailboxes, Manner, TopicsFull},
     identity::ClientId,
     limits::KICKS_INFLIGHT,
     metrics::Metrics,
@@ -96,26 +96,25 @@ impl Node {
         message: Message,
         audience: Audience,
     ) -> Result<Position, PublishError> {
-        let admit =
-            tokio::time::timeout(self.settings.publish_wait, self.admission.admit(message.bytes().len()));
-        let credits = tokio::select! {
-            biased;
-            () = self.stopping() => return Err(PublishError::Stopping),
-            credits = admit => match credits {
-                Ok(Ok(credits)) => credits,
-                Ok(Err(_)) => return Err(PublishError::Stopping),
-                Err(_) => return Err(PublishError::Overloaded),
-            },
+        self.submit(topic, message, audience).await?.position().await
+    }
+
+    /// The first half of [`Self::publish`]: waits for credits, and hands the publication to its home.
+    pub(crate) async fn submit(
+        &self,
+        topic: Topic,
+        message: Message,
+        audience: Audience,
+    ) -> Result<Submitted, PublishError> {
+        let credits = match self.admission.try_admit(message.bytes().len()) {
+            Some(credits) if !self.is_stopping() => credits,
+            _ => self.wait_for_credits(message.bytes().len()).await?,
         };
         let home = topic.home(self.settings.shards);
         let publication = Publication { topic, message, audience, credits };
         let (reply, answer) = oneshot::channel();
         self.mailboxes().to_home(home, Ingress::Publish(Box::new(publication), reply));
-        match answer.await {
-            Ok(Ok(position)) => Ok(position),
-            Ok(Err(_)) => Err(PublishError::TopicsFull),
-            Err(_) => Err(PublishError::Stopping),
-        }
+        Ok(Submitted { home, answer })
     }
 
     /// Closes the connection that holds, or held, `claim`. Waits for a kick credit.
@@ -191,6 +190,18 @@ impl Node {
         http + self.metrics().shard(shard).subscribers.get() as usize
     }
 
+    async fn wait_for_credits(&self, bytes: usize) -> Result<Credits, PublishError> {
+        tokio::select! {
+            biased;
+            () = self.stopping() => Err(PublishError::Stopping),
+            credits = tokio::time::timeout(self.settings.publish_wait, self.admission.admit(bytes)) => match credits {
+                Ok(Ok(credits)) => Ok(credits),
+                Ok(Err(_)) => Err(PublishError::Stopping),
+                Err(_) => Err(PublishError::Overloaded),
+            },
+        }
+    }
+
     /// Counts a connection that speaks HTTP on a shard, while the guard lives.
     pub(crate) fn count_http(self: &Arc<Self>, shard: usize) -> HttpCount {
         self.http_connections[shard].fetch_add(1, Ordering::Relaxed);
@@ -199,6 +210,24 @@ impl Node {
 
     pub(crate) fn common(&self) -> &Common {
         &self.common
+    }
+}
+
+/// A publication that is at its home, or on its way there.
+pub(crate) struct Submitted {
+    /// The home shard.
+    pub(crate) home: usize,
+    answer: oneshot::Receiver<Result<Position, TopicsFull>>,
+}
+
+impl Submitted {
+    /// Waits for its place.
+    pub(crate) async fn position(self) -> Result<Position, PublishError> {
+        match self.answer.await {
+            Ok(Ok(position)) => Ok(position),
+            Ok(Err(TopicsFull)) => Err(PublishError::TopicsFull),
+            Err(_) => Err(PublishError::Stopping),
+        }
     }
 }
 

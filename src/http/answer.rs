@@ -212,11 +212,6 @@ impl From<AttachError> for Refusal {
             AttachError::Unknown => unknown_client(),
             AttachError::Overloaded => Self::overloaded(),
             AttachError::Stopping => Self::stopping(),
-            AttachError::Replaced => Self::new(
-                StatusCode::CONFLICT,
-                Code::Conflict,
-                "another connection took this id over meanwhile, or it was unregistered",
-            ),
         }
     }
 }
@@ -270,7 +265,6 @@ mod tests {
         assert_eq!(status(AttachError::Unknown.into()), (404, "not_found"));
         assert_eq!(status(AttachError::Overloaded.into()), (503, "overloaded"));
         assert_eq!(status(AttachError::Stopping.into()), (503, "stopping"));
-        assert_eq!(status(AttachError::Replaced.into()), (409, "conflict"));
         assert_eq!(status(PublishError::TopicsFull.into()), (503, "full"));
         assert_eq!(status(PublishBodyError::Unsupported("key").into()), (400, "unsupported"));
     }

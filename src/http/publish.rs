@@ -70,10 +70,10 @@ async fn take(
     connections: &Rc<Connections>,
     publication: PublishBody,
 ) -> Result<Answer, Refusal> {
-    let node = local.node();
     let PublishBody { topic, message, audience } = publication;
-    let _work = connections.work(node.settings.publish_wait).await.ok_or_else(Refusal::overloaded)?;
-    let position = node.publish(topic.clone(), message, audience).await?;
+    let wait = local.node().settings.publish_wait;
+    let _work = connections.work(wait).await.ok_or_else(Refusal::overloaded)?;
+    let position = local.publish(topic.clone(), message, audience).await?;
     Ok(json(position_json(&topic, position)))
 }
 

@@ -13,8 +13,6 @@ pub enum Code {
     MethodNotAllowed,
     /// The client did not send its request in time.
     Timeout,
-    /// Another connection took the client over meanwhile, or it was unregistered.
-    Conflict,
     /// The body is over the node's limit.
     BodyTooLarge,
     /// The message in the body is over the node's limit.
@@ -40,7 +38,6 @@ impl Code {
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::Timeout => "timeout",
-            Self::Conflict => "conflict",
             Self::BodyTooLarge => "body_too_large",
             Self::MessageTooLarge => "message_too_large",
             Self::UnsupportedMediaType => "unsupported_media_type",

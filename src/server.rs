@@ -1,0 +1,305 @@
+//! The server: one acceptor thread, one thread a shard, and the four steps of stopping.
+//!
+//! The acceptor hands each connection to the shard with the fewest, so that shards are even whatever the clients do.
+//! Stopping: (1) nothing is accepted, and publish, register and upgrade are refused; (2) what was taken is brought into
+//! the logs of all interested shards; (3) `Stop` enters each fanout queue behind everything; (4) outboxes are flushed,
+//! connections closed with 1012. All under one deadline; what is left then is counted lost.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use tokio::{
+    net::{TcpListener, TcpStream},
+    runtime::{Builder, LocalRuntime},
+    sync::{Semaphore, mpsc},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use crate::{
+    connection::{self, Local},
+    http::{self, HandshakeSlot},
+    limits::{DESCRIPTORS_RESERVED, HANDSHAKES_OPEN},
+    node::{HttpCount, Node},
+    settings::Settings,
+};
+
+/// How long the acceptor rests when there are no descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A connection on its way from the acceptor to its shard.
+type Accepted = (std::net::TcpStream, HandshakeSlot, HttpCount);
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    node: Arc<Node>,
+    address: SocketAddr,
+    threads: Vec<JoinHandle<io::Result<()>>>,
+}
+
+impl Server {
+    /// Listens on `listen` (port 0: any free one) and starts the threads.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on, or a thread or poller cannot be had.
+    pub fn start(listen: SocketAddr, settings: Settings) -> io::Result<Self> {
+        let listener = listen_on(listen)?;
+        let address = listener.local_addr()?;
+        let node = Node::new(settings);
+        let shards = node.settings.shards;
+        let slots = HANDSHAKES_OPEN * shards;
+        let mut threads = Vec::with_capacity(shards + 1);
+        let mut shard_queues = Vec::with_capacity(shards);
+        for number in 0..shards {
+            // Each entry holds a handshake slot, so the queue is never full.
+            let (queue, accepted) = mpsc::channel(slots);
+            shard_queues.push(queue);
+            let node = node.clone();
+            let run = move || run_shard(node, number, accepted);
+            threads.push(thread::Builder::new().name(format!("shard-{number}")).spawn(run)?);
+        }
+        let acceptor =
+            Acceptor { node: node.clone(), shards: shard_queues, slots: Arc::new(Semaphore::new(slots)) };
+        let run = move || local_runtime()?.block_on(acceptor.run(listener));
+        threads.push(thread::Builder::new().name("acceptor".into()).spawn(run)?);
+        Ok(Self { node, address, threads })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The node, to publish from the same process or to look at its metrics.
+    pub fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// Begins to stop; [`Self::wait`] returns when it is done, at the latest after the stop deadline.
+    pub fn stop(&self) {
+        self.node.begin_stopping();
+    }
+
+    /// Waits until every thread has ended.
+    ///
+    /// # Errors
+    /// When a thread failed or panicked.
+    pub fn wait(self) -> io::Result<()> {
+        let mut result = Ok(());
+        for thread in self.threads {
+            let name = thread.thread().name().unwrap_or("?").to_owned();
+            let ended = thread.join().unwrap_or_else(|_| Err(io::Error::other(format!("{name} panicked"))));
+            if ended.is_err() {
+                // Without one of its threads a node cannot do its work: the others stop too.
+                self.node.begin_stopping();
+            }
+            result = result.and(ended);
+        }
+        result
+    }
+}
+
+/// Runs a server until SIGTERM or SIGINT, then stops it; a second signal ends the process at once.
+///
+/// # Errors
+/// When it cannot be started, or one of its threads failed.
+pub fn run(listen: SocketAddr, settings: Settings) -> io::Result<()> {
+    let server = Server::start(listen, settings)?;
+    tracing::info!(address = %server.address(), "listening");
+    let node = server.node().clone();
+    let watch = move || {
+        local_runtime()?.block_on(async {
+            let (mut terminate, mut interrupt) = signals()?;
+            next_signal(&mut terminate, &mut interrupt).await;
+            tracing::info!(connections = node.metrics().total().subscribers, "stopping");
+            node.begin_stopping();
+            next_signal(&mut terminate, &mut interrupt).await;
+            tracing::warn!("second signal: ending now");
+            std::process::exit(1)
+        })
+    };
+    thread::Builder::new().name("signals".into()).spawn(move || -> io::Result<()> { watch() })?;
+    let node = server.node().clone();
+    server.wait()?;
+    let total = node.metrics().total();
+    tracing::info!(written = total.written, dropped = total.dropped(), "stopped");
+    Ok(())
+}
+
+/// Takes connections and hands them out.
+struct Acceptor {
+    node: Arc<Node>,
+    shards: Vec<mpsc::Sender<Accepted>>,
+    slots: Arc<Semaphore>,
+}
+
+impl Acceptor {
+    async fn run(self, listener: std::net::TcpListener) -> io::Result<()> {
+        let listener = TcpListener::from_std(listener)?;
+        tokio::select! {
+            biased;
+            () = self.node.stopping() => {}
+            () = self.accept_all(&listener) => {}
+        }
+        drop(listener);
+        drop(self.shards);
+        // Half of the time for what was taken, the other half for writing it and saying goodbye.
+        let patience = self.node.settings.stop_deadline / 2;
+        if timeout(patience, self.node.admission_drained()).await.is_err() {
+            tracing::warn!(publications = self.node.inflight(), "stopping with publications still under way");
+        }
+        self.node.say_goodbye();
+        Ok(())
+    }
+
+    async fn accept_all(&self, listener: &TcpListener) {
+        let most = connections_max();
+        let mut complained = false;
+        loop {
+            let Ok(slot) = self.slots.clone().acquire_owned().await else { return };
+            let connections: usize = (0..self.shards.len()).map(|shard| self.node.load(shard)).sum();
+            let accepted = if connections < most { listener.accept().await } else { Err(no_descriptors()) };
+            match accepted {
+                Ok((stream, _)) => {
+                    complained = false;
+                    self.hand_out(stream, HandshakeSlot::new(slot));
+                }
+                Err(error) if is_out_of_resources(&error) => {
+                    if !complained {
+                        tracing::warn!(connections, %error, "no descriptors left: accepting rests");
+                        complained = true;
+                    }
+                    sleep(ACCEPT_PAUSE).await;
+                }
+                // The peer went away between its connect and our accept.
+                Err(error) => tracing::debug!(%error, "accept failed"),
+            }
+        }
+    }
+
+    fn hand_out(&self, stream: TcpStream, slot: HandshakeSlot) {
+        let least =
+            (0..self.shards.len()).min_by_key(|&shard| self.node.load(shard)).expect("there is a shard");
+        let Ok(stream) = stream.into_std() else { return };
+        let count = self.node.count_http(least);
+        if self.shards[least].try_send((stream, slot, count)).is_err() {
+            tracing::error!(shard = least, "a shard takes no connections");
+        }
+    }
+}
+
+/// The thread of a shard.
+fn run_shard(node: Arc<Node>, number: usize, accepted: mpsc::Receiver<Accepted>) -> io::Result<()> {
+    let stop_on_panic = StopOnPanic(node.clone());
+    let result = local_runtime()?.block_on(async {
+        let local = Local::new(node.clone(), number)?;
+        let deadline = async {
+            node.stopping().await;
+            sleep(node.settings.stop_deadline).await;
+        };
+        let work = async {
+            let (driven, ()) = tokio::join!(connection::drive(local.clone()), serve_all(&local, accepted));
+            driven
+        };
+        tokio::select! {
+            biased;
+            result = work => result,
+            () = deadline => {
+                local.abandon();
+                Ok(())
+            }
+        }
+    });
+    drop(stop_on_panic);
+    result
+}
+
+/// Serves HTTP on every connection handed out to this shard, until there come no more and all have ended.
+async fn serve_all(local: &Local, mut accepted: mpsc::Receiver<Accepted>) {
+    let connections = http::Connections::new(&local.node().settings);
+    let mut serving = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            Some(_ended) = serving.join_next() => {}
+            next = accepted.recv() => {
+                let Some((stream, slot, count)) = next else { break };
+                match TcpStream::from_std(stream) {
+                    Ok(stream) => {
+                        let (local, connections) = (local.clone(), connections.clone());
+                        serving.spawn_local(async move {
+                            http::serve(local, connections, stream, slot).await;
+                            drop(count);
+                        });
+                    }
+                    Err(error) => tracing::warn!(%error, "a connection could not be taken over"),
+                }
+            }
+        }
+    }
+    while serving.join_next().await.is_some() {}
+}
+
+/// Stops the node when its thread unwinds: a node with a dead shard must not look alive.
+struct StopOnPanic(Arc<Node>);
+
+impl Drop for StopOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.begin_stopping();
+        }
+    }
+}
+
+fn local_runtime() -> io::Result<LocalRuntime> {
+    Builder::new_current_thread().enable_all().build_local(Default::default())
+}
+
+fn listen_on(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    /// Connections the kernel holds until they are accepted; it cuts this to its own limit.
+    const BACKLOG: i32 = 4_096;
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Connections there may be, by the limit of descriptors.
+fn connections_max() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+    limit.saturating_sub(DESCRIPTORS_RESERVED).max(1)
+}
+
+fn no_descriptors() -> io::Error {
+    io::Error::from_raw_os_error(rustix::io::Errno::MFILE.raw_os_error())
+}
+
+fn is_out_of_resources(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
+}
+
+type Signal = tokio::signal::unix::Signal;
+
+fn signals() -> io::Result<(Signal, Signal)> {
+    use tokio::signal::unix::{SignalKind, signal};
+    Ok((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
+}
+
+async fn next_signal(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
