@@ -5,7 +5,7 @@
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use hyper::Uri;
 
 use crate::{
@@ -145,10 +145,11 @@ pub struct Cli {
     )]
     pub outbox_bytes: Size,
 
-    /// How log lines look
+    /// How log lines look: text or json
     #[arg(
         long,
         env = "FANFARE_LOG",
+        value_parser = log_format,
         value_name = "FORMAT",
         default_value = "text",
         help_heading = "Logging",
@@ -169,7 +170,7 @@ pub struct Cli {
 }
 
 /// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     /// Lines for people.
     Text,
@@ -315,6 +316,14 @@ fn kept(flag: &'static str, value: Span, least: Duration) -> Result<Duration, Co
 
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "an IP address and a port, such as 127.0.0.1:8000 or [::]:8000".to_owned())
+}
+
+fn log_format(text: &str) -> Result<LogFormat, &'static str> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("text or json is allowed"),
+    }
 }
 
 fn default_topics(text: &str, max: usize) -> Result<Arc<[Topic]>, ConfigError> {

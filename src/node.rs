@@ -12,7 +12,7 @@ use std::{
 };
 
 use crossbeam_utils::CachePadded;
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use crate::{
     admission::{Admission, Credits},
@@ -56,7 +56,7 @@ pub enum PublishError {
 
 /// Why a connection is closed from outside its shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KickReason {
+pub(crate) enum KickReason {
     /// Another connection claimed its registration: 4409, and what is queued is thrown away.
     Replaced,
     /// Its registration was removed: 1000, behind what is queued.
@@ -117,22 +117,28 @@ impl Node {
         Ok(Submitted { home, answer })
     }
 
-    /// Closes the connection that holds, or held, `claim`. Waits for a kick credit.
-    pub async fn kick(&self, claim: Claim, reason: KickReason) {
+    /// Waits for the right to kick one connection. Taken before the step that decides on the kick, so that nobody who
+    /// goes away while waiting leaves a connection behind that should have been kicked.
+    pub(crate) async fn kick_credit(&self) -> KickCredit {
         // The semaphore is never closed.
-        let credit = self.kicks.clone().acquire_owned().await.ok();
+        KickCredit(self.kicks.clone().acquire_owned().await.ok())
+    }
+
+    /// Closes the connection that holds, or held, `claim`.
+    pub(crate) fn kick(&self, credit: KickCredit, claim: Claim, reason: KickReason) {
         let (code, reason, manner) = match reason {
             KickReason::Replaced => (CloseCode::REPLACED, "replaced", Manner::Discard),
             KickReason::Unregistered => (CloseCode::NORMAL, "unregistered", Manner::Flush),
         };
-        let kick = Kick { key: claim.key, goodbye: Goodbye { code, reason }, manner, credit };
+        let kick = Kick { key: claim.key, goodbye: Goodbye { code, reason }, manner, credit: credit.0 };
         self.mailboxes().to_shard(claim.shard.into(), Fanout::Kick(kick));
     }
 
     /// Removes a registration, and closes its connection if there is one.
     pub async fn unregister(&self, id: ClientId) {
+        let credit = self.kick_credit().await;
         if let Some(Some(claim)) = self.clients.unregister(id) {
-            self.kick(claim, KickReason::Unregistered).await;
+            self.kick(credit, claim, KickReason::Unregistered);
         }
     }
 
@@ -212,6 +218,9 @@ impl Node {
         &self.common
     }
 }
+
+/// The right to kick one connection.
+pub(crate) struct KickCredit(Option<OwnedSemaphorePermit>);
 
 /// A publication that is at its home, or on its way there.
 pub(crate) struct Submitted {

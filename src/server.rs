@@ -49,7 +49,8 @@ impl Server {
     /// # Errors
     /// When the address cannot be listened on, or a thread or poller cannot be had.
     pub fn start(listen: SocketAddr, settings: Settings) -> io::Result<Self> {
-        let listener = listen_on(listen)?;
+        let listener = listen_on(listen)
+            .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {listen}: {error}")))?;
         let address = listener.local_addr()?;
         let node = Node::new(settings);
         let shards = node.settings.shards;

@@ -20,7 +20,6 @@ use super::{
 };
 use crate::{
     engine::{Event, Goodbye, Key, Manner},
-    limits::DEADLINES_PER_TURN,
     protocol::error::{Code, error_json},
     session::text_frame,
     websocket::{CloseCode, frame},
@@ -205,9 +204,10 @@ impl Local {
         if now >= state.next_age_check {
             state.next_age_check = now + AGE_CHECK_MS;
             state.shard.drop_overdue();
-            // Removes at most so many at once; the rest is due at the next look.
-            const { assert!(DEADLINES_PER_TURN > 0) };
-            state.deadlines.expire(Instant::now(), &self.node().clients);
+        }
+        let due = Instant::now();
+        if state.deadlines.next().is_some_and(|next| next <= due) {
+            state.deadlines.expire(due, &self.node().clients);
         }
     }
 }

@@ -46,13 +46,14 @@ impl Local {
         if self.node().is_stopping() {
             return Err(AttachError::Stopping);
         }
+        let credit = self.node().kick_credit().await;
         let key = self.state().shard.add(Some(client), None);
         let attaching = Attaching { local: self.clone(), key, client, adopted: false };
         let claimed = self.node().clients.claim(client, self.claim_of(key));
         let claimed = claimed.map_err(|_| AttachError::Unknown)?;
         self.state().shard.set_user(key, claimed.user);
         if let Some(replaced) = claimed.replaced {
-            self.node().kick(replaced, KickReason::Replaced).await;
+            self.node().kick(credit, replaced, KickReason::Replaced);
         }
         self.join(key, claimed.topics).await?;
         Ok(attaching)

@@ -61,7 +61,7 @@ async fn answer(local: &Local, entry: &Entry, address: SocketAddr, request: Requ
     let answer = match route {
         Route::Health => Ok(health::health(local.node().is_stopping())),
         Route::Register => register::register(local, connections, address, request).await,
-        Route::Registration(id) => register::unregister(local, id).await,
+        Route::Registration(id) => register::unregister(local, connections, id).await,
         Route::Publish => publish::publish(local, connections, request).await,
         Route::PublishTo(topic) => publish::publish_to(local, connections, topic, request).await,
         Route::Socket(id) => upgrade::upgrade(local, connections, id, request).await,

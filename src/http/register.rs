@@ -49,11 +49,17 @@ pub(super) async fn register(
 }
 
 /// Unregisters a client; its connection, if it has one, is closed. An id that is not registered is as good as gone.
-pub(super) async fn unregister(local: &Local, id: &str) -> Result<Answer, Refusal> {
+pub(super) async fn unregister(
+    local: &Local,
+    connections: &Rc<Connections>,
+    id: &str,
+) -> Result<Answer, Refusal> {
     // What is no id at all names nothing here, as any other unknown path does.
     let malformed = || Refusal::not_found("a client id is 32 hex digits: DELETE /register/{id}");
     let id = ClientId::parse(id).ok_or_else(malformed)?;
-    local.node().unregister(id).await;
+    let node = local.node();
+    let _work = connections.work(node.settings.publish_wait).await.ok_or_else(Refusal::overloaded)?;
+    node.unregister(id).await;
     Ok(json("{}"))
 }
 
