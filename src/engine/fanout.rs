@@ -93,9 +93,10 @@ impl Shard {
         let len = header.as_slice().len() + body.len();
         let lane = lane_of(&publication.audience);
         if len >= LARGE_FRAME_BYTES {
+            // Our own pin, for the marking may close everyone who gets the frame, and with the last it would go.
             let range = self.log.append_shared(header, body.clone(), self.now);
             self.mark(number, range, 1, &publication.audience);
-            self.log.settle(range.segment);
+            self.log.unpin(range.segment, 1);
             return;
         }
         self.log.begin(lane, len);

@@ -222,13 +222,13 @@ impl Log {
         Range { segment: id, start, end }
     }
 
-    /// Makes a frame a segment of its own. The caller pins it, or calls [`Self::settle`].
+    /// Makes a frame a segment of its own, pinned once: the caller unpins it when it has marked its subscribers.
     pub(crate) fn append_shared(&mut self, header: Header, body: Bytes, now: u64) -> Range {
         let end = (header.as_slice().len() + body.len()) as u32;
         let segment = Segment {
             body: Body::Shared { header, body },
             ends: vec![end],
-            pins: 0,
+            pins: 1,
             stage: Stage::Dense,
             touched: now,
             neighbours: Neighbours::NONE,
@@ -277,7 +277,7 @@ impl Log {
     }
 
     /// Frees `segment` if nobody points into it.
-    pub(crate) fn settle(&mut self, id: u32) {
+    fn settle(&mut self, id: u32) {
         let segment = &self.segments[id as usize];
         if segment.pins > 0 {
             return;
@@ -510,7 +510,6 @@ mod tests {
         let header = Header::new(Opcode::Binary, body.len());
         assert!(!log.fits(Lane::Everyone, body.len()));
         let range = log.append_shared(header, body.clone(), 1);
-        log.pin(range.segment, 1);
         let slices: Vec<&[u8]> = log.slices(range).collect();
         assert_eq!(slices, [header.as_slice(), &body[..]]);
         assert_eq!(slices[1].as_ptr(), body.as_ptr(), "no copy");
