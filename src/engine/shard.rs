@@ -464,8 +464,9 @@ impl Shard {
             outbox.consolidate(&mut self.log);
         }
         let outbox = &self.subscribers.outboxes[key.index as usize];
-        let full = outbox.bytes() > self.common.bounds.outbox_bytes || outbox.is_at_range_limit();
-        if full {
+        // The bytes of one that the flush has not reached are not its own fault.
+        let over = outbox.flags.has(Flags::BLOCKED) && outbox.bytes() > self.common.bounds.outbox_bytes;
+        if over || outbox.is_at_range_limit() {
             self.close_slow(key, Loss::Bound);
         } else {
             self.make_dirty(key.index);
