@@ -1,0 +1,49 @@
+//! A simulation of the engine: shards, delayed queues, and connections that are slow, stuck, cut, batched or gone,
+//! against a naive model, in one thread and without time, sockets or sleep.
+//!
+//! Each seed is one run: which limits, how many shards, what happens next. `FANFARE_SEEDS=2000 cargo test --test
+//! simulation` runs more of them; a seed that fails says so, and `FANFARE_SEED=7 cargo test --test simulation seeds`
+//! runs that one alone. Scripts beside it do by name what a seed might do only now and then.
+
+mod chaos;
+mod model;
+mod net;
+mod random;
+mod stream;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+/// Seeds of a run that is told nothing.
+const SEEDS: u64 = 100;
+
+fn from_environment(name: &str) -> Option<u64> {
+    let value = std::env::var(name).ok()?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
+}
+
+fn run(seed: u64) -> world::Seen {
+    let mut step = 0;
+    catch_unwind(AssertUnwindSafe(|| chaos::run(seed, &mut step))).unwrap_or_else(|panic| {
+        eprintln!("seed {seed} fails in step {step}; FANFARE_SEED={seed} cargo test --test simulation seeds");
+        resume_unwind(panic)
+    })
+}
+
+#[test]
+fn seeds() {
+    if let Some(seed) = from_environment("FANFARE_SEED") {
+        println!("{:#?}", run(seed));
+        return;
+    }
+    let first = from_environment("FANFARE_FIRST_SEED").unwrap_or(0);
+    let seeds = from_environment("FANFARE_SEEDS").unwrap_or(SEEDS);
+    let mut seen = world::Seen::default();
+    for seed in first..first + seeds {
+        seen += run(seed);
+    }
+    println!("{seen:#?}");
+    if seeds >= SEEDS {
+        assert!(seen.never().is_empty(), "in {seeds} seeds this never happened: {:?}", seen.never());
+    }
+}
