@@ -121,18 +121,19 @@ impl Shard {
                 self.metrics().would_block.add(1);
                 self.block(index);
             }
-            Offered::Later | Offered::Closed => self.lose(index),
+            Offered::Later | Offered::Closed => self.lose(index, Loss::Closed),
         }
     }
 
-    /// The connection is gone: nothing will be written to it any more.
-    fn lose(&mut self, index: u32) {
+    /// The connection is gone, or given up: nothing will be written to it any more.
+    pub(super) fn lose(&mut self, index: u32, loss: Loss) {
         let key = self.subscribers.key(index);
         self.abandon_topics(index);
         let outbox = &mut self.subscribers.outboxes[index as usize];
         let taken = outbox.clear(&mut self.log);
         outbox.flags.set(Flags::CLOSING);
-        self.count_loss(Loss::Closed, taken.frames);
+        self.take_off_blocked(index);
+        self.count_loss(loss, taken.frames);
         self.tell(Event::Lost { key });
     }
 }

@@ -90,7 +90,8 @@ pub enum Event {
         /// The subscriber.
         key: Key,
     },
-    /// The transport said that the connection is gone.
+    /// The transport said that the connection is gone; or it was being closed, read nothing, and held memory that is
+    /// needed: it is to be reset. Nothing more is written to it.
     Lost {
         /// The subscriber.
         key: Key,
@@ -438,7 +439,7 @@ impl Shard {
         }
     }
 
-    fn take_off_blocked(&mut self, index: u32) {
+    pub(super) fn take_off_blocked(&mut self, index: u32) {
         let outbox = &mut self.subscribers.outboxes[index as usize];
         if !outbox.flags.has(Flags::BLOCKED) {
             return;

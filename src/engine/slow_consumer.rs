@@ -50,8 +50,25 @@ impl Shard {
         if let Some(oldest) = self.log.oldest_dense() {
             let mut holders: Vec<u32> = self.blocked_ranges(oldest).map(|(index, _)| index).collect();
             holders.dedup();
-            self.doomed.extend(holders.into_iter().map(|index| (index, Loss::Memory)));
-            self.close_doomed();
+            for index in holders {
+                let key = self.subscribers.key(index);
+                match self.is_open(key) {
+                    true => self.close_slow(key, Loss::Memory),
+                    false => self.give_up(index),
+                }
+            }
+        }
+    }
+
+    /// Takes the memory from a subscriber that is being closed and does not read what it was still to get: it cannot
+    /// be disconnected a second time, and while it held on, the shard would take nothing.
+    fn give_up(&mut self, index: u32) {
+        let outbox = &mut self.subscribers.outboxes[index as usize];
+        if outbox.flags.has(Flags::ATTACHING) {
+            let taken = outbox.discard(&mut self.log);
+            self.count_loss(Loss::Memory, taken.frames);
+        } else {
+            self.lose(index, Loss::Memory);
         }
     }
 
