@@ -9,6 +9,8 @@ mod chaos;
 mod model;
 mod net;
 mod random;
+mod scripts_load;
+mod scripts_topics;
 mod stream;
 mod world;
 

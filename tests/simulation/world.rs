@@ -99,6 +99,7 @@ counts! {
     lagging,
     kept_closes,
     lost,
+    given_up,
     slow,
     dropped_bound,
     dropped_age,
@@ -584,10 +585,13 @@ impl World {
             }
             Event::Lost { key } => {
                 let number = number_of(key);
-                assert!(self.nets[shard].get(key).expect("it has a socket").gone);
+                let connection = self.nets[shard].get(key).expect("it has a socket");
+                let given_up = connection.blocked && self.subscribers[number].stage == Stage::Closing;
+                assert!(connection.gone || given_up, "given up, and it was not to be closed");
                 self.is_closed(number);
                 self.subscribers[number].stage = Stage::Lost;
-                self.seen.lost += 1;
+                self.seen.lost += u64::from(!given_up);
+                self.seen.given_up += u64::from(given_up);
             }
             Event::Stopped => {}
         }

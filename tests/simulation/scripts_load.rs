@@ -1,0 +1,251 @@
+//! By name: stuck and slow connections, shards with too much to do, full logs, and stop.
+
+use fanfare::{engine::Manner, publication::Audience, settings::Settings};
+
+use super::{
+    net::Manners,
+    random::Random,
+    world::{Stage, World, small},
+};
+
+fn world(settings: Settings) -> World {
+    World::new(settings, 8, Random::new(1))
+}
+
+fn manners(world: &mut World, number: usize, manners: Manners) {
+    let (shard, key) = (world.subscribers[number].shard, world.subscribers[number].key);
+    world.nets[shard].get_mut(key).expect("it has a socket").manners = manners;
+}
+
+/// Subscribers of one shard that read nothing; each is found out by its next message.
+fn stuck(world: &mut World, count: usize, topics: &[usize]) -> Vec<usize> {
+    let numbers: Vec<usize> = (0..count).map(|_| world.add(0, None)).collect();
+    for &number in &numbers {
+        world.set_topics(number, topics);
+    }
+    world.settle();
+    for &number in &numbers {
+        world.attach(number, Manners::Stuck);
+    }
+    numbers
+}
+
+#[test]
+fn stuck_subscriber_is_closed_at_its_bound_and_neighbours_miss_nothing() {
+    let mut world = world(small(2));
+    let willing = [world.subscribe(0, None, &[0]), world.subscribe(1, None, &[0])];
+    let stuck = world.subscribe(0, None, &[0]);
+    manners(&mut world, stuck, Manners::Stuck);
+    let mut published = Vec::new();
+    while !world.subscribers[stuck].closed {
+        let queued = world.shards[0].queued_bytes(world.subscribers[stuck].key);
+        assert!(queued <= world.settings.outbox_bytes);
+        published.push(world.tell_everyone(0, 1_000));
+        world.settle();
+    }
+    assert_eq!(published.len(), 64 * 1024 / 1_004 + 1, "it is closed at its bound, not before");
+    for _ in 0..10 {
+        published.push(world.tell_everyone(0, 1_000));
+        world.settle();
+    }
+    for number in willing {
+        assert_eq!(world.subscribers[number].viewer.seen, published);
+        assert_eq!(world.subscribers[number].stage, Stage::Attached);
+    }
+    manners(&mut world, stuck, Manners::Willing);
+    world.writable(stuck);
+    world.settle();
+    assert_eq!((world.subscribers[stuck].code, world.subscribers[stuck].viewer.seen.len()), (Some(1013), 0));
+    assert_eq!(world.end().dropped_bound, 66);
+}
+
+#[test]
+fn overloaded_shard_takes_nothing_more_and_closes_nobody() {
+    let mut settings = small(1);
+    settings.inflight_publications = 200;
+    let mut world = world(settings);
+    let numbers: Vec<usize> = (0..5).map(|_| world.subscribe(0, None, &[0])).collect();
+    let mut published = Vec::new();
+    // The shard sequences and takes as it likes, and is never given the time to flush.
+    while let Some(number) = world.publish(0, Audience::default(), 2_000, true) {
+        published.push(number);
+        world.sequence(0, 64);
+        world.take(0, 64);
+    }
+    assert!(!world.shards[0].keeps_up());
+    assert_eq!(world.admission.inflight(), 200, "what is not taken holds its credits");
+    assert!(published.len() < 200 + 2 * (16 * 1024) / 2_000, "hardly more than the lag was taken");
+    for &number in &numbers {
+        assert!(world.shards[0].queued_bytes(world.subscribers[number].key) <= 2 * (16 * 1024 + 2_004));
+    }
+    world.settle();
+    for &number in &numbers {
+        assert_eq!(world.subscribers[number].viewer.seen, published);
+        assert_eq!(world.subscribers[number].stage, Stage::Attached);
+    }
+    assert_eq!(world.end().slow, 0);
+}
+
+#[test]
+fn subscriber_that_just_became_writable_is_not_closed_by_a_pong() {
+    let mut settings = small(1);
+    settings.shard_lag = 32 * 1024;
+    let mut world = world(settings);
+    let one = world.subscribe(0, None, &[0]);
+    manners(&mut world, one, Manners::Stuck);
+    for _ in 0..3 {
+        world.tell_everyone(0, 15_000);
+        world.settle();
+    }
+    manners(&mut world, one, Manners::Willing);
+    world.writable(one);
+    for _ in 0..2 {
+        world.tell_everyone(0, 15_000);
+    }
+    world.sequence(0, 64);
+    world.take(0, 64);
+    assert!(world.shards[0].queued_bytes(world.subscribers[one].key) > world.settings.outbox_bytes);
+    world.pong(one);
+    world.settle();
+    assert_eq!(world.subscribers[one].viewer.seen.len(), 5);
+    assert_eq!(world.end().slow, 0);
+}
+
+#[test]
+fn large_frame_that_closes_everyone_it_is_for() {
+    let mut world = world(small(1));
+    let numbers = stuck(&mut world, 3, &[0]);
+    world.tell_everyone(0, 30_000);
+    world.settle();
+    world.tell_everyone(0, 40_000);
+    world.settle();
+    assert!(numbers.iter().all(|&number| world.subscribers[number].closed));
+    for &number in &numbers {
+        manners(&mut world, number, Manners::Willing);
+    }
+    world.settle_unblocking();
+    let seen = world.end();
+    assert_eq!((seen.slow, seen.dropped_bound), (3, 6));
+}
+
+#[test]
+fn thousand_stalled_subscribers_cost_one_backlog() {
+    let mut settings = small(1);
+    settings.outbox_bytes = 512 * 1024;
+    settings.log_bytes = 8 * 1024 * 1024;
+    let mut world = world(settings);
+    let willing = world.subscribe(0, None, &[0]);
+    let stalled = stuck(&mut world, 1_000, &[0]);
+    let empty = world.shards[0].log_bytes();
+    let mut published = Vec::new();
+    for n in 0..400 {
+        published.push(world.tell_everyone(0, if n % 40 == 0 { 20_000 } else { 500 }));
+        world.settle();
+    }
+    let backlog = world.shards[0].queued_bytes(world.subscribers[stalled[0]].key);
+    assert!(backlog > 350_000);
+    let cost = world.shards[0].log_bytes() - empty;
+    assert!(cost < backlog + 3 * 66 * 1024, "{cost} bytes of log for a backlog of {backlog}");
+    for &number in &stalled {
+        manners(&mut world, number, Manners::Willing);
+    }
+    world.settle_unblocking();
+    for &number in stalled.iter().chain([&willing]) {
+        assert_eq!(world.subscribers[number].viewer.seen, published);
+    }
+    world.end();
+}
+
+#[test]
+fn compaction_keeps_every_wanted_frame() {
+    let mut settings = small(1);
+    settings.outbox_bytes = 256 * 1024;
+    settings.inflight_bytes = 8 * 1024 * 1024;
+    let mut world = world(settings);
+    let willing = world.subscribe(0, None, &[0]);
+    let seldom = [world.subscribe(0, None, &[1]), world.subscribe(0, None, &[1, 2])];
+    for &number in &seldom {
+        // One has read half of its first frame.
+        manners(&mut world, number, Manners::Choppy(40));
+    }
+    let mut published = vec![world.tell_everyone(1, 60)];
+    world.settle();
+    for &number in &seldom {
+        manners(&mut world, number, Manners::Stuck);
+    }
+    for n in 0..1_500 {
+        match n % 25 {
+            0 => published.push(world.tell_everyone(1, 900)),
+            1 => drop(world.tell_everyone(2, 900)),
+            _ => drop(world.tell_everyone(0, 1_200)),
+        }
+        world.settle();
+    }
+    let held = world.shards[0].log_bytes();
+    assert!(held <= world.settings.log_bytes + 2 * 66 * 1024, "{held}");
+    let compactions = world.common.metrics.total().compactions;
+    assert!(compactions >= 5, "{compactions}");
+    for &number in &seldom {
+        manners(&mut world, number, Manners::Choppy(700));
+    }
+    world.settle_unblocking();
+    assert_eq!(world.subscribers[seldom[0]].viewer.seen, published);
+    assert_eq!(world.subscribers[seldom[1]].viewer.seen.len(), 2 * published.len() - 1);
+    assert_eq!(world.subscribers[willing].viewer.seen.len(), 1_500 - 2 * (published.len() - 1));
+    assert_eq!(world.end().slow, 0);
+}
+
+#[test]
+fn stop_delivers_what_was_accepted_then_says_goodbye() {
+    let mut world = world(small(3));
+    let topics = [0, 1, 2, 3];
+    let mut numbers: Vec<usize> = (0..9).map(|n| world.subscribe(n % 3, None, &topics)).collect();
+    let late = world.add(1, None);
+    world.set_topics(late, &topics);
+    world.settle();
+    for &number in &numbers[..3] {
+        manners(&mut world, number, Manners::Choppy(100));
+    }
+    let published: Vec<usize> = (0..40).map(|n| world.tell_everyone(topics[n % 4], 300)).collect();
+    world.stop();
+    for shard in [2, 0, 1] {
+        world.take(shard, 64);
+    }
+    world.attach(late, Manners::Willing);
+    world.settle_unblocking();
+    numbers.push(late);
+    for &number in &numbers {
+        assert_eq!(world.subscribers[number].code, Some(1012));
+        assert_eq!(world.subscribers[number].viewer.seen.len(), published.len());
+        assert_eq!(world.subscribers[number].stage, Stage::Ended);
+    }
+    assert!(world.stopped.iter().all(|&stopped| stopped));
+    assert_eq!(world.end().dropped_closed, 0);
+}
+
+#[test]
+fn polite_close_of_many_who_read_nothing_does_not_stop_their_shard() {
+    let mut settings = small(1);
+    settings.outbox_bytes = 256 * 1024;
+    settings.inflight_bytes = 8 * 1024 * 1024;
+    let mut world = world(settings);
+    let willing = world.subscribe(0, None, &[0]);
+    // Together they hold far more than the logs may; each holds less than its bound; all are being closed.
+    for topic in [1, 2, 3, 4, 5, 6, 7] {
+        let stalled = stuck(&mut world, 2, &[topic]);
+        for _ in 0..12 {
+            world.tell_everyone(topic, 20_000);
+            world.settle();
+        }
+        for number in stalled {
+            if !world.subscribers[number].closed {
+                world.close(number, Manner::Flush);
+            }
+        }
+    }
+    let published: Vec<usize> = (0..20).map(|_| world.tell_everyone(0, 1_000)).collect();
+    world.settle();
+    assert_eq!(world.subscribers[willing].viewer.seen, published);
+    assert_eq!(world.admission.inflight(), 0);
+    world.end();
+}
