@@ -57,8 +57,10 @@ impl Flags {
     }
 }
 
-/// The queue to one connection.
+/// The queue to one connection. Aligned so that none lies across two cache lines: subscribers that came and went are
+/// walked in random order, and each line is then a wait for memory.
 #[derive(Debug)]
+#[repr(align(32))]
 pub(crate) struct Outbox {
     /// The last entry of the in-order lane, if that is a range; behind everything in `backlog`.
     pub(crate) tail: Range,
