@@ -4,6 +4,8 @@
 //! grows with load and is nil without. A connection that takes no more leaves the dirty list and comes back when it
 //! is writable.
 
+use std::io::IoSlice;
+
 use smallvec::SmallVec;
 
 use super::{
@@ -14,6 +16,12 @@ use super::{
     transport::{Offered, Transport},
 };
 
+/// Dirty subscribers taken off the list at once. Looking at all of them first has the waits for their outboxes, which
+/// may lie anywhere in memory, pass together.
+const BATCH: usize = 64;
+
+/// Dirty subscribers that have something to write.
+type Batch = SmallVec<[u32; BATCH]>;
 /// Offers whose result comes with `finish`, and what was offered.
 type Later = SmallVec<[(u32, Gathered); 8]>;
 
@@ -22,11 +30,15 @@ impl Shard {
     /// many were offered; fewer than asked for means that nothing is dirty any more.
     pub fn flush(&mut self, transport: &mut impl Transport, offers: usize) -> usize {
         let mut later = Later::new();
-        let mut counted = (Range::EMPTY, 0);
         let mut done = 0;
-        while done < offers {
-            let Some(dirty) = self.dirty.pop_front() else { break };
-            done += usize::from(self.flush_one(dirty.index, transport, &mut later, &mut counted));
+        while done < offers && !self.dirty.is_empty() {
+            let batch = self.next_batch(offers - done);
+            done += batch.len();
+            let mut left = &batch[..];
+            while !left.is_empty() {
+                let offered = self.flush_alike(left, transport, &mut later);
+                left = &left[offered..];
+            }
         }
         if self.dirty.is_empty() && self.dirty.capacity() > 4_096 && self.dirty.capacity() > 4 * done {
             self.dirty.shrink_to(self.subscribers.len());
@@ -37,50 +49,77 @@ impl Shard {
         done
     }
 
-    /// Offers one subscriber's queue. Returns whether there was something to offer.
-    fn flush_one(
-        &mut self,
-        index: u32,
-        transport: &mut impl Transport,
-        later: &mut Later,
-        counted: &mut (Range, u64),
-    ) -> bool {
-        let outbox = &mut self.subscribers.outboxes[index as usize];
-        if !outbox.flags.has(Flags::DIRTY) {
-            // Its place was given up, and perhaps taken again, while it stood here.
-            return false;
+    /// Takes the next dirty subscribers off the list, `most` at most.
+    fn next_batch(&mut self, most: usize) -> Batch {
+        let outboxes = &mut self.subscribers.outboxes;
+        let next = self.dirty.drain(..most.min(BATCH).min(self.dirty.len()));
+        let has_something = |index: &u32| {
+            let outbox = &mut outboxes[*index as usize];
+            // Not dirty: its place was given up, and perhaps taken again, while it stood in the list.
+            let dirty = outbox.flags.has(Flags::DIRTY);
+            outbox.flags.clear(Flags::DIRTY);
+            dirty && !outbox.flags.has(Flags::BLOCKED) && !outbox.is_empty()
+        };
+        next.map(|dirty| dirty.index).filter(has_something).collect()
+    }
+
+    /// Offers the queue of the first of `batch`, and the same slices to those behind it whose queue is the same range.
+    /// Returns how many were offered, at least one.
+    fn flush_alike(&mut self, batch: &[u32], transport: &mut impl Transport, later: &mut Later) -> usize {
+        let outboxes = &mut self.subscribers.outboxes;
+        let Some(range) = outboxes[batch[0] as usize].only_range() else {
+            self.flush_mixed(batch[0], transport, later);
+            return 1;
+        };
+        let slices: SmallVec<[IoSlice<'_>; 2]> = self.log.slices(range).map(IoSlice::new).collect();
+        let whole = Offered::Wrote { bytes: range.len(), unflushed: false };
+        let mut taken = 0;
+        let mut not_whole = None;
+        for &index in batch {
+            let outbox = &mut outboxes[index as usize];
+            if outbox.only_range() != Some(range) {
+                break;
+            }
+            let offered = transport.offer(Key { index, generation: outbox.generation }, &slices);
+            if offered != whole {
+                not_whole = Some((index, offered));
+                break;
+            }
+            outbox.tail = Range::EMPTY;
+            taken += 1;
         }
-        outbox.flags.clear(Flags::DIRTY);
-        if outbox.is_empty() || outbox.flags.has(Flags::BLOCKED) {
-            return false;
+        drop(slices);
+        if taken > 0 {
+            let frames = self.log.frames(range);
+            self.log.unpin(range.segment, taken);
+            let (metrics, taken) = (self.metrics(), u64::from(taken));
+            metrics.written.add(frames * taken);
+            metrics.bytes_written.add(range.len() as u64 * taken);
+            metrics.writes.add(taken);
         }
-        let key = Key { index, generation: outbox.generation };
+        if let Some((index, offered)) = not_whole {
+            self.offered_or_later(index, Gathered { bytes: range.len(), all: true }, offered, later);
+        }
+        taken as usize + usize::from(not_whole.is_some())
+    }
+
+    /// Offers one subscriber's queue, whatever it is.
+    #[cold]
+    fn flush_mixed(&mut self, index: u32, transport: &mut impl Transport, later: &mut Later) {
         let outbox = &self.subscribers.outboxes[index as usize];
         let mut slices = Slices::new();
         let gathered = outbox.gather(&self.log, &mut slices);
-        let offered = transport.offer(key, &slices);
+        let offered = transport.offer(Key { index, generation: outbox.generation }, &slices);
         drop(slices);
-        let whole = Offered::Wrote { bytes: gathered.bytes, unflushed: false };
-        if offered == whole && outbox.is_plain() && !outbox.flags.has(Flags::CLOSING) {
-            // Nearly every offer ends here: one range, taken whole.
-            let outbox = &mut self.subscribers.outboxes[index as usize];
-            let range = std::mem::replace(&mut outbox.tail, Range::EMPTY);
-            if counted.0 != range {
-                *counted = (range, self.log.frames(range));
-            }
-            self.log.unpin(range.segment, 1);
-            let metrics = self.metrics();
-            metrics.written.add(counted.1);
-            metrics.bytes_written.add(gathered.bytes as u64);
-            metrics.writes.add(1);
-            return true;
-        }
+        self.offered_or_later(index, gathered, offered, later);
+    }
+
+    fn offered_or_later(&mut self, index: u32, gathered: Gathered, offered: Offered, later: &mut Later) {
         if offered == Offered::Later {
             later.push((index, gathered));
         } else {
             self.offered(index, gathered, offered);
         }
-        true
     }
 
     #[cold]

@@ -315,8 +315,15 @@ impl Outbox {
         ranges.chain((!self.tail.is_empty()).then_some(self.tail))
     }
 
-    /// Whether it holds nothing but, at most, the tail.
+    /// The one range that is all it holds and all that may be said of it: it is not being closed.
     #[inline]
+    pub(crate) fn only_range(&self) -> Option<Range> {
+        let only = self.backlog.is_none() && !self.tail.is_empty() && !self.flags.has(Flags::CLOSING);
+        only.then_some(self.tail)
+    }
+
+    /// Whether it holds nothing but, at most, the tail.
+    #[cfg(test)]
     pub(crate) fn is_plain(&self) -> bool {
         self.backlog.is_none()
     }
