@@ -25,7 +25,7 @@ use crate::{
     metrics::{Metrics, ShardMetrics},
     publication::Publication,
     settings::Settings,
-    websocket::{CloseCode, frame},
+    websocket::{CloseCode, Opcode, frame},
 };
 
 /// What all shards of a node have in common.
@@ -242,11 +242,14 @@ impl Shard {
         self.push_control(key, |outbox| outbox.push_in_order(frame));
     }
 
-    /// Queues an encoded control frame for the next frame boundary. It takes the place of one of its kind that still
-    /// waits (RFC 6455 section 5.5.3 lets an endpoint answer only the most recent ping), so this lane stays short.
+    /// Queues an encoded frame for the next frame boundary. A pong takes the place of one that still waits (RFC 6455
+    /// section 5.5.3 lets an endpoint answer only the most recent ping).
     pub fn answer_ahead(&mut self, key: Key, frame: Vec<u8>) {
         self.push_control(key, |outbox| {
-            outbox.withdraw_ahead(frame[0]);
+            let first = frame[0];
+            if Opcode::of(first) == Some(Opcode::Pong) {
+                outbox.withdraw_ahead(first);
+            }
             outbox.push_ahead(frame);
         });
     }

@@ -1,10 +1,7 @@
 //! Shards, their mailboxes and connections, and the model beside them. Every call of the engine goes through here and
 //! is followed by a look at what it told, what it wrote, and whom it closed.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-};
+use std::collections::{HashMap, VecDeque};
 
 use fanfare::{
     admission::Admission,
@@ -213,7 +210,7 @@ impl World {
     }
 
     pub(crate) fn set_topics(&mut self, number: usize, wanted: &[usize]) -> Change {
-        let topics = wanted.iter().map(|&topic| self.model.topics[topic].topic.clone()).collect();
+        let topics: Vec<_> = wanted.iter().map(|&topic| self.model.topics[topic].topic.clone()).collect();
         let subscriber = &mut self.subscribers[number];
         if subscriber.closed {
             assert_eq!(self.shards[subscriber.shard].set_topics(subscriber.key, topics), Change::Done);
@@ -560,6 +557,11 @@ impl World {
         match event {
             Event::TopicsSet { key, outcome } => {
                 let number = number_of(key);
+                if !self.shards[shard].is_open(key) {
+                    // A close is kept for it: whoever waits for its topics is told to go on.
+                    self.subscribers[number].pending = None;
+                    return;
+                }
                 let wanted = self.subscribers[number].pending.take().expect("a change waits for it");
                 self.subscribers[number].outcomes.push(outcome);
                 match outcome {
