@@ -10,7 +10,7 @@ use super::{
     log::{Lane, Range},
     outbox::{Flags, Pushed},
     shard::{Loss, Shard},
-    subscribers::{Goodbye, Key},
+    subscribers::{Dirty, Goodbye, Key},
     traffic::{Fanout, Kick, Manner, Sequenced},
 };
 use crate::{
@@ -23,14 +23,6 @@ use crate::{
 const RUN_MAX: u64 = 1_024;
 /// How far the logs may be over their bound before nothing is taken until they are relieved, bytes.
 const MEMORY_SLACK: usize = 8 * SEGMENT_BYTES;
-
-/// A subscriber that has something to write.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Dirty {
-    pub(super) index: u32,
-    /// Bytes ever appended when it was put here, cut to 32 bits; the lag is far below that.
-    pub(super) mark: u32,
-}
 
 impl Shard {
     /// Takes at most `entries` entries of the fanout queue, or runs of them, while the shard keeps up. Returns how
@@ -172,14 +164,7 @@ impl Shard {
         for member in members {
             let index = member.subscriber;
             let outbox = &mut self.subscribers.outboxes[index as usize];
-            match outbox.push_range(range) {
-                Pushed::Stretched => {}
-                Pushed::NewRange => marked.ranges += 1,
-                Pushed::NewRangeAtLimit => {
-                    marked.ranges += 1;
-                    marked.crowded.push(index);
-                }
-            }
+            marked.note(index, outbox.push_range(range));
             if !outbox.flags.has(Flags::DIRTY.and(Flags::BLOCKED)) {
                 outbox.flags.set(Flags::DIRTY);
                 self.dirty.push_back(Dirty { index, mark });
@@ -218,14 +203,7 @@ impl Shard {
         }
         marked.subscribers += 1;
         let outbox = &mut self.subscribers.outboxes[index as usize];
-        match outbox.push_range(range) {
-            Pushed::Stretched => {}
-            Pushed::NewRange => marked.ranges += 1,
-            Pushed::NewRangeAtLimit => {
-                marked.ranges += 1;
-                marked.crowded.push(index);
-            }
-        }
+        marked.note(index, outbox.push_range(range));
         if outbox.flags.has(Flags::BLOCKED) && outbox.bytes() > self.common.bounds.outbox_bytes {
             self.doomed.push((index, Loss::Bound));
         }
@@ -241,6 +219,16 @@ struct Marked {
     ranges: u32,
     /// Subscribers with as many ranges as they may have.
     crowded: Vec<u32>,
+}
+
+impl Marked {
+    #[inline]
+    fn note(&mut self, index: u32, pushed: Pushed) {
+        self.ranges += u32::from(pushed != Pushed::Stretched);
+        if pushed == Pushed::NewRangeAtLimit {
+            self.crowded.push(index);
+        }
+    }
 }
 
 fn header_of(message: &Message) -> Header {

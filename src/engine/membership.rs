@@ -6,7 +6,7 @@
 //! A topic is un-wanted only when its members and its joins under way are both none; joins and un-wants of a shard
 //! travel the same queue, in the order in which they are decided here.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
@@ -16,32 +16,6 @@ use super::{
     traffic::{Ingress, Join, Joined},
 };
 use crate::{limits::JOINS_INFLIGHT, topic::Topic};
-
-/// Joins and un-wants of one shard that are under way or wait.
-#[derive(Debug)]
-pub(super) struct Joining {
-    /// Joins sent and not answered.
-    inflight: usize,
-    /// Joins that wait for others to be answered, with their homes.
-    waiting: VecDeque<(usize, Box<Join>)>,
-    /// For each home the topics to be un-wanted.
-    unwants: Box<[Unwants]>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Unwants {
-    /// Numbers of topics; each at most once.
-    listed: Vec<u32>,
-    /// Whether a batch is under way.
-    inflight: bool,
-}
-
-impl Joining {
-    pub(super) fn new(shards: u16) -> Self {
-        let unwants = vec![Unwants::default(); shards.into()].into();
-        Self { inflight: 0, waiting: VecDeque::new(), unwants }
-    }
-}
 
 /// What a change of topics came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

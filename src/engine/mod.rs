@@ -12,6 +12,7 @@ mod age_list;
 mod fanout;
 mod flush;
 mod home;
+mod joining;
 mod log;
 mod membership;
 mod outbox;

@@ -9,12 +9,11 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use super::{
-    fanout::Dirty,
     home::{Home, RecordBudget, TopicsFull},
+    joining::Joining,
     log::Log,
-    membership::Joining,
     outbox::Flags,
-    subscribers::{Goodbye, Key, Subscribers},
+    subscribers::{Dirty, Goodbye, Key, Subscribers},
     topics::TopicIndex,
     traffic::{Fanout, Ingress, Join, Joined, Mailboxes, Manner, Sequenced},
     users::UserIndex,

@@ -27,6 +27,14 @@ pub(crate) struct Membership {
     pub(crate) place: u32,
 }
 
+/// A subscriber that has something to write, in the list of those.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dirty {
+    pub(crate) index: u32,
+    /// Bytes ever appended to the log when it was listed, cut to 32 bits; the lag is far below that.
+    pub(crate) mark: u32,
+}
+
 /// How a subscriber is to be closed: the code and the reason in its close frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Goodbye {
