@@ -1,4 +1,41 @@
 //! Fanfare: a WebSocket broadcast engine. Publish once, and every subscriber of the topic has it.
+//!
+//! The way of one publication, with the names it meets:
+//!
+//! ```text
+//!  http::serve ─► Local::publish ─► Node::submit ─► Admission::admit          credits, first come first served
+//!                                        │
+//!                                        ▼ Mailboxes::to_home                 Ingress::Publish
+//!                                  Shard::sequence                            offset and epoch, at the topic's home
+//!                                        │
+//!                                        ▼ Mailboxes::to_shard                Fanout::Deliver, every interested shard
+//!                                  Shard::take                                into the log once, subscribers marked
+//!                                        │
+//!                                        ▼
+//!                                  Shard::flush ─► Transport::offer           one write a subscriber
+//! ```
+//!
+//! [`server::Server`] runs a node with its sockets; [`config::Cli`] is its command line. A program that wants the
+//! engine in its own process starts a [`server::Server`] and calls [`node::Node::publish`]:
+//!
+//! ```
+//! use fanfare::{
+//!     publication::{Audience, Message},
+//!     server::Server,
+//!     settings::Settings,
+//!     topic::Topic,
+//! };
+//!
+//! let server = Server::start("127.0.0.1:0".parse()?, Settings::default())?;
+//! let publish = server.node().publish(Topic::parse("cats")?, Message::text("are awesome"), Audience::default());
+//! let position = tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(publish);
+//! assert_eq!(position.map(|position| position.offset), Ok(1));
+//! server.stop();
+//! server.wait()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A program that has its own transport drives [`engine::Shard`]s itself: they know neither sockets nor clocks.
 
 pub mod admission;
 pub mod clients;
