@@ -89,7 +89,7 @@ impl<T> Mailbox<T> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(fanfare_loom)))]
 mod tests {
     use super::*;
 
@@ -125,5 +125,98 @@ mod tests {
         wakeup.about_to_sleep(&waker);
         mailbox.push(5).expect("it has room");
         assert_eq!(count.0.load(SeqCst), 2);
+    }
+}
+
+/// Every interleaving of producers and a consumer that sleeps, with every value a relaxed machine may show them:
+/// `RUSTFLAGS="--cfg fanfare_loom" cargo test --lib --target-dir target/loom mailbox::loom`.
+#[cfg(all(test, fanfare_loom))]
+mod loom_model {
+    use std::{
+        future::poll_fn,
+        task::{Context, Poll},
+    };
+
+    use loom::{future::block_on, thread};
+
+    use super::*;
+
+    /// What a shard does when it runs out of work: look, announce that it is about to sleep, look again, sleep.
+    fn next<T>(mailboxes: &[&Mailbox<T>], context: &mut Context<'_>) -> Poll<T> {
+        let look = || mailboxes.iter().find_map(|mailbox| mailbox.pop());
+        if let Some(item) = look() {
+            return Poll::Ready(item);
+        }
+        mailboxes[0].wakeup.about_to_sleep(context.waker());
+        look().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    fn model(preemptions: usize, run: impl Fn() + Sync + Send + 'static) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(preemptions);
+        builder.check(run);
+    }
+
+    #[test]
+    fn nothing_is_lost_doubled_or_reordered_and_no_wake_up_is_missed() {
+        model(2, || {
+            let mailbox = Arc::new(Mailbox::new(4, Wakeup::new()));
+            let producers: Vec<_> = [10, 20]
+                .into_iter()
+                .map(|producer| {
+                    let mailbox = mailbox.clone();
+                    thread::spawn(move || {
+                        for n in 0..2 {
+                            mailbox.push(producer + n).expect("it has room");
+                        }
+                    })
+                })
+                .collect();
+            // A wake-up that is missed leaves the consumer asleep for ever, which loom reports as a deadlock.
+            let taken: Vec<i32> =
+                (0..4).map(|_| block_on(poll_fn(|context| next(&[&mailbox], context)))).collect();
+            for producer in producers {
+                producer.join().expect("it does not panic");
+            }
+            for producer in [10, 20] {
+                let of_one: Vec<i32> =
+                    taken.iter().copied().filter(|item| item / 10 == producer / 10).collect();
+                assert_eq!(of_one, [producer, producer + 1]);
+            }
+            assert_eq!(mailbox.pop(), None);
+        });
+    }
+
+    #[test]
+    fn one_wake_up_serves_two_mailboxes() {
+        model(3, || {
+            let wakeup = Wakeup::new();
+            let mailboxes = [1, 2].map(|_| Arc::new(Mailbox::new(1, wakeup.clone())));
+            let producers = mailboxes.clone().map(|mailbox| thread::spawn(move || mailbox.push(1)));
+            let both = [&*mailboxes[0], &*mailboxes[1]];
+            let taken: i32 = (0..2).map(|_| block_on(poll_fn(|context| next(&both, context)))).sum();
+            assert_eq!(taken, 2);
+            for producer in producers {
+                assert_eq!(producer.join().expect("it does not panic"), Ok(()));
+            }
+        });
+    }
+
+    #[test]
+    fn full_mailbox_gives_the_item_back_whoever_comes_second() {
+        model(3, || {
+            let mailbox = Arc::new(Mailbox::new(1, Wakeup::new()));
+            let other = mailbox.clone();
+            let producer = thread::spawn(move || other.push(1));
+            let mine = mailbox.push(2);
+            let theirs = producer.join().expect("it does not panic");
+            let taken = block_on(poll_fn(|context| next(&[&mailbox], context)));
+            match (mine, theirs) {
+                (Ok(()), Err(1)) => assert_eq!(taken, 2),
+                (Err(2), Ok(())) => assert_eq!(taken, 1),
+                other => panic!("one fits and one does not: {other:?}"),
+            }
+            assert_eq!(mailbox.pop(), None);
+        });
     }
 }

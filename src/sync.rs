@@ -1,26 +1,28 @@
 //! Atomics, wakers and the bounded queue come from here, so that loom can model what is built on them.
 //!
-//! Under `--cfg loom` the same names are loom's; the queue, whose own correctness is crossbeam's business, is
-//! then a stand-in with the same contract. Nothing else in the crate names `std::sync::atomic` for what two
-//! threads use to meet.
+//! Under `--cfg fanfare_loom` the same names are loom's; the queue, whose own correctness is crossbeam's business, is
+//! then a stand-in with the same contract and no more: whoever finds it empty has synchronised with nobody. Nothing
+//! else in the crate names `std::sync::atomic` for what two threads use to meet.
 
-#[cfg(not(loom))]
+#[cfg(not(fanfare_loom))]
 pub(crate) use std::sync::atomic::{AtomicBool, Ordering};
 
-#[cfg(not(loom))]
+#[cfg(not(fanfare_loom))]
 pub(crate) use atomic_waker::AtomicWaker;
-#[cfg(not(loom))]
+#[cfg(not(fanfare_loom))]
 pub(crate) use crossbeam_queue::ArrayQueue;
 
-#[cfg(loom)]
+#[cfg(fanfare_loom)]
 pub(crate) use loom::sync::atomic::{AtomicBool, Ordering};
 
-#[cfg(loom)]
+#[cfg(fanfare_loom)]
 pub(crate) use self::model::{ArrayQueue, AtomicWaker};
 
-#[cfg(loom)]
+#[cfg(fanfare_loom)]
 mod model {
     use std::{collections::VecDeque, task::Waker};
+
+    use loom::sync::atomic::{AtomicUsize, Ordering};
 
     /// loom's waker cell under the name of the real one.
     #[derive(Debug)]
@@ -44,12 +46,14 @@ mod model {
     #[derive(Debug)]
     pub(crate) struct ArrayQueue<T> {
         items: loom::sync::Mutex<VecDeque<T>>,
+        /// Items there are. Read without the lock, so that a look into an empty queue orders nothing.
+        len: AtomicUsize,
         capacity: usize,
     }
 
     impl<T> ArrayQueue<T> {
         pub(crate) fn new(capacity: usize) -> Self {
-            Self { items: loom::sync::Mutex::new(VecDeque::new()), capacity }
+            Self { items: loom::sync::Mutex::new(VecDeque::new()), len: AtomicUsize::new(0), capacity }
         }
 
         pub(crate) fn push(&self, item: T) -> Result<(), T> {
@@ -58,19 +62,25 @@ mod model {
                 return Err(item);
             }
             items.push_back(item);
+            self.len.fetch_add(1, Ordering::Release);
             Ok(())
         }
 
         pub(crate) fn pop(&self) -> Option<T> {
-            self.items.lock().expect("loom mutex").pop_front()
+            if self.is_empty() {
+                return None;
+            }
+            let item = self.items.lock().expect("loom mutex").pop_front();
+            self.len.fetch_sub(item.is_some().into(), Ordering::Relaxed);
+            item
         }
 
         pub(crate) fn is_empty(&self) -> bool {
-            self.items.lock().expect("loom mutex").is_empty()
+            self.len() == 0
         }
 
         pub(crate) fn len(&self) -> usize {
-            self.items.lock().expect("loom mutex").len()
+            self.len.load(Ordering::Acquire)
         }
 
         pub(crate) fn capacity(&self) -> usize {
