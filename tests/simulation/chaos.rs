@@ -6,7 +6,8 @@ use fanfare::{engine::Manner, limits::OUTBOX_AGE_MS, publication::Audience, sett
 use super::{
     net::Manners,
     random::Random,
-    world::{Seen, Stage, World, defaults},
+    seen::Seen,
+    world::{Stage, World, defaults},
 };
 
 /// The shape of one run.

@@ -6,25 +6,28 @@
 //! runs that one alone. Scripts beside it do by name what a seed might do only now and then.
 
 mod chaos;
+mod driver;
 mod model;
 mod net;
 mod random;
 mod scripts_load;
 mod scripts_topics;
+mod seen;
 mod stream;
+mod watch;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// Seeds of a run that is told nothing.
-const SEEDS: u64 = 100;
+const SEEDS: u64 = 400;
 
 fn from_environment(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;
     Some(value.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
 }
 
-fn run(seed: u64) -> world::Seen {
+fn run(seed: u64) -> seen::Seen {
     let mut step = 0;
     catch_unwind(AssertUnwindSafe(|| chaos::run(seed, &mut step))).unwrap_or_else(|panic| {
         eprintln!("seed {seed} fails in step {step}; FANFARE_SEED={seed} cargo test --test simulation seeds");
@@ -40,7 +43,7 @@ fn seeds() {
     }
     let first = from_environment("FANFARE_FIRST_SEED").unwrap_or(0);
     let seeds = from_environment("FANFARE_SEEDS").unwrap_or(SEEDS);
-    let mut seen = world::Seen::default();
+    let mut seen = seen::Seen::default();
     for seed in first..first + seeds {
         seen += run(seed);
     }
