@@ -90,6 +90,11 @@ impl World {
         match event {
             Event::TopicsSet { key, outcome } => {
                 let number = number_of(key);
+                if !self.shards[shard].is_open(key) {
+                    // A close is kept for it: whoever waits for its topics is told to go on.
+                    self.subscribers[number].pending = None;
+                    return;
+                }
                 let wanted = self.subscribers[number].pending.take().expect("a change waits for it");
                 self.subscribers[number].outcomes.push(outcome);
                 match outcome {

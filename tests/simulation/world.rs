@@ -162,7 +162,7 @@ impl World {
     }
 
     pub(crate) fn set_topics(&mut self, number: usize, wanted: &[usize]) -> Change {
-        let topics = wanted.iter().map(|&topic| self.model.topics[topic].topic.clone()).collect();
+        let topics: Vec<_> = wanted.iter().map(|&topic| self.model.topics[topic].topic.clone()).collect();
         let subscriber = &mut self.subscribers[number];
         if subscriber.closed {
             assert_eq!(self.shards[subscriber.shard].set_topics(subscriber.key, topics), Change::Done);
