@@ -192,7 +192,7 @@ impl World {
         let asked = subscriber.asked.iter().chain(self.stopping.then_some(&stop));
         let asked = asked.copied().find(|&(other, _)| other == code);
         let (_, manner) = asked.unwrap_or_else(|| panic!("closed with {code}, and nobody asked for it"));
-        if manner == Manner::Flush {
+        if manner == Manner::Flush && !subscriber.given_up {
             self.seen.completed += 1;
             self.check_complete(number);
         }

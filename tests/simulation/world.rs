@@ -45,6 +45,8 @@ pub(crate) struct Subscriber {
     pub(crate) stage: Stage,
     /// Whether it is in no topic for good: being closed, lost, or to be closed when it has its socket.
     pub(crate) closed: bool,
+    /// Whether it was to be closed when it had its socket, and what it had queued until then was needed as memory.
+    pub(crate) given_up: bool,
     /// Whether its connection took no bytes when it was closed.
     pub(crate) was_blocked: bool,
     /// Topics of a change that waits for its joins.
@@ -126,6 +128,7 @@ impl World {
             viewer,
             stage: Stage::Attaching,
             closed: false,
+            given_up: false,
             was_blocked: false,
             pending: None,
             asked: Vec::new(),
@@ -145,6 +148,8 @@ impl World {
         let subscriber = &mut self.subscribers[number];
         assert_eq!(subscriber.stage, Stage::Attaching);
         let (shard, key) = (subscriber.shard, subscriber.key);
+        let dropped = self.common.metrics.shard(shard).dropped_memory.get();
+        subscriber.given_up = subscriber.closed && self.shards[shard].queued_bytes(key) == 0 && dropped > 0;
         subscriber.stage = Stage::Attached;
         self.nets[shard].connect(key, manners);
         self.shards[shard].attached(key);
