@@ -112,6 +112,28 @@ values! {
     commands,
 }
 
+/// Why a matched frame was not written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loss {
+    Bound,
+    Age,
+    Memory,
+    Closed,
+}
+
+impl ShardMetrics {
+    /// Counts matched frames that will not be written.
+    pub(crate) fn count_loss(&self, loss: Loss, frames: u64) {
+        let value = match loss {
+            Loss::Bound => &self.dropped_bound,
+            Loss::Age => &self.dropped_age,
+            Loss::Memory => &self.dropped_memory,
+            Loss::Closed => &self.dropped_closed,
+        };
+        value.add(frames);
+    }
+}
+
 impl Snapshot {
     /// Matched frames dropped, for whatever reason.
     pub fn dropped(&self) -> u64 {

@@ -9,14 +9,15 @@ use std::sync::Arc;
 use super::{
     log::{Lane, Range},
     outbox::{Flags, Pushed},
-    shard::{Loss, Shard},
-    subscribers::{Dirty, Goodbye, Key},
-    traffic::{Fanout, Kick, Manner, Sequenced},
+    shard::Shard,
+    subscribers::Dirty,
+    traffic::{Fanout, Kick, Sequenced},
 };
 use crate::{
     limits::{LARGE_FRAME_BYTES, SEGMENT_BYTES},
+    metrics::Loss,
     publication::{Audience, Message},
-    websocket::{CloseCode, Header, Opcode},
+    websocket::{Header, Opcode},
 };
 
 /// Publications marked in one pass.
@@ -59,18 +60,6 @@ impl Shard {
     pub fn lag(&self) -> usize {
         let head = self.dirty.front();
         head.map_or(0, |head| (self.log.appended() as u32).wrapping_sub(head.mark) as usize)
-    }
-
-    pub(super) fn close_slow(&mut self, key: Key, loss: Loss) {
-        let goodbye = Goodbye { code: CloseCode::TRY_AGAIN_LATER, reason: "slow consumer" };
-        self.close_counting(key, goodbye, Manner::Discard, loss);
-    }
-
-    /// Carries out the closes decided during a pass.
-    pub(super) fn close_doomed(&mut self) {
-        for (index, loss) in std::mem::take(&mut self.doomed) {
-            self.close_slow(self.subscribers.key(index), loss);
-        }
     }
 
     fn deliver(&mut self, sequenced: Arc<Sequenced>) {

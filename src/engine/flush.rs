@@ -11,10 +11,11 @@ use smallvec::SmallVec;
 use super::{
     log::Range,
     outbox::{Flags, Gathered, Slices},
-    shard::{Event, Loss, Shard},
+    shard::{Event, Shard},
     subscribers::Key,
     transport::{Offered, Transport},
 };
+use crate::metrics::Loss;
 
 /// Dirty subscribers taken off the list at once. Looking at all of them first has the waits for their outboxes, which
 /// may lie anywhere in memory, pass together.
@@ -172,7 +173,7 @@ impl Shard {
         let taken = outbox.clear(&mut self.log);
         outbox.flags.set(Flags::CLOSING);
         self.take_off_blocked(index);
-        self.count_loss(loss, taken.frames);
+        self.metrics().count_loss(loss, taken.frames);
         self.tell(Event::Lost { key });
     }
 }

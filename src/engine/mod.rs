@@ -9,6 +9,7 @@
 //! shards through any order of events.
 
 mod age_list;
+mod closing;
 mod fanout;
 mod flush;
 mod home;

@@ -13,7 +13,7 @@ use super::{
     joining::Joining,
     log::Log,
     outbox::Flags,
-    subscribers::{Dirty, Goodbye, Key, Subscribers},
+    subscribers::{Dirty, Key, Subscribers},
     topics::TopicIndex,
     traffic::{Fanout, Ingress, Join, Joined, Mailboxes, Manner, Sequenced},
     users::UserIndex,
@@ -21,10 +21,10 @@ use super::{
 use crate::{
     identity::{ClientId, User},
     limits,
-    metrics::{Metrics, ShardMetrics},
+    metrics::{Loss, Metrics, ShardMetrics},
     publication::Publication,
     settings::Settings,
-    websocket::{CloseCode, Opcode, frame},
+    websocket::Opcode,
 };
 
 /// What all shards of a node have in common.
@@ -97,15 +97,6 @@ pub enum Event {
     },
     /// Stop was taken: every subscriber is being closed.
     Stopped,
-}
-
-/// Why matched frames were not written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Loss {
-    Bound,
-    Age,
-    Memory,
-    Closed,
 }
 
 /// One shard.
@@ -253,19 +244,6 @@ impl Shard {
         });
     }
 
-    /// Closes a subscriber: it leaves its topics at once, and its close frame is queued. While it waits for its socket
-    /// the close is kept.
-    pub fn close(&mut self, key: Key, goodbye: Goodbye, manner: Manner) {
-        self.close_counting(key, goodbye, manner, Loss::Closed);
-    }
-
-    /// Answers the close of a peer with `frame`: what is queued is thrown away, for the peer reads no more.
-    pub fn close_replying(&mut self, key: Key, frame: Vec<u8>) {
-        if self.is_open(key) {
-            self.begin_closing(key, frame, Manner::Discard, Loss::Closed);
-        }
-    }
-
     /// Forgets a subscriber, whose connection is gone or never came. What it had queued is counted lost.
     pub fn remove(&mut self, key: Key) {
         if !self.subscribers.lives(key) {
@@ -273,7 +251,7 @@ impl Shard {
         }
         self.abandon_topics(key.index);
         let taken = self.subscribers.outboxes[key.index as usize].clear(&mut self.log);
-        self.count_loss(Loss::Closed, taken.frames);
+        self.metrics().count_loss(Loss::Closed, taken.frames);
         self.take_off_blocked(key.index);
         self.users.remove(key.index, &mut self.subscribers);
         self.subscribers.vacate(key);
@@ -287,17 +265,6 @@ impl Shard {
             self.remove(self.subscribers.key(index));
         }
         left
-    }
-
-    /// Takes stop: says goodbye to every subscriber.
-    pub(super) fn close_all(&mut self, goodbye: Goodbye) {
-        for index in 0..self.subscribers.places() {
-            let key = self.subscribers.key(index);
-            if self.subscribers.lives(key) {
-                self.close(key, goodbye, Manner::Flush);
-            }
-        }
-        self.events.push_back(Event::Stopped);
     }
 
     /// The next thing the driver has to know.
@@ -357,59 +324,6 @@ impl Shard {
 
     pub(super) fn tell(&mut self, event: Event) {
         self.events.push_back(event);
-    }
-
-    pub(super) fn count_loss(&self, loss: Loss, frames: u64) {
-        let metrics = self.metrics();
-        match loss {
-            Loss::Bound => metrics.dropped_bound.add(frames),
-            Loss::Age => metrics.dropped_age.add(frames),
-            Loss::Memory => metrics.dropped_memory.add(frames),
-            Loss::Closed => metrics.dropped_closed.add(frames),
-        }
-    }
-
-    pub(super) fn close_counting(&mut self, key: Key, goodbye: Goodbye, manner: Manner, loss: Loss) {
-        if !self.is_open(key) {
-            return;
-        }
-        if self.subscribers.outboxes[key.index as usize].flags.has(Flags::ATTACHING) {
-            let waits = self.subscribers.profiles[key.index as usize].pending.is_some();
-            self.abandon_topics(key.index);
-            if manner == Manner::Discard {
-                let taken = self.subscribers.outboxes[key.index as usize].discard(&mut self.log);
-                self.count_loss(loss, taken.frames);
-            }
-            self.subscribers.profiles[key.index as usize].kept_close = Some(goodbye);
-            if waits {
-                self.events.push_back(Event::TopicsSet { key, outcome: Ok(()) });
-            }
-            return;
-        }
-        self.count_close(goodbye.code);
-        self.begin_closing(key, frame::close(goodbye.code, goodbye.reason).to_vec(), manner, loss);
-    }
-
-    fn begin_closing(&mut self, key: Key, frame: Vec<u8>, manner: Manner, loss: Loss) {
-        self.abandon_topics(key.index);
-        let outbox = &mut self.subscribers.outboxes[key.index as usize];
-        let mut lost = 0;
-        match manner {
-            Manner::Discard => {
-                lost = outbox.discard(&mut self.log).frames;
-                outbox.push_ahead(frame);
-            }
-            Manner::Flush => outbox.push_in_order(frame),
-        }
-        outbox.flags.set(Flags::CLOSING);
-        self.count_loss(loss, lost);
-        self.make_dirty(key.index);
-        self.events.push_back(Event::Closing { key });
-    }
-
-    pub(super) fn abandon_topics(&mut self, index: u32) {
-        self.leave_all(index);
-        self.subscribers.profiles[index as usize].pending = None;
     }
 
     /// Notes that the connection of a subscriber takes nothing now.
@@ -501,22 +415,5 @@ impl Shard {
         };
         let topics = topics.into_iter().map(answer).collect();
         mailboxes.to_shard(shard.into(), Fanout::Joined(Box::new(Joined { key, ticket, topics })));
-    }
-
-    fn count_close(&self, code: CloseCode) {
-        let metrics = self.metrics();
-        let counter = match code {
-            CloseCode::TRY_AGAIN_LATER => &metrics.closed_slow,
-            CloseCode::PROTOCOL | CloseCode::UNSUPPORTED | CloseCode::NOT_UTF8 | CloseCode::TOO_BIG => {
-                &metrics.closed_protocol
-            }
-            CloseCode::POLICY => &metrics.closed_policy,
-            CloseCode::NO_PONG => &metrics.closed_no_pong,
-            CloseCode::REPLACED => &metrics.closed_replaced,
-            CloseCode::NORMAL => &metrics.closed_unregistered,
-            CloseCode::RESTART => &metrics.closed_stopping,
-            _ => return,
-        };
-        counter.add(1);
     }
 }

@@ -6,8 +6,9 @@
 use super::{
     log::{Compacted, Range},
     outbox::Flags,
-    shard::{Loss, Shard},
+    shard::Shard,
 };
+use crate::metrics::Loss;
 
 impl Shard {
     /// Disconnects blocked subscribers whose oldest queued frame is too old. Walks the blocked list; called about once
@@ -66,7 +67,7 @@ impl Shard {
         let outbox = &mut self.subscribers.outboxes[index as usize];
         if outbox.flags.has(Flags::ATTACHING) {
             let taken = outbox.discard(&mut self.log);
-            self.count_loss(Loss::Memory, taken.frames);
+            self.metrics().count_loss(Loss::Memory, taken.frames);
         } else {
             self.lose(index, Loss::Memory);
         }
