@@ -22,7 +22,7 @@ use crate::metrics::Loss;
 const BATCH: usize = 64;
 
 /// Dirty subscribers that have something to write.
-type Batch = SmallVec<[u32; BATCH]>;
+type Batch = [u32; BATCH];
 /// Offers whose result comes with `finish`, and what was offered.
 type Later = SmallVec<[(u32, Gathered); 8]>;
 
@@ -31,11 +31,12 @@ impl Shard {
     /// many were offered; fewer than asked for means that nothing is dirty any more.
     pub fn flush(&mut self, transport: &mut impl Transport, offers: usize) -> usize {
         let mut later = Later::new();
+        let mut batch = [0; BATCH];
         let mut done = 0;
         while done < offers && !self.dirty.is_empty() {
-            let batch = self.next_batch(offers - done);
-            done += batch.len();
-            let mut left = &batch[..];
+            let found = self.next_batch(offers - done, &mut batch);
+            done += found;
+            let mut left = &batch[..found];
             while !left.is_empty() {
                 let offered = self.flush_alike(left, transport, &mut later);
                 left = &left[offered..];
@@ -50,18 +51,25 @@ impl Shard {
         done
     }
 
-    /// Takes the next dirty subscribers off the list, `most` at most.
-    fn next_batch(&mut self, most: usize) -> Batch {
-        let outboxes = &mut self.subscribers.outboxes;
-        let next = self.dirty.drain(..most.min(BATCH).min(self.dirty.len()));
-        let has_something = |index: &u32| {
-            let outbox = &mut outboxes[*index as usize];
+    /// Takes dirty subscribers off the list, `most` at most, and puts those that have something to write into `batch`.
+    /// Returns how many those are.
+    fn next_batch(&mut self, most: usize, batch: &mut Batch) -> usize {
+        let outboxes = &mut self.subscribers.outboxes[..];
+        let (front, _) = self.dirty.as_slices();
+        let front = &front[..most.min(BATCH).min(front.len())];
+        let mut found = 0;
+        for dirty in front {
+            let outbox = &mut outboxes[dirty.index as usize];
             // Not dirty: its place was given up, and perhaps taken again, while it stood in the list.
-            let dirty = outbox.flags.has(Flags::DIRTY);
+            let due =
+                outbox.flags.has(Flags::DIRTY) && !outbox.flags.has(Flags::BLOCKED) && !outbox.is_empty();
             outbox.flags.clear(Flags::DIRTY);
-            dirty && !outbox.flags.has(Flags::BLOCKED) && !outbox.is_empty()
-        };
-        next.map(|dirty| dirty.index).filter(has_something).collect()
+            batch[found] = dirty.index;
+            found += usize::from(due);
+        }
+        let taken = front.len();
+        self.dirty.drain(..taken);
+        found
     }
 
     /// Offers the queue of the first of `batch`, and the same slices to those behind it whose queue is the same range.
