@@ -147,19 +147,28 @@ impl Shard {
 
     /// The hot loop: one step for each subscriber of the topic.
     fn mark_everyone(&mut self, number: u32, range: Range, marked: &mut Marked) {
-        let members = &self.topics.entry(number).members;
+        let members = &self.topics.entry(number).members[..];
+        let outboxes = &mut self.subscribers.outboxes[..];
         marked.subscribers = members.len() as u64;
         let mark = self.log.appended() as u32;
-        for member in members {
-            let index = member.subscriber;
-            let outbox = &mut self.subscribers.outboxes[index as usize];
-            marked.note(index, outbox.push_range(range));
-            if !outbox.flags.has(Flags::DIRTY.and(Flags::BLOCKED)) {
-                outbox.flags.set(Flags::DIRTY);
-                self.dirty.push_back(Dirty { index, mark });
-            } else if outbox.flags.has(Flags::BLOCKED) && outbox.bytes() > self.common.bounds.outbox_bytes {
-                self.doomed.push((index, Loss::Bound));
+        // Collected here first: the dirty list would have to look at its capacity and its wrap for each one.
+        let mut fresh = [Dirty { index: 0, mark }; 64];
+        for members in members.chunks(fresh.len()) {
+            let mut found = 0;
+            for member in members {
+                let index = member.subscriber;
+                let outbox = &mut outboxes[index as usize];
+                marked.note(index, outbox.push_range(range));
+                if !outbox.flags.has(Flags::DIRTY.and(Flags::BLOCKED)) {
+                    outbox.flags.set(Flags::DIRTY);
+                    fresh[found].index = index;
+                    found += 1;
+                } else if outbox.flags.has(Flags::BLOCKED) && outbox.bytes() > self.common.bounds.outbox_bytes
+                {
+                    self.doomed.push((index, Loss::Bound));
+                }
             }
+            self.dirty.extend(&fresh[..found]);
         }
     }
 
