@@ -116,7 +116,9 @@ impl Outbox {
     /// Appends frames of the log. Says whether that made a new range, which the caller pins.
     #[inline]
     pub(crate) fn push_range(&mut self, range: Range) -> Pushed {
-        if self.tail.end == range.start && self.tail.segment == range.segment && !self.tail.is_empty() {
+        debug_assert!(!range.is_empty(), "a frame has a header");
+        // An empty tail is in no segment, so it is never stretched.
+        if self.tail.end == range.start && self.tail.segment == range.segment {
             self.tail.end = range.end;
             return Pushed::Stretched;
         }
