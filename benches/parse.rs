@@ -49,7 +49,16 @@ fn main() {
         parse(&mut criterion, &format!("parse/prose/{label}"), &body(size, prose));
         parse(&mut criterion, &format!("parse/escapes/{label}"), &body(size, |_| r#"\"a\": \u00e4,\n"#));
     }
+    look_for_an_escape(&mut criterion);
     criterion.final_summary();
+}
+
+/// What it costs to tell the bodies that have escapes, for which simd-json is good, from those that have none.
+fn look_for_an_escape(criterion: &mut Criterion) {
+    let body = body(1 << 10, |_| "are awesome ");
+    criterion.bench_function("parse/look_for_an_escape/first_256B", |bencher| {
+        bencher.iter(|| black_box(body.as_bytes())[..256].contains(&b'\\'));
+    });
 }
 
 fn parse(criterion: &mut Criterion, name: &str, body: &str) {
