@@ -19,6 +19,11 @@ pub(crate) type ControlFrame = Vec<u8>;
 /// Answers that follow one another share an entry up to this size, bytes.
 const SHARED_ENTRY_BYTES: usize = 1024;
 
+/// A range with at least this part of a queue's bytes is not copied when ranges are copied together.
+const LARGE_RANGE_PART: usize = 128;
+const _: () =
+    assert!(2 * LARGE_RANGE_PART < OUTBOX_RANGES / 4 * 3, "copying together makes room for many more");
+
 /// The slices of one write.
 pub(crate) type Slices<'a> = SmallVec<[IoSlice<'a>; WRITE_SLICES]>;
 
@@ -169,9 +174,12 @@ impl Outbox {
         self.free_empty_backlog();
     }
 
-    /// Copies all queued ranges together, so that they are one; control entries keep their places.
+    /// Copies small ranges that follow one another together; control entries keep their places. A range that is a
+    /// large part of the queue stays, and with it what is shared or was copied before: so a byte is copied a few times
+    /// at most, however long the queue gets.
     pub(crate) fn consolidate(&mut self, log: &mut Log) {
         self.move_tail_to_backlog();
+        let large = self.bytes() / LARGE_RANGE_PART;
         let Some(backlog) = &mut self.backlog else { return };
         let mut entries = VecDeque::new();
         let mut run: Vec<Range> = Vec::new();
@@ -188,10 +196,10 @@ impl Outbox {
         };
         for entry in backlog.entries.drain(..) {
             match entry {
-                Entry::Range(range) => run.push(range),
-                own @ Entry::Own(..) => {
+                Entry::Range(range) if range.len() < large => run.push(range),
+                stays => {
                     end_run(&mut run, &mut entries);
-                    entries.push_back(own);
+                    entries.push_back(stays);
                 }
             }
         }
@@ -609,6 +617,35 @@ mod tests {
         }
         assert_eq!(seen, expected);
         assert_eq!(frames, 5 * OUTBOX_RANGES as u64);
+    }
+
+    #[test]
+    fn large_range_stays_shared_when_small_ones_are_copied_together() {
+        let mut bench = Bench::new();
+        for n in 0..OUTBOX_RANGES - 2 {
+            bench.publish(if n % 2 == 0 { Lane::Everyone } else { Lane::Addressed }, "small");
+        }
+        let large = "l".repeat(9_000);
+        bench.publish(Lane::Everyone, &large);
+        let kept = bench.outbox.tail;
+        let before = bench.queued().len();
+        bench.outbox.consolidate(&mut bench.log);
+        let ranges: Vec<Range> = bench.outbox.ranges().collect();
+        assert_eq!(ranges.len(), 2);
+        assert_eq!(ranges[1], kept, "it was not copied");
+        bench.outbox.consolidate(&mut bench.log);
+        assert!(bench.outbox.ranges().eq(ranges), "nothing is copied twice");
+        assert!(bench.queued().len() >= before);
+    }
+
+    #[test]
+    fn zz_timing() {
+        let mut bench = Bench::new();
+        let t = std::time::Instant::now();
+        for n in 0..45_000 {
+            bench.publish(if n % 2 == 0 { Lane::Everyone } else { Lane::Addressed }, "12345678901234567890");
+        }
+        println!("TIMING {:?} bytes {} ranges {} held {}", t.elapsed(), bench.outbox.bytes(), bench.outbox.ranges().count(), bench.log.held());
     }
 
     #[test]
