@@ -80,7 +80,7 @@ impl Shard {
             self.log.unpin(range.segment, 1);
             return;
         }
-        self.log.begin(lane, len);
+        self.log.begin(lane, len, self.now);
         let mut range = self.log.append(lane, header, body, self.now);
         if lane == Lane::Addressed {
             self.mark(number, range, 1, &publication.audience);

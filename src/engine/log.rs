@@ -11,7 +11,7 @@ use slab::Slab;
 
 use super::age_list::{AgeList, Aged, Neighbours};
 use crate::{
-    limits::{LARGE_FRAME_BYTES, SEGMENT_BYTES},
+    limits::{LARGE_FRAME_BYTES, SEGMENT_AGE_MS, SEGMENT_BYTES},
     websocket::Header,
 };
 
@@ -80,6 +80,8 @@ struct Segment {
     /// Ranges of outboxes that point here.
     pins: u32,
     stage: Stage,
+    /// When the first frame of a tail was appended, milliseconds of the shard's clock.
+    opened: u64,
     /// When the last frame was appended, milliseconds of the shard's clock.
     touched: u64,
     neighbours: Neighbours,
@@ -172,21 +174,23 @@ impl Log {
         log
     }
 
-    /// Begins a run of frames on `lane`, the first of `len` bytes: afterwards the tail has room for it. What was
-    /// appended before must have been pinned by now.
-    pub(crate) fn begin(&mut self, lane: Lane, len: usize) {
+    /// Begins a run of frames on `lane`, the first of `len` bytes: afterwards the tail has room for it, and holds
+    /// nothing much older. What was appended before must have been pinned by now.
+    pub(crate) fn begin(&mut self, lane: Lane, len: usize, now: u64) {
         let id = self.tails[lane as usize];
         let tail = &mut self.segments[id as usize];
         if tail.pins == 0 {
             // Nobody points here: begin again at its start, in memory that is still in the cache.
+            tail.opened = now;
             tail.ends.clear();
             if let Body::Packed(bytes) = &mut tail.body {
                 bytes.clear();
             }
             return;
         }
-        if !self.fits(lane, len) {
+        if tail.opened + SEGMENT_AGE_MS < now || !self.fits(lane, len) {
             let opened = self.open_segment(SEGMENT_BYTES);
+            self.segments[opened as usize].opened = now;
             let full = std::mem::replace(&mut self.tails[lane as usize], opened);
             self.segments[full as usize].stage = Stage::Fresh;
             self.fresh.push_youngest(&mut self.segments, full);
@@ -230,6 +234,7 @@ impl Log {
             ends: vec![end],
             pins: 1,
             stage: Stage::Dense,
+            opened: now,
             touched: now,
             neighbours: Neighbours::NONE,
         };
@@ -258,7 +263,8 @@ impl Log {
         let end = bytes.len() as u32;
         let body = Body::Packed(bytes);
         let neighbours = Neighbours::NONE;
-        let segment = Segment { body, ends, pins: 1, stage: Stage::Dense, touched, neighbours };
+        let segment =
+            Segment { body, ends, pins: 1, stage: Stage::Dense, opened: touched, touched, neighbours };
         self.held += segment.held();
         let id = self.segments.insert(segment) as u32;
         self.dense.push_youngest(&mut self.segments, id);
@@ -423,6 +429,7 @@ impl Log {
             ends,
             pins: 0,
             stage: Stage::Open,
+            opened: 0,
             touched: 0,
             neighbours: Neighbours::NONE,
         };
@@ -455,7 +462,7 @@ mod tests {
 
     fn append(log: &mut Log, lane: Lane, body: &[u8]) -> Range {
         let header = Header::new(Opcode::Text, body.len());
-        log.begin(lane, header.as_slice().len() + body.len());
+        log.begin(lane, header.as_slice().len() + body.len(), 7);
         let range = log.append(lane, header, body, 7);
         log.pin(range.segment, 1);
         range

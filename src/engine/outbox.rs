@@ -479,7 +479,7 @@ mod tests {
 
         fn publish(&mut self, lane: Lane, body: &str) {
             let header = Header::new(Opcode::Text, body.len());
-            self.log.begin(lane, header.as_slice().len() + body.len());
+            self.log.begin(lane, header.as_slice().len() + body.len(), 0);
             let range = self.log.append(lane, header, body.as_bytes(), 0);
             match self.outbox.push_range(range) {
                 Pushed::Stretched => {}
@@ -645,7 +645,13 @@ mod tests {
         for n in 0..45_000 {
             bench.publish(if n % 2 == 0 { Lane::Everyone } else { Lane::Addressed }, "12345678901234567890");
         }
-        println!("TIMING {:?} bytes {} ranges {} held {}", t.elapsed(), bench.outbox.bytes(), bench.outbox.ranges().count(), bench.log.held());
+        println!(
+            "TIMING {:?} bytes {} ranges {} held {}",
+            t.elapsed(),
+            bench.outbox.bytes(),
+            bench.outbox.ranges().count(),
+            bench.log.held()
+        );
     }
 
     #[test]

@@ -60,6 +60,26 @@ fn stuck_subscriber_is_closed_at_its_bound_and_neighbours_miss_nothing() {
 }
 
 #[test]
+fn stuck_subscriber_is_closed_at_its_age_while_little_goes_on() {
+    let mut world = world(small(1));
+    let willing = world.subscribe(0, None, &[0]);
+    let stuck = stuck(&mut world, 1, &[0])[0];
+    let (age, step) = (fanfare::limits::OUTBOX_AGE_MS, 1_000);
+    while !world.subscribers[stuck].closed {
+        world.tell_everyone(0, 20);
+        world.settle();
+        world.now += step;
+        world.begin_turn(0);
+        world.drop_overdue(0);
+        assert!(world.now <= age + fanfare::limits::SEGMENT_AGE_MS + 2 * step, "one message a second");
+    }
+    assert!(world.now > age, "{} ms", world.now);
+    world.settle();
+    assert_eq!(world.subscribers[willing].stage, Stage::Attached);
+    assert!(world.end().dropped_age > 0);
+}
+
+#[test]
 fn overloaded_shard_takes_nothing_more_and_closes_nobody() {
     let mut settings = small(1);
     settings.inflight_publications = 200;
