@@ -639,22 +639,6 @@ mod tests {
     }
 
     #[test]
-    fn zz_timing() {
-        let mut bench = Bench::new();
-        let t = std::time::Instant::now();
-        for n in 0..45_000 {
-            bench.publish(if n % 2 == 0 { Lane::Everyone } else { Lane::Addressed }, "12345678901234567890");
-        }
-        println!(
-            "TIMING {:?} bytes {} ranges {} held {}",
-            t.elapsed(),
-            bench.outbox.bytes(),
-            bench.outbox.ranges().count(),
-            bench.log.held()
-        );
-    }
-
-    #[test]
     fn pong_not_begun_can_be_withdrawn() {
         let mut bench = Bench::new();
         bench.outbox.push_ahead(own("\u{0a}old"));
