@@ -96,10 +96,6 @@ impl Server {
         for thread in self.threads {
             let name = thread.thread().name().unwrap_or("?").to_owned();
             let ended = thread.join().unwrap_or_else(|_| Err(io::Error::other(format!("{name} panicked"))));
-            if ended.is_err() {
-                // Without one of its threads a node cannot do its work: the others stop too.
-                self.node.begin_stopping();
-            }
             result = result.and(ended);
         }
         result
@@ -142,6 +138,7 @@ struct Acceptor {
 
 impl Acceptor {
     async fn run(self, listener: std::net::TcpListener) -> io::Result<()> {
+        let _stop = StopAtEnd(self.node.clone());
         let listener = TcpListener::from_std(listener)?;
         tokio::select! {
             biased;
@@ -171,15 +168,16 @@ impl Acceptor {
                     complained = false;
                     self.hand_out(stream, HandshakeSlot::new(slot));
                 }
-                Err(error) if is_out_of_resources(&error) => {
+                // The peer went away between its connect and our accept.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                // No descriptors, mostly. The connections wait in the backlog meanwhile.
+                Err(error) => {
                     if !complained {
-                        tracing::warn!(connections, %error, "no descriptors left: accepting rests");
+                        tracing::warn!(connections, %error, "accepting rests");
                         complained = true;
                     }
                     sleep(ACCEPT_PAUSE).await;
                 }
-                // The peer went away between its connect and our accept.
-                Err(error) => tracing::debug!(%error, "accept failed"),
             }
         }
     }
@@ -197,8 +195,8 @@ impl Acceptor {
 
 /// The thread of a shard.
 fn run_shard(node: Arc<Node>, number: usize, accepted: mpsc::Receiver<Accepted>) -> io::Result<()> {
-    let stop_on_panic = StopOnPanic(node.clone());
-    let result = local_runtime()?.block_on(async {
+    let _stop = StopAtEnd(node.clone());
+    local_runtime()?.block_on(async {
         let local = Local::new(node.clone(), number)?;
         let deadline = async {
             node.stopping().await;
@@ -216,9 +214,7 @@ fn run_shard(node: Arc<Node>, number: usize, accepted: mpsc::Receiver<Accepted>)
                 Ok(())
             }
         }
-    });
-    drop(stop_on_panic);
-    result
+    })
 }
 
 /// Serves HTTP on every connection handed out to this shard, until there come no more and all have ended.
@@ -247,14 +243,12 @@ async fn serve_all(local: &Local, mut accepted: mpsc::Receiver<Accepted>) {
     while serving.join_next().await.is_some() {}
 }
 
-/// Stops the node when its thread unwinds: a node with a dead shard must not look alive.
-struct StopOnPanic(Arc<Node>);
+/// Stops the node when its thread ends, for whatever reason: a node without one of its threads must not look alive.
+struct StopAtEnd(Arc<Node>);
 
-impl Drop for StopOnPanic {
+impl Drop for StopAtEnd {
     fn drop(&mut self) {
-        if thread::panicking() {
-            self.0.begin_stopping();
-        }
+        self.0.begin_stopping();
     }
 }
 
@@ -283,12 +277,6 @@ fn connections_max() -> usize {
 
 fn no_descriptors() -> io::Error {
     io::Error::from_raw_os_error(rustix::io::Errno::MFILE.raw_os_error())
-}
-
-fn is_out_of_resources(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
-    matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
 }
 
 type Signal = tokio::signal::unix::Signal;
