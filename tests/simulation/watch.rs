@@ -22,6 +22,7 @@ impl World {
                 subscriber.viewer.left(topic, self.handed[subscriber.shard], &mut self.model);
             }
         }
+        subscriber.gave_up = false;
         self.state_topics(number);
     }
 
@@ -37,12 +38,14 @@ impl World {
             if subscriber.viewer.has(topic) {
                 assert!(has, "a refused change took a topic away");
             } else if has {
-                // A change before this one, given up when it was half done.
+                assert!(subscriber.gave_up, "a refused change left a topic behind");
+                // It is from a change before this one, given up when it was half done.
                 subscriber.viewer.joined(topic, &self.model);
             } else {
                 subscriber.viewer.left(topic, 0, &mut self.model);
             }
         }
+        subscriber.gave_up = false;
         self.state_topics(number);
     }
 

@@ -51,6 +51,8 @@ pub(crate) struct Subscriber {
     pub(crate) was_blocked: bool,
     /// Topics of a change that waits for its joins.
     pub(crate) pending: Option<Vec<usize>>,
+    /// Whether a change was given up for another since its topics were last told.
+    pub(crate) gave_up: bool,
     /// Closes asked for, by their codes.
     pub(crate) asked: Vec<(u16, Manner)>,
     pub(crate) kicked: bool,
@@ -131,6 +133,7 @@ impl World {
             given_up: false,
             was_blocked: false,
             pending: None,
+            gave_up: false,
             asked: Vec::new(),
             kicked: false,
             answers: VecDeque::new(),
@@ -176,7 +179,9 @@ impl World {
         for &topic in wanted {
             subscriber.viewer.request(topic, &self.model);
         }
-        self.seen.late_joins += u64::from(subscriber.pending.take().is_some());
+        let gives_up = subscriber.pending.take().is_some();
+        subscriber.gave_up |= gives_up;
+        self.seen.late_joins += u64::from(gives_up);
         let (shard, key) = (subscriber.shard, subscriber.key);
         let change = self.shards[shard].set_topics(key, topics);
         match change {
