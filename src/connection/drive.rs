@@ -150,7 +150,13 @@ impl Local {
                         state.list_ready(key);
                     }
                 }
-                Event::Lost { key } => self.drop_connection(state, key),
+                Event::Lost { key } => {
+                    if let Some(socket) = state.sockets.get_mut(key) {
+                        // The kernel is not to keep what it still has for a peer that reads nothing.
+                        socket.reset_on_drop();
+                    }
+                    self.drop_connection(state, key);
+                }
                 Event::Stopped => state.stopped = true,
             }
         }
