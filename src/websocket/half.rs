@@ -6,10 +6,10 @@
 
 use smallvec::SmallVec;
 
+use super::Opcode;
 use super::client_header::{Between, CLIENT_HEADER_MAX, ClientHeader};
+use super::incoming::{Incoming, Input, ReaderLimits, Violation};
 use super::message::Message;
-use super::reader::{Input, ReaderLimits};
-use super::{Incoming, Opcode, Violation};
 
 /// A frame or a message of which only a part has come.
 #[derive(Debug, Default)]

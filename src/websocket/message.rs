@@ -6,7 +6,7 @@
 use smallvec::SmallVec;
 use std::str::from_utf8;
 
-use super::{Incoming, Violation};
+use super::incoming::{Incoming, Violation};
 
 /// A message under way.
 #[derive(Debug)]

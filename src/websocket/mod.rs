@@ -15,10 +15,12 @@ mod client_header;
 mod close;
 pub mod frame;
 mod half;
+mod incoming;
 mod mask;
 mod message;
 mod reader;
 
 pub use close::CloseCode;
 pub use frame::{ControlFrame, Header, Opcode};
-pub use reader::{Incoming, Input, Reader, ReaderLimits, Violation};
+pub use incoming::{Incoming, Input, ReaderLimits, Violation};
+pub use reader::Reader;
