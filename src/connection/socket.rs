@@ -35,7 +35,7 @@ impl Flags {
     pub(super) const ALIVE: Self = Self(16);
     /// A ping was sent since it came.
     pub(super) const PINGED: Self = Self(32);
-    /// The kernel took nothing at the last write.
+    /// The kernel took not all of the last write: whatever it takes next shows that the peer reads.
     pub(super) const WRITE_BLOCKED: Self = Self(64);
     /// Its end has begun: what is read is thrown away.
     pub(super) const CLOSING: Self = Self(128);
@@ -130,9 +130,9 @@ impl Socket {
 
     /// Writes once.
     pub(super) fn write(&mut self, slices: &[IoSlice<'_>]) -> Offered {
-        let written = match slices {
-            [only] => self.stream.write(only),
-            _ => self.stream.write_vectored(slices),
+        let (written, offered) = match slices {
+            [only] => (self.stream.write(only), only.len()),
+            _ => (self.stream.write_vectored(slices), slices.iter().map(|slice| slice.len()).sum()),
         };
         match written {
             Ok(0) => Offered::Closed,
@@ -140,6 +140,9 @@ impl Socket {
                 if self.flags.has(Flags::WRITE_BLOCKED) {
                     self.clear(Flags::WRITE_BLOCKED);
                     self.set(Flags::ALIVE);
+                }
+                if bytes < offered {
+                    self.set(Flags::WRITE_BLOCKED);
                 }
                 Offered::Wrote { bytes, unflushed: false }
             }
