@@ -8,7 +8,10 @@
 use std::{
     io,
     net::SocketAddr,
-    sync::Arc,
+    sync::{
+        Arc,
+        mpsc::{SyncSender, sync_channel},
+    },
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -44,7 +47,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens on `listen` (port 0: any free one) and starts the threads.
+    /// Listens on `listen` (port 0: any free one) and starts the threads. Nobody is accepted before every shard has
+    /// its descriptors: clients who come at once by the thousand must not take them.
     ///
     /// # Errors
     /// When the address cannot be listened on, or a thread or poller cannot be had.
@@ -57,13 +61,21 @@ impl Server {
         let slots = HANDSHAKES_OPEN * shards;
         let mut threads = Vec::with_capacity(shards + 1);
         let mut shard_queues = Vec::with_capacity(shards);
+        let (ready, all_ready) = sync_channel(shards);
         for number in 0..shards {
             // Each entry holds a handshake slot, so the queue is never full.
             let (queue, accepted) = mpsc::channel(slots);
             shard_queues.push(queue);
-            let node = node.clone();
-            let run = move || run_shard(node, number, accepted);
+            let (node, ready) = (node.clone(), ready.clone());
+            let run = move || run_shard(node, number, accepted, ready);
             threads.push(thread::Builder::new().name(format!("shard-{number}")).spawn(run)?);
+        }
+        drop(ready);
+        if all_ready.iter().count() < shards {
+            drop(shard_queues);
+            node.say_goodbye();
+            let ended = Self { node, address, threads }.wait();
+            return Err(ended.expect_err("a shard that does not begin its work says why"));
         }
         let acceptor =
             Acceptor { node: node.clone(), shards: shard_queues, slots: Arc::new(Semaphore::new(slots)) };
@@ -107,12 +119,17 @@ impl Server {
 /// # Errors
 /// When it cannot be started, or one of its threads failed.
 pub fn run(listen: SocketAddr, settings: Settings) -> io::Result<()> {
+    // Caught from before the first client: a process that is told to stop while it starts stops as it always does.
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let (mut terminate, mut interrupt) = {
+        let _entered = runtime.enter();
+        signals()?
+    };
     let server = Server::start(listen, settings)?;
     tracing::info!(address = %server.address(), "listening");
     let node = server.node().clone();
     let watch = move || {
-        local_runtime()?.block_on(async {
-            let (mut terminate, mut interrupt) = signals()?;
+        runtime.block_on(async {
             next_signal(&mut terminate, &mut interrupt).await;
             tracing::info!(connections = node.metrics().total().subscribers, "stopping");
             node.begin_stopping();
@@ -121,7 +138,7 @@ pub fn run(listen: SocketAddr, settings: Settings) -> io::Result<()> {
             std::process::exit(1)
         })
     };
-    thread::Builder::new().name("signals".into()).spawn(move || -> io::Result<()> { watch() })?;
+    thread::Builder::new().name("signals".into()).spawn(watch)?;
     let node = server.node().clone();
     server.wait()?;
     let total = node.metrics().total();
@@ -194,10 +211,18 @@ impl Acceptor {
 }
 
 /// The thread of a shard.
-fn run_shard(node: Arc<Node>, number: usize, accepted: mpsc::Receiver<Accepted>) -> io::Result<()> {
+fn run_shard(
+    node: Arc<Node>,
+    number: usize,
+    accepted: mpsc::Receiver<Accepted>,
+    ready: SyncSender<()>,
+) -> io::Result<()> {
     let _stop = StopAtEnd(node.clone());
     local_runtime()?.block_on(async {
         let local = Local::new(node.clone(), number)?;
+        // Whoever starts the shards counts these, up to the last sender's end.
+        ready.send(()).expect("it waits for this, and there is room for one of each shard");
+        drop(ready);
         let deadline = async {
             node.stopping().await;
             sleep(node.settings.stop_deadline).await;
