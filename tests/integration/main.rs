@@ -1,0 +1,27 @@
+//! The base contract over real sockets: a server of several shards in this process, and clients that know only the
+//! wire.
+//!
+//! A file per area; the name of a test is what it claims. What cannot be seen from outside (who was closed, and why)
+//! is read from the node's metrics. Every wait is for an event and has a deadline; no test measures time.
+
+#![cfg(unix)]
+
+mod support;
+
+mod audience;
+mod binary;
+mod cors;
+mod handshake;
+mod hostile_frames;
+mod http_protocol;
+mod limits;
+mod liveness;
+mod overload;
+mod plain;
+mod publishing;
+mod publishing_raw;
+mod registering;
+mod registration_life;
+mod slow_http;
+mod slow_readers;
+mod stopping;
