@@ -1,9 +1,15 @@
 //! `GET /ws/{id}`: the checks and their order, and what happens right behind the 101.
 
-use std::{sync::Barrier, thread};
+use std::{
+    sync::{
+        Barrier,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+};
 
 use crate::support::{
-    Answer, Ended, Running, WebSocket, eventually, serve, shards,
+    Answer, Ended, OnPanic, Running, WebSocket, eventually, serve, shards,
     websocket::{CLOSE, TEXT, frame, handshake, header},
 };
 
@@ -94,6 +100,35 @@ fn publish_right_behind_the_101_arrives() {
             publishers[round % 3].publish(&topic, &message);
             client.expect_text(&message);
         }
+    });
+}
+
+#[test]
+fn client_that_connects_under_publishing_sees_everything_from_its_101_on() {
+    serve(shards(3), |server| {
+        let begun = AtomicU64::new(0);
+        let going = AtomicBool::new(true);
+        thread::scope(|scope| {
+            let _end = OnPanic(|| going.store(false, Ordering::SeqCst));
+            scope.spawn(|| {
+                let mut publishers = [server.http(), server.http(), server.http()];
+                for n in 1.. {
+                    if !going.load(Ordering::SeqCst) {
+                        return;
+                    }
+                    begun.store(n, Ordering::SeqCst);
+                    publishers[n as usize % 3].publish("cats", &n.to_string());
+                }
+            });
+            for _ in 0..60 {
+                let mut client = server.client(&["cats"]);
+                let begun = begun.load(Ordering::SeqCst);
+                let first: u64 = client.text().parse().expect("a number");
+                assert!(first <= begun + 1, "{first} is the first, though {begun} was begun at the 101");
+                (first + 1..first + 10).for_each(|n| client.expect_text(&n.to_string()));
+            }
+            going.store(false, Ordering::SeqCst);
+        });
     });
 }
 
@@ -218,7 +253,9 @@ fn client_that_vanishes_while_it_upgrades_leaves_nothing_behind() {
                 http.into_wire().reset();
             }
         }
-        server.wait_until_empty();
+        // Connections are accepted in their order, so all of those were before this one.
+        assert_eq!(server.http().get("/health").status, 200);
+        eventually("all are gone", || (0..2).all(|shard| server.node().load(shard) == 0));
         let mut client = server.connect(&id);
         server.http().publish("cats", "x");
         client.expect_text("x");

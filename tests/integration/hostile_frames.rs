@@ -204,7 +204,7 @@ fn more_commands_than_allowed_are_closed_with_1008() {
         }
         assert_eq!(server.total().closed_policy, 4);
         let mut client = server.client(&["cats"]);
-        (0..20).for_each(|_| client.set_one_by_one());
+        (0..20).for_each(|_| client.ping_once());
         server.http().publish("cats", "x");
         client.expect_text("x");
     });
@@ -228,6 +228,7 @@ fn bytes_behind_a_close_are_thrown_away_and_a_flood_of_them_is_cut() {
         let mut client = server.client(&["cats"]);
         client.send(&[frame(0x88, b"\x03\xe8"), frame(0x81, b"ping"), vec![0xff; 1_000]].concat());
         assert_eq!(client.read_to_close(1000), []);
+        drop(client);
 
         let mut flooder = server.client(&["cats"]);
         flooder.send(b"\x81\x00");
@@ -278,7 +279,7 @@ fn random_bytes_never_stop_the_server() {
 
 impl WebSocket {
     /// One command, and its answer.
-    fn set_one_by_one(&mut self) {
+    fn ping_once(&mut self) {
         self.send_text("ping");
         self.expect_text("pong");
     }
