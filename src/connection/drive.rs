@@ -83,7 +83,7 @@ impl Local {
         let more_events = state.poller.poll_now(&mut state.happened);
         self.note_happened(state);
         while began.elapsed() < READING && self.read_one(state, now) {}
-        self.tick(state, now);
+        self.tick(state, now, more_events);
         self.handle_events(state, now);
         let slice = (between + began.elapsed()).clamp(SLICE.0, SLICE.1);
         run_engine(state, Instant::now(), slice);
@@ -185,17 +185,14 @@ impl Local {
     }
 
     /// What time brings: pings, silent clients, ends that take too long, registrations that are due.
-    fn tick(&self, state: &mut State, now: u64) {
-        while let Some(slot) = state.liveness.next_slot(now) {
-            let places = state.sockets.places();
-            for index in (slot.ping..places).step_by(slot.step as usize) {
-                ping(state, index);
-            }
-            if let Some(judge) = slot.judge {
-                for index in (judge..places).step_by(slot.step as usize) {
-                    close_if_silent(state, index);
-                }
-            }
+    fn tick(&self, state: &mut State, now: u64, more_events: bool) {
+        let places = state.sockets.places();
+        // With events left in the poller nobody can be called silent: the sign of life may be among them.
+        while !more_events && let Some(group) = state.liveness.next_to_judge(now) {
+            group.indexes(places).for_each(|index| close_if_silent(state, index));
+        }
+        while let Some(group) = state.liveness.next_to_ping(now) {
+            group.indexes(places).for_each(|index| ping(state, index));
         }
         while let Some(&(at, key)) = state.closing.front()
             && at <= now
@@ -245,8 +242,8 @@ fn ping(state: &mut State, index: u32) {
 fn close_if_silent(state: &mut State, index: u32) {
     let Some(socket) = state.sockets.at(index) else { return };
     let judged = socket.has(Flags::PINGED) && !socket.has(Flags::CLOSING);
-    // While we do not read, its silence is ours.
-    if !judged || socket.has(Flags::ALIVE) || socket.has(Flags::PAUSED) {
+    // While we do not read, its silence is ours; so it is while there is something that we have not come to read.
+    if !judged || socket.has(Flags::ALIVE) || socket.has(Flags::PAUSED) || socket.has(Flags::READABLE) {
         return;
     }
     let key = Key { index, generation: socket.generation };

@@ -1,10 +1,11 @@
 //! Pings and the judgement of silence: one clock for all connections of a shard.
 //!
 //! Time is cut in slots of 100 ms; a connection is pinged in the slot its index gives it, once an interval, so pings
-//! spread over the interval without a timer each. `pong_timeout` later the slot is judged: whoever gave no sign of
-//! life since its ping (no byte read, none taken by the kernel after a would-block) is closed.
+//! spread over the interval without a timer each. `pong_timeout` after a group was pinged it is judged: whoever gave no
+//! sign of life since (no byte read, none taken by the kernel after a would-block) is closed. The time counts from when
+//! the ping really left, so that a pause of the whole process is not taken for the silence of its clients.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 /// Length of a slot, milliseconds.
 pub(super) const SLOT_MS: u64 = 100;
@@ -14,31 +15,49 @@ pub(super) const SLOT_MS: u64 = 100;
 pub(super) struct Liveness {
     /// Slots in an interval; 0: no pings.
     slots: u64,
-    /// Slots from a ping to its judgement.
-    patience: u64,
+    /// Time from a ping to its judgement, milliseconds.
+    timeout_ms: u64,
     /// The next slot, counted from the beginning.
     next: u64,
+    /// Groups that were pinged and not judged, with the time of the ping. The timeout is shorter than the interval, so
+    /// there is at most about one for each slot of an interval.
+    pinged: VecDeque<(u64, Group)>,
 }
 
-/// A slot that has come.
+/// The connections of one slot: those at the indexes `first`, `first + step`, …
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Slot {
-    /// Connections of these indexes are to be pinged: `first`, `first + step`, …
-    pub(super) ping: u32,
-    /// Connections of these indexes are to be judged, likewise, if the clock has run for long enough.
-    pub(super) judge: Option<u32>,
-    pub(super) step: u32,
+pub(super) struct Group {
+    first: u32,
+    step: u32,
+}
+
+impl Group {
+    /// Its indexes below `places`.
+    pub(super) fn indexes(self, places: u32) -> impl Iterator<Item = u32> {
+        (self.first..places).step_by(self.step as usize)
+    }
 }
 
 impl Liveness {
     pub(super) fn new(interval: Duration, timeout: Duration) -> Self {
-        let slots = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).div_ceil(SLOT_MS);
-        let slots_of_interval = slots(interval).min(u32::MAX.into());
-        Self { slots: slots_of_interval, patience: slots(timeout), next: 0 }
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let slots = ms(interval).div_ceil(SLOT_MS).min(u32::MAX.into());
+        Self { slots, timeout_ms: ms(timeout), next: 0, pinged: VecDeque::new() }
     }
 
-    /// The next slot, if it has come by `now`, in milliseconds since the shard began.
-    pub(super) fn next_slot(&mut self, now: u64) -> Option<Slot> {
+    /// The next group to be judged, if there is one by `now`, in milliseconds since the shard began. To be asked
+    /// before [`Self::next_to_ping`]: a group may be due for both.
+    pub(super) fn next_to_judge(&mut self, now: u64) -> Option<Group> {
+        let &(at, group) = self.pinged.front()?;
+        if now.saturating_sub(at) < self.timeout_ms {
+            return None;
+        }
+        self.pinged.pop_front();
+        Some(group)
+    }
+
+    /// The next group to be pinged, if its slot has come by `now`.
+    pub(super) fn next_to_ping(&mut self, now: u64) -> Option<Group> {
         if self.slots == 0 {
             return None;
         }
@@ -48,10 +67,10 @@ impl Liveness {
         }
         // After a long pause each slot comes once, not as often as it was missed.
         self.next = self.next.max((current + 1).saturating_sub(self.slots));
-        let slot = self.next;
+        let group = Group { first: (self.next % self.slots) as u32, step: self.slots as u32 };
         self.next += 1;
-        let judge = slot.checked_sub(self.patience).map(|judged| (judged % self.slots) as u32);
-        Some(Slot { ping: (slot % self.slots) as u32, judge, step: self.slots as u32 })
+        self.pinged.push_back((now, group));
+        Some(group)
     }
 }
 
@@ -59,35 +78,71 @@ impl Liveness {
 mod tests {
     use super::*;
 
+    /// What a clock has done by `now`: the first indexes of the groups judged, and of those pinged.
+    fn advance(clock: &mut Liveness, now: u64) -> (Vec<u32>, Vec<u32>) {
+        let judged = std::iter::from_fn(|| clock.next_to_judge(now)).map(|group| group.first).collect();
+        let pinged = std::iter::from_fn(|| clock.next_to_ping(now)).map(|group| group.first).collect();
+        (judged, pinged)
+    }
+
     #[test]
     fn every_index_is_pinged_once_an_interval_and_judged_after_the_timeout() {
         let mut clock = Liveness::new(Duration::from_secs(1), Duration::from_millis(300));
         let (mut pinged, mut judged) = (Vec::new(), Vec::new());
         for now in (0..3_000).step_by(10) {
-            while let Some(slot) = clock.next_slot(now) {
-                assert_eq!(slot.step, 10);
-                pinged.push((slot.ping, now));
-                judged.extend(slot.judge.map(|judge| (judge, now)));
-            }
+            let (to_judge, to_ping) = advance(&mut clock, now);
+            judged.extend(to_judge.into_iter().map(|first| (first, now)));
+            pinged.extend(to_ping.into_iter().map(|first| (first, now)));
         }
-        assert_eq!(pinged.len(), 30);
-        for (index, at) in judged {
-            assert!(pinged.contains(&(index, at - 300)), "{index} judged at {at}");
+        assert_eq!((pinged.len(), judged.len()), (30, 27));
+        for (first, at) in judged {
+            assert!(pinged.contains(&(first, at - 300)), "{first} judged at {at}");
         }
+        let group = Group { first: 3, step: 10 };
+        assert_eq!(group.indexes(25).collect::<Vec<_>>(), [3, 13, 23]);
     }
 
     #[test]
     fn pause_is_caught_up_once() {
         let mut clock = Liveness::new(Duration::from_secs(1), Duration::from_millis(300));
-        let slots = std::iter::from_fn(|| clock.next_slot(1_000_000)).count();
-        assert_eq!(slots, 10);
-        assert_eq!(clock.next_slot(1_000_099), None);
-        assert!(clock.next_slot(1_000_100).is_some());
+        assert_eq!(advance(&mut clock, 1_000_000).1.len(), 10);
+        assert_eq!(clock.next_to_ping(1_000_099), None);
+        assert!(clock.next_to_ping(1_000_100).is_some());
+    }
+
+    #[test]
+    fn who_is_pinged_late_has_the_whole_timeout_all_the_same() {
+        let mut clock = Liveness::new(Duration::from_secs(2), Duration::from_secs(1));
+        for now in (0..5_000).step_by(100) {
+            advance(&mut clock, now);
+        }
+        let (_, late) = advance(&mut clock, 60_000);
+        assert_eq!(late.len(), 20);
+        for now in (60_000..61_000).step_by(100) {
+            assert!(advance(&mut clock, now).0.is_empty(), "judged for the pause at {now}");
+        }
+        assert_eq!(advance(&mut clock, 61_000).0[..20], late);
+    }
+
+    #[test]
+    fn nobody_is_judged_right_after_the_ping_however_long_the_timeout() {
+        for (interval, timeout) in [(1_000, 999), (1_000, 901), (150, 149), (100, 10)] {
+            let mut clock = Liveness::new(Duration::from_millis(interval), Duration::from_millis(timeout));
+            let mut pinged_at = std::collections::HashMap::new();
+            for now in (0..5_000).step_by(10) {
+                let (judged, pinged) = advance(&mut clock, now);
+                for first in judged {
+                    let waited = now - pinged_at[&first];
+                    assert!(waited >= timeout, "{interval}/{timeout}: judged after {waited} ms");
+                }
+                pinged_at.extend(pinged.into_iter().map(|first| (first, now)));
+            }
+        }
     }
 
     #[test]
     fn no_interval_means_no_pings() {
         let mut clock = Liveness::new(Duration::ZERO, Duration::from_secs(1));
-        assert_eq!(clock.next_slot(1_000_000), None);
+        assert_eq!(advance(&mut clock, 1_000_000), (vec![], vec![]));
     }
 }
