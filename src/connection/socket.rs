@@ -86,7 +86,7 @@ impl Socket {
     /// Reads once. A read that does not fill the buffer counts as having emptied the socket, unless the peer is known
     /// to have ended: its end comes with no further event.
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> ReadResult {
-        match self.stream.read(buffer) {
+        match uninterrupted(|| self.stream.read(buffer)) {
             Ok(0) => {
                 self.set(Flags::PEER_GONE);
                 self.clear(Flags::READABLE);
@@ -103,7 +103,6 @@ impl Socket {
                 self.clear(Flags::READABLE);
                 ReadResult::Nothing
             }
-            Err(error) if error.kind() == ErrorKind::Interrupted => ReadResult::Nothing,
             Err(_) => {
                 self.set(Flags::PEER_GONE);
                 self.clear(Flags::READABLE);
@@ -131,8 +130,8 @@ impl Socket {
     /// Writes once.
     pub(super) fn write(&mut self, slices: &[IoSlice<'_>]) -> Offered {
         let (written, offered) = match slices {
-            [only] => (self.stream.write(only), only.len()),
-            _ => (self.stream.write_vectored(slices), slices.iter().map(|slice| slice.len()).sum()),
+            [only] => (uninterrupted(|| self.stream.write(only)), only.len()),
+            _ => (uninterrupted(|| self.stream.write_vectored(slices)), total(slices)),
         };
         match written {
             Ok(0) => Offered::Closed,
@@ -149,9 +148,6 @@ impl Socket {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.set(Flags::WRITE_BLOCKED);
                 Offered::WouldBlock
-            }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {
-                Offered::Wrote { bytes: 0, unflushed: false }
             }
             Err(_) => Offered::Closed,
         }
@@ -184,6 +180,20 @@ impl Socket {
     pub(super) fn clear(&mut self, flags: Flags) {
         self.flags.0 &= !flags.0;
     }
+}
+
+/// Does a system call again until no signal comes in between: no event would tell that it is worth another try.
+fn uninterrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+fn total(slices: &[IoSlice<'_>]) -> usize {
+    slices.iter().map(|slice| slice.len()).sum()
 }
 
 /// The sockets of one shard, under the indexes of its subscribers.
