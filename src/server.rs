@@ -293,11 +293,14 @@ fn listen_on(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// Connections there may be, by the limit of descriptors.
+/// Connections there may be: the limit of descriptors, less those the node has open before the first connection, and
+/// those kept back.
 fn connections_max() -> usize {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
-    limit.saturating_sub(DESCRIPTORS_RESERVED).max(1)
+    // Where there is no such folder the reserve has to do; then accepting rests when the kernel says so.
+    let own = std::fs::read_dir("/proc/self/fd").map_or(0, |open| open.count());
+    limit.saturating_sub(own + DESCRIPTORS_RESERVED).max(1)
 }
 
 fn no_descriptors() -> io::Error {

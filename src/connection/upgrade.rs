@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::{local::Local, socket::Socket};
 use crate::{
-    engine::{Change, Key},
+    engine::{Change, Key, TopicsFull},
     identity::ClientId,
     node::KickReason,
     session::Session,
@@ -23,8 +23,10 @@ use crate::{
 pub enum AttachError {
     /// The id is not registered (any more): 404.
     Unknown,
-    /// The joins did not come back within `join_wait`, or a topic could not be kept: 503.
+    /// The joins did not come back within `join_wait`: 503.
     Overloaded,
+    /// A topic of the client is new and cannot be kept: 503.
+    TopicsFull,
     /// The node is stopping: 503.
     Stopping,
 }
@@ -73,7 +75,8 @@ impl Local {
         };
         match tokio::time::timeout(self.node().settings.join_wait, joined).await {
             Ok(Ok(Ok(()))) => Ok(()),
-            _ => Err(AttachError::Overloaded),
+            Ok(Ok(Err(TopicsFull))) => Err(AttachError::TopicsFull),
+            Ok(Err(_)) | Err(_) => Err(AttachError::Overloaded),
         }
     }
 }

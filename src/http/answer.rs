@@ -198,9 +198,7 @@ impl From<PublishError> for Refusal {
     fn from(error: PublishError) -> Self {
         match error {
             PublishError::Overloaded => Self::overloaded(),
-            PublishError::TopicsFull => {
-                Self::full("the server keeps as many topics as it may, and this one is new")
-            }
+            PublishError::TopicsFull => topics_full(),
             PublishError::Stopping => Self::stopping(),
         }
     }
@@ -211,9 +209,15 @@ impl From<AttachError> for Refusal {
         match error {
             AttachError::Unknown => unknown_client(),
             AttachError::Overloaded => Self::overloaded(),
+            AttachError::TopicsFull => topics_full(),
             AttachError::Stopping => Self::stopping(),
         }
     }
+}
+
+/// 503 for a topic that cannot be kept.
+fn topics_full() -> Refusal {
+    Refusal::full("the server keeps as many topics as it may, and this one is new")
 }
 
 /// 404 for an id nobody is registered under.

@@ -25,9 +25,6 @@ pub(super) async fn register(
 ) -> Result<Answer, Refusal> {
     let node = local.node();
     let settings = &node.settings;
-    if node.is_stopping() {
-        return Err(Refusal::stopping());
-    }
     ContentType::of(request.headers()).json_or_absent()?;
     let base = match &settings.public_url {
         Some(url) => url.clone(),
@@ -41,6 +38,10 @@ pub(super) async fn register(
     let body = body::read(request.into_body(), &bounds, connections).await?;
     let body =
         register_body::parse(&body.bytes, settings.max_topics_per_client).map_err(Refusal::bad_request)?;
+    // Asked only now: a body may take its time, and a URL of a node that stops is of no use.
+    if node.is_stopping() {
+        return Err(Refusal::stopping());
+    }
     let topics = body.topics.unwrap_or_else(|| settings.default_topics.clone());
     let full = Refusal::full("the server keeps as many registrations as it may; try again later");
     let (id, due) = node.clients.register(body.user, topics, Instant::now()).map_err(|_| full)?;

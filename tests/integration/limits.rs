@@ -23,7 +23,7 @@ fn more_topics_than_the_node_may_keep_are_refused_everywhere_and_change_nothing(
         }
         let id = http.register(r#"{"user_id":1,"topics":["a","e"]}"#);
         let refused = WebSocket::connect(server.address(), &id).expect_err("there is no room for e");
-        refused.expect_error(503, "overloaded");
+        refused.expect_error(503, "full");
         let id = http.register(r#"{"user_id":1,"topics":["a"]}"#);
         let mut other = server.connect(&id);
         http.publish("a", "both");
