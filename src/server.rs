@@ -320,3 +320,57 @@ async fn next_signal(terminate: &mut Signal, interrupt: &mut Signal) {
         _ = interrupt.recv() => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read, Write},
+        net::Shutdown,
+        time::Instant,
+    };
+
+    use super::*;
+    use crate::identity::User;
+
+    const DEADLINE: Duration = Duration::from_secs(10);
+
+    fn start(settings: Settings) -> Server {
+        Server::start("127.0.0.1:0".parse().expect("it is an address"), settings).expect("a port is free")
+    }
+
+    /// A client that is connected, its handshake answered.
+    fn connect(server: &Server) -> std::net::TcpStream {
+        let clients = &server.node().clients;
+        let registered = clients.register(User::Number(1), Arc::from([]), Instant::now());
+        let (id, _) = registered.expect("there is room");
+        let mut client = std::net::TcpStream::connect(server.address()).expect("it listens");
+        client.set_read_timeout(Some(DEADLINE)).expect("it is no zero");
+        let handshake = format!(
+            "GET /ws/{id} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        client.write_all(handshake.as_bytes()).expect("it is connected");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            client.read_exact(&mut byte).expect("the handshake is answered");
+            head.extend(byte);
+        }
+        assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
+        client
+    }
+
+    #[test]
+    fn close_of_a_peer_that_shuts_its_side_down_with_it_is_answered() {
+        let server = start(Settings { shards: 1, ..Settings::default() });
+        let mut client = connect(&server);
+        // "ping", and a close with 1000, masked with zeros.
+        client.write_all(b"\x81\x84\0\0\0\0ping\x88\x82\0\0\0\0\x03\xe8").expect("it is connected");
+        client.shutdown(Shutdown::Write).expect("it is connected");
+        let mut answers = Vec::new();
+        client.read_to_end(&mut answers).expect("it is not reset");
+        assert_eq!(answers, b"\x88\x02\x03\xe8", "its close is answered");
+        server.stop();
+        server.wait().expect("it stops");
+    }
+}

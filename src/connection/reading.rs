@@ -67,6 +67,8 @@ impl Local {
         }
         match socket.read(scratch) {
             ReadResult::Nothing => Turn::Over,
+            // One that is being closed, perhaps because it asked for it, is still to get its close frame.
+            ReadResult::Ended if !state.shard.is_open(key) => Turn::Over,
             ReadResult::Ended => Turn::Gone,
             ReadResult::Bytes(n) => {
                 self.parse(state, key, now, &mut scratch[..n]);
@@ -138,7 +140,8 @@ fn discard(state: &mut State, key: Key, scratch: &mut [u8]) -> Turn {
         socket.discard(scratch);
     }
     if socket.has(Flags::PEER_GONE) {
-        return Turn::Gone;
+        // It may have ended its own direction only. When everything is written, or cannot be, the engine says so.
+        return if socket.has(Flags::SHUT) { Turn::Gone } else { Turn::Over };
     }
     if socket.discarded_enough() {
         if socket.has(Flags::SHUT) {
