@@ -45,17 +45,20 @@ impl Local {
     /// # Errors
     /// When the upgrade must be refused; nothing is left behind then.
     pub async fn attach(&self, client: ClientId) -> Result<Attaching, AttachError> {
+        let credit = self.node().kick_credit().await;
+        // After the wait, and nothing is waited for until the subscriber is there: so stop finds it.
         if self.node().is_stopping() {
             return Err(AttachError::Stopping);
         }
-        let credit = self.node().kick_credit().await;
         let key = self.state().shard.add(Some(client), None);
         let attaching = Attaching { local: self.clone(), key, client, adopted: false };
         let claimed = self.node().clients.claim(client, self.claim_of(key));
         let claimed = claimed.map_err(|_| AttachError::Unknown)?;
         self.state().shard.set_user(key, claimed.user);
-        if let Some(replaced) = claimed.replaced {
-            self.node().kick(credit, replaced, KickReason::Replaced);
+        match claimed.replaced {
+            Some(replaced) => self.node().kick(credit, replaced, KickReason::Replaced),
+            // Not kept while the joins are under way: others need it.
+            None => drop(credit),
         }
         self.join(key, claimed.topics).await?;
         Ok(attaching)
