@@ -65,6 +65,9 @@ pub(crate) enum KickReason {
 
 impl Node {
     /// A node with these settings, and nobody connected.
+    ///
+    /// # Panics
+    /// When a setting is out of the range that its documentation names.
     pub fn new(settings: Settings) -> Arc<Self> {
         let common = Common::new(&settings, RandomState::new().hash_one(std::process::id()));
         Arc::new(Self {
@@ -250,5 +253,17 @@ pub(crate) struct HttpCount {
 impl Drop for HttpCount {
     fn drop(&mut self) {
         self.node.http_connections[self.shard].fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits;
+
+    #[test]
+    #[should_panic(expected = "1 to 64 shards")]
+    fn more_shards_than_a_set_can_hold_are_refused() {
+        Node::new(Settings { shards: limits::SHARDS_MAX + 1, ..Settings::default() });
     }
 }

@@ -52,6 +52,9 @@ impl Server {
     ///
     /// # Errors
     /// When the address cannot be listened on, or a thread or poller cannot be had.
+    ///
+    /// # Panics
+    /// As [`Node::new`].
     pub fn start(listen: SocketAddr, settings: Settings) -> io::Result<Self> {
         let listener = listen_on(listen)
             .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {listen}: {error}")))?;

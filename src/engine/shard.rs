@@ -52,7 +52,16 @@ pub(super) struct Bounds {
 impl Common {
     /// What the shards of a node with these settings share. `node` makes its epochs different from those of any
     /// other start.
+    ///
+    /// # Panics
+    /// When there are no shards, or more than [`limits::SHARDS_MAX`].
     pub fn new(settings: &Settings, node: u64) -> Self {
+        // A set of shards is one machine word: a further shard would be taken for one of the first.
+        assert!(
+            (1..=limits::SHARDS_MAX).contains(&settings.shards),
+            "a node has 1 to {} shards",
+            limits::SHARDS_MAX
+        );
         Self {
             mailboxes: Arc::new(Mailboxes::new(settings.shards, settings.inflight_publications)),
             metrics: Arc::new(Metrics::new(settings.shards)),
@@ -127,7 +136,7 @@ impl Shard {
     /// Shard `number` of the node that `common` describes.
     pub fn new(number: usize, common: Common) -> Self {
         let shards = common.mailboxes.shards();
-        debug_assert!(number < shards && shards <= limits::SHARDS_MAX);
+        debug_assert!(number < shards);
         let (number, shards) = (number as u16, shards as u16);
         let home = Home::new(number, shards, common.node, common.records.clone(), limits::TOPIC_IDLE_MS);
         Self {
