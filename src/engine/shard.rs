@@ -242,11 +242,12 @@ impl Shard {
     }
 
     /// Queues an encoded frame for the next frame boundary. A pong takes the place of one that still waits (RFC 6455
-    /// section 5.5.3 lets an endpoint answer only the most recent ping).
+    /// section 5.5.3 lets an endpoint answer only the most recent ping), and so does a ping: a client that is alive but
+    /// reads nothing would have one more of them each interval.
     pub fn answer_ahead(&mut self, key: Key, frame: Vec<u8>) {
         self.push_control(key, |outbox| {
             let first = frame[0];
-            if Opcode::of(first) == Some(Opcode::Pong) {
+            if matches!(Opcode::of(first), Some(Opcode::Ping | Opcode::Pong)) {
                 outbox.withdraw_ahead(first);
             }
             outbox.push_ahead(frame);
@@ -424,5 +425,22 @@ impl Shard {
         };
         let topics = topics.into_iter().map(answer).collect();
         mailboxes.to_shard(shard.into(), Fanout::Joined(Box::new(Joined { key, ticket, topics })));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::websocket::frame;
+
+    #[test]
+    fn pings_and_pongs_that_still_wait_are_replaced() {
+        let mut shard = Shard::new(0, Common::new(&Settings { shards: 1, ..Settings::default() }, 1));
+        let key = shard.add(None, None);
+        for n in 0..100 {
+            shard.answer_ahead(key, frame::ping().to_vec());
+            shard.answer_ahead(key, frame::pong(&[n]).to_vec());
+        }
+        assert_eq!(shard.queued_bytes(key), frame::ping().len() + frame::pong(&[0]).len());
     }
 }
