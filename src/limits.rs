@@ -99,8 +99,9 @@ pub const READ_TURN_FRAMES: usize = 64;
 
 /// Connections between accept and their first response, per shard.
 pub const HANDSHAKES_OPEN: usize = 32;
-/// How long a connection may count as one of those, milliseconds; then it is just a connection.
-pub const HANDSHAKE_MS: u64 = 1_000;
+/// How long a connection may count as one of those, milliseconds; then it is just a connection. Whoever connects and
+/// says nothing delays the others by this, for as many at a time as there are places.
+pub const HANDSHAKE_MS: u64 = 100;
 /// HTTP requests in work, per shard.
 pub const HTTP_OPEN: usize = 256;
 /// Connections that speak HTTP (kept alive, or not yet upgraded), per shard; beyond it the longest idle is closed.
