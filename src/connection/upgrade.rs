@@ -97,7 +97,11 @@ impl Attaching {
         let settings = &self.local.node().settings;
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
-        SockRef::from(&stream).set_tcp_notsent_lowat(settings.socket_unsent)?;
+        let options = SockRef::from(&stream);
+        options.set_tcp_notsent_lowat(settings.socket_unsent)?;
+        // As an HTTP connection it had one; how long a WebSocket may be silent is for pings and the outbox to say.
+        #[cfg(target_os = "linux")]
+        options.set_tcp_user_timeout(None)?;
         let session = Session::new(self.client, self.local.now(), settings);
         let stream = mio::net::TcpStream::from_std(stream);
         let mut socket = Socket::new(stream, self.key.generation, session);

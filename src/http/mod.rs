@@ -4,7 +4,7 @@
 //! and [`Connections`] and one of its [`HandshakeSlot`]s. Paths are read in `route`, the match below is the
 //! router, each group of routes has a file. Nothing here knows frames or subscribers, and no client id is ever logged.
 
-use std::{net::SocketAddr, rc::Rc};
+use std::{net::SocketAddr, rc::Rc, time::Duration};
 
 use hyper::{Method, Request, body::Incoming};
 use tokio::net::TcpStream;
@@ -15,7 +15,7 @@ use self::{
     connections::Entry,
     route::Route,
 };
-use crate::connection::Local;
+use crate::{connection::Local, limits};
 
 mod answer;
 mod body;
@@ -38,6 +38,11 @@ pub async fn serve(local: Local, connections: Rc<Connections>, stream: TcpStream
     let Some(entry) = connections.enter(slot) else { return };
     // Answers are small and whole; they are not to wait for the acknowledgement of the one before.
     let _ = stream.set_nodelay(true);
+    // hyper has no bound on the time of a write: who asks and never reads would stay for ever, with megabytes of answers
+    // in the kernel.
+    #[cfg(target_os = "linux")]
+    let _ = socket2::SockRef::from(&stream)
+        .set_tcp_user_timeout(Some(Duration::from_millis(limits::HTTP_UNREAD_MS)));
     let Ok(address) = stream.local_addr() else { return };
     let entry = Rc::new(entry);
     let stopping = local.node().stopping();
