@@ -49,8 +49,14 @@ impl Code {
     }
 }
 
-/// `{"error":{"code":"…","message":"…"}}`
+/// Longest message of an error, bytes; what a parser says may quote all it was given, escaped to three times its size.
+const MESSAGE_BYTES: usize = 512;
+
+/// `{"error":{"code":"…","message":"…"}}`; a message that is too long is cut.
 pub fn error_json(code: Code, message: &str) -> String {
+    let is_end = |&at: &usize| message.is_char_boundary(at);
+    let end = (0..=message.len().min(MESSAGE_BYTES)).rev().find(is_end).unwrap_or(0);
+    let message = if end < message.len() { &format!("{}…", &message[..end]) } else { message };
     let mut json = String::with_capacity(48 + message.len());
     json.push_str(r#"{"error":{"code":""#);
     json.push_str(code.as_str());
@@ -75,6 +81,12 @@ pub(crate) fn push_json_str(json: &mut String, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_message_is_cut_between_characters() {
+        let json = error_json(Code::BadRequest, &format!("a{}", "é".repeat(60_000)));
+        assert!(json.len() < 600 && json.ends_with(r#"é…"}}"#), "{json}");
+    }
 
     #[test]
     fn message_is_escaped() {
