@@ -163,8 +163,7 @@ impl Shard {
                     outbox.flags.set(Flags::DIRTY);
                     fresh[found].index = index;
                     found += 1;
-                } else if outbox.flags.has(Flags::BLOCKED) && outbox.bytes() > self.common.bounds.outbox_bytes
-                {
+                } else if outbox.is_over(self.common.bounds.outbox_bytes) {
                     self.doomed.push((index, Loss::Bound));
                 }
             }
@@ -202,7 +201,7 @@ impl Shard {
         marked.subscribers += 1;
         let outbox = &mut self.subscribers.outboxes[index as usize];
         marked.note(index, outbox.push_range(range));
-        if outbox.flags.has(Flags::BLOCKED) && outbox.bytes() > self.common.bounds.outbox_bytes {
+        if outbox.is_over(self.common.bounds.outbox_bytes) {
             self.doomed.push((index, Loss::Bound));
         }
         self.make_dirty(index);

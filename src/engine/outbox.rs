@@ -343,6 +343,13 @@ impl Outbox {
         self.tail.is_empty() && self.backlog.is_none()
     }
 
+    /// Whether it is a slow consumer's: its connection takes nothing, and more than `bound` bytes wait for it. One that
+    /// waits for its socket is not slow; how long that takes is bounded by the upgrade, and the log by its own bound.
+    #[inline]
+    pub(crate) fn is_over(&self, bound: usize) -> bool {
+        self.flags.has(Flags::BLOCKED) && !self.flags.has(Flags::ATTACHING) && self.bytes() > bound
+    }
+
     /// Bytes queued.
     pub(crate) fn bytes(&self) -> usize {
         self.tail.len() + self.backlog.as_ref().map_or(0, |backlog| backlog.bytes)

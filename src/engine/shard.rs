@@ -392,8 +392,7 @@ impl Shard {
         }
         let outbox = &self.subscribers.outboxes[key.index as usize];
         // The bytes of one that the flush has not reached are not its own fault.
-        let over = outbox.flags.has(Flags::BLOCKED) && outbox.bytes() > self.common.bounds.outbox_bytes;
-        if over || outbox.is_at_range_limit() {
+        if outbox.is_over(self.common.bounds.outbox_bytes) || outbox.is_at_range_limit() {
             self.close_slow(key, Loss::Bound);
         } else {
             self.make_dirty(key.index);
