@@ -179,13 +179,22 @@ impl Clients {
         }
     }
 
-    /// The connection `claim` has ended at `now`.
+    /// The connection `claim` has ended at `now`: the registration is kept for the grace period.
     pub fn release(&self, id: ClientId, claim: &Claim, now: Instant) -> Release {
+        self.release_for(self.grace, id, claim, now)
+    }
+
+    /// The handshake of `claim` came to nothing at `now`: the registration is kept as one that was never connected.
+    pub fn give_back(&self, id: ClientId, claim: &Claim, now: Instant) -> Release {
+        self.release_for(self.grace.max(self.ttl), id, claim, now)
+    }
+
+    fn release_for(&self, kept: Duration, id: ClientId, claim: &Claim, now: Instant) -> Release {
         let Entry::Occupied(mut entry) = self.map.entry(id) else { return Release::NotOurs };
         if entry.get().claim.as_ref() != Some(claim) {
             return Release::NotOurs;
         }
-        if self.grace.is_zero() {
+        if kept.is_zero() {
             let removed = entry.remove();
             self.live.fetch_sub(1, Relaxed);
             drop(removed);
@@ -193,7 +202,7 @@ impl Clients {
         }
         let registration = entry.get_mut();
         registration.claim = None;
-        registration.deadline = now + self.grace;
+        registration.deadline = now + kept;
         if registration.queued.is_some_and(|queued| queued <= registration.deadline) {
             return Release::Kept(None);
         }

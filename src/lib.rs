@@ -40,9 +40,9 @@
 pub mod admission;
 pub mod clients;
 pub mod config;
-pub mod connection;
+mod connection;
 pub mod engine;
-pub mod http;
+mod http;
 pub mod identity;
 pub mod limits;
 pub mod mailbox;

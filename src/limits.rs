@@ -46,7 +46,7 @@ pub const INFLIGHT_PUBLICATIONS: usize = 8_192;
 /// Bytes of those publications, per node.
 pub const INFLIGHT_BYTES: usize = 64 * 1024 * 1024;
 /// Joins a shard may have under way at all homes together; further ones wait in the shard, in order.
-pub const JOINS_INFLIGHT: usize = 1_024;
+pub const JOINS_INFLIGHT: usize = 256;
 /// Kicks under way in the whole node; a further one waits in the handler that wants it.
 pub const KICKS_INFLIGHT: usize = 1_024;
 /// Topics with a record, per node, at their homes.
@@ -104,6 +104,8 @@ pub const HANDSHAKES_OPEN: usize = 32;
 pub const HANDSHAKE_MS: u64 = 100;
 /// HTTP requests in work, per shard.
 pub const HTTP_OPEN: usize = 256;
+/// Upgrades in work, per shard: apart from other requests, for publishers that wait must not keep the audience out.
+pub const UPGRADES_OPEN: usize = 64;
 /// Connections that speak HTTP (kept alive, or not yet upgraded), per shard; beyond it the longest idle is closed.
 pub const HTTP_CONNECTIONS: usize = 4_096;
 /// Registered clients, per node.

@@ -12,7 +12,10 @@ use std::{
 };
 
 use crossbeam_utils::CachePadded;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch},
+    time::{Instant, timeout_at},
+};
 
 use crate::{
     admission::{Admission, Credits},
@@ -46,6 +49,8 @@ pub struct Node {
 /// Why a publication was not taken. Nothing of it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PublishError {
+    /// The message is longer than `max_message`.
+    MessageTooLarge,
     /// There were no credits within `publish_wait`: the node has as much under way as it may.
     Overloaded,
     /// The topic is new and the node can keep no further topic.
@@ -88,6 +93,8 @@ impl Node {
     /// Publishes `message` to `topic`: waits for credits, then for its place. When this returns, the publication is in
     /// the queue of every shard that has subscribers of the topic.
     ///
+    /// Must be called in a tokio runtime with its time enabled.
+    ///
     /// # Errors
     /// When it was not taken; nothing of it was.
     ///
@@ -99,19 +106,24 @@ impl Node {
         message: Message,
         audience: Audience,
     ) -> Result<Position, PublishError> {
-        self.submit(topic, message, audience).await?.position().await
+        let until = Instant::now() + self.settings.publish_wait;
+        self.submit(topic, message, audience, until).await?.position().await
     }
 
-    /// The first half of [`Self::publish`]: waits for credits, and hands the publication to its home.
+    /// The first half of [`Self::publish`]: waits for credits, `until` at the latest, and hands the publication to its home.
     pub(crate) async fn submit(
         &self,
         topic: Topic,
         message: Message,
         audience: Audience,
+        until: Instant,
     ) -> Result<Submitted, PublishError> {
+        if message.bytes().len() > self.settings.max_message {
+            return Err(PublishError::MessageTooLarge);
+        }
         let credits = match self.admission.try_admit(message.bytes().len()) {
             Some(credits) if !self.is_stopping() => credits,
-            _ => self.wait_for_credits(message.bytes().len()).await?,
+            _ => self.wait_for_credits(message.bytes().len(), until).await?,
         };
         let home = topic.home(self.settings.shards);
         let publication = Publication { topic, message, audience, credits };
@@ -199,11 +211,11 @@ impl Node {
         http + self.metrics().shard(shard).subscribers.get() as usize
     }
 
-    async fn wait_for_credits(&self, bytes: usize) -> Result<Credits, PublishError> {
+    async fn wait_for_credits(&self, bytes: usize, until: Instant) -> Result<Credits, PublishError> {
         tokio::select! {
             biased;
             () = self.stopping() => Err(PublishError::Stopping),
-            credits = tokio::time::timeout(self.settings.publish_wait, self.admission.admit(bytes)) => match credits {
+            credits = timeout_at(until, self.admission.admit(bytes)) => match credits {
                 Ok(Ok(credits)) => Ok(credits),
                 Ok(Err(_)) => Err(PublishError::Stopping),
                 Err(_) => Err(PublishError::Overloaded),

@@ -38,7 +38,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A connection on its way from the acceptor to its shard.
 type Accepted = (std::net::TcpStream, HandshakeSlot, HttpCount);
 
-/// A running server.
+/// A running server. Dropping it begins to stop it; [`Server::wait`] waits until that is done.
 #[derive(Debug)]
 pub struct Server {
     node: Arc<Node>,
@@ -106,14 +106,20 @@ impl Server {
     ///
     /// # Errors
     /// When a thread failed or panicked.
-    pub fn wait(self) -> io::Result<()> {
+    pub fn wait(mut self) -> io::Result<()> {
         let mut result = Ok(());
-        for thread in self.threads {
+        for thread in std::mem::take(&mut self.threads) {
             let name = thread.thread().name().unwrap_or("?").to_owned();
             let ended = thread.join().unwrap_or_else(|_| Err(io::Error::other(format!("{name} panicked"))));
             result = result.and(ended);
         }
         result
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.node.begin_stopping();
     }
 }
 

@@ -49,7 +49,7 @@ enum Next {
 ///
 /// # Errors
 /// When the runtime's readiness of the poller fails, which ends the shard.
-pub async fn drive(local: Local) -> io::Result<()> {
+pub(crate) async fn drive(local: Local) -> io::Result<()> {
     let mut sleep = pin!(tokio::time::sleep(Duration::ZERO));
     let mut turn_ended = Instant::now();
     loop {
@@ -82,7 +82,8 @@ impl Local {
         state.shard.begin_turn(now);
         let more_events = state.poller.poll_now(&mut state.happened);
         self.note_happened(state);
-        while began.elapsed() < READING && self.read_one(state, now) {}
+        // At least one, however long the look at the poller took.
+        while self.read_one(state, now) && began.elapsed() < READING {}
         self.tick(state, now, more_events);
         self.handle_events(state, now);
         let slice = (between + began.elapsed()).clamp(SLICE.0, SLICE.1);

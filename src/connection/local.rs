@@ -34,7 +34,7 @@ const SEQUENCE_AT_ONCE: usize = 256;
 
 /// A handle to the shard of this thread. Cheap to clone; it never leaves the thread.
 #[derive(Clone)]
-pub struct Local(Rc<Inner>);
+pub(crate) struct Local(Rc<Inner>);
 
 struct Inner {
     node: Arc<Node>,
@@ -73,7 +73,7 @@ impl Local {
     ///
     /// # Errors
     /// When there is no descriptor for its poller.
-    pub fn new(node: Arc<Node>, number: usize) -> io::Result<Self> {
+    pub(crate) fn new(node: Arc<Node>, number: usize) -> io::Result<Self> {
         let settings = &node.settings;
         let command = settings.command_bytes();
         let state = State {
@@ -100,27 +100,28 @@ impl Local {
     }
 
     /// The node this shard belongs to.
-    pub fn node(&self) -> &Arc<Node> {
+    pub(crate) fn node(&self) -> &Arc<Node> {
         &self.0.node
     }
 
     /// This shard's number.
-    pub fn shard(&self) -> usize {
+    pub(crate) fn shard(&self) -> usize {
         self.0.number
     }
 
-    /// Publishes, as [`Node::publish`] does. When this shard is the topic's home the publication is sequenced at once,
+    /// Publishes, as [`Node::publish`] does, and waits for credits no longer than `until`. When this shard is the topic's home the publication is sequenced at once,
     /// without a turn of the driver between: so a burst of pipelined requests is one burst for the subscribers too.
     ///
     /// # Errors
     /// When it was not taken; nothing of it was.
-    pub async fn publish(
+    pub(crate) async fn publish(
         &self,
         topic: Topic,
         message: Message,
         audience: Audience,
+        until: tokio::time::Instant,
     ) -> Result<Position, PublishError> {
-        let submitted = self.node().submit(topic, message, audience).await?;
+        let submitted = self.node().submit(topic, message, audience, until).await?;
         if submitted.home == self.shard() {
             self.state().shard.sequence(SEQUENCE_AT_ONCE);
         }
@@ -128,7 +129,7 @@ impl Local {
     }
 
     /// Remembers when a registration is to be looked at again.
-    pub fn schedule(&self, due: Due) {
+    pub(crate) fn schedule(&self, due: Due) {
         self.state().deadlines.push(due);
     }
 
@@ -164,6 +165,14 @@ impl Local {
     /// Gives up a client's claim on its registration, which then lives on for the grace period.
     pub(super) fn release(&self, state: &mut State, client: crate::identity::ClientId, key: Key) {
         let released = self.node().clients.release(client, &self.claim_of(key), Instant::now());
+        if let Release::Kept(Some(due)) = released {
+            state.deadlines.push(due);
+        }
+    }
+
+    /// Gives back a claim of which no connection came.
+    pub(super) fn give_back(&self, state: &mut State, client: crate::identity::ClientId, key: Key) {
+        let released = self.node().clients.give_back(client, &self.claim_of(key), Instant::now());
         if let Release::Kept(Some(due)) = released {
             state.deadlines.push(due);
         }

@@ -17,6 +17,6 @@ mod reading;
 mod socket;
 mod upgrade;
 
-pub use drive::drive;
-pub use local::Local;
-pub use upgrade::{AttachError, Attaching};
+pub(crate) use drive::drive;
+pub(crate) use local::Local;
+pub(crate) use upgrade::{AttachError, Attaching};

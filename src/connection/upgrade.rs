@@ -20,7 +20,7 @@ use crate::{
 
 /// Why an upgrade cannot be answered with 101.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AttachError {
+pub(crate) enum AttachError {
     /// The id is not registered (any more): 404.
     Unknown,
     /// The joins did not come back within `join_wait`: 503.
@@ -32,7 +32,7 @@ pub enum AttachError {
 }
 
 /// A subscriber that has joined its topics and waits for its socket. Dropping it removes the subscriber.
-pub struct Attaching {
+pub(crate) struct Attaching {
     local: Local,
     key: Key,
     client: ClientId,
@@ -44,7 +44,7 @@ impl Local {
     ///
     /// # Errors
     /// When the upgrade must be refused; nothing is left behind then.
-    pub async fn attach(&self, client: ClientId) -> Result<Attaching, AttachError> {
+    pub(crate) async fn attach(&self, client: ClientId) -> Result<Attaching, AttachError> {
         let credit = self.node().kick_credit().await;
         // After the wait, and nothing is waited for until the subscriber is there: so stop finds it.
         if self.node().is_stopping() {
@@ -86,7 +86,7 @@ impl Local {
 
 impl Attaching {
     /// Hands the raw socket over to the shard's poller, with the bytes already read behind the handshake.
-    pub fn adopt(mut self, stream: TcpStream, early: &[u8]) {
+    pub(crate) fn adopt(mut self, stream: TcpStream, early: &[u8]) {
         if let Err(error) = self.try_adopt(stream, early) {
             tracing::warn!(%error, "an upgraded connection could not be taken over");
         }
@@ -126,7 +126,7 @@ impl Drop for Attaching {
         let state = &mut *self.local.state();
         state.attaching.remove(&self.key);
         state.shard.remove(self.key);
-        self.local.release(state, self.client, self.key);
+        self.local.give_back(state, self.client, self.key);
         self.local.wake();
     }
 }

@@ -197,6 +197,8 @@ impl From<PublishBodyError> for Refusal {
 impl From<PublishError> for Refusal {
     fn from(error: PublishError) -> Self {
         match error {
+            // The parsers look at the length too; this is for whoever comes past them.
+            PublishError::MessageTooLarge => Self::bad_request("the message is too long"),
             PublishError::Overloaded => Self::overloaded(),
             PublishError::TopicsFull => topics_full(),
             PublishError::Stopping => Self::stopping(),

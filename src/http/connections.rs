@@ -21,20 +21,20 @@ use crate::{limits, settings::Settings};
 /// One of a shard's [`limits::HANDSHAKES_OPEN`] places between accept and first response. It is given back with the
 /// first response, or after [`limits::HANDSHAKE_MS`] if there is none, so that silent clients do not hold the places.
 #[derive(Debug)]
-pub struct HandshakeSlot {
+pub(crate) struct HandshakeSlot {
     _permit: OwnedSemaphorePermit,
 }
 
 impl HandshakeSlot {
     /// A place, held by a permit of the semaphore the accept loop waits on.
-    pub fn new(permit: OwnedSemaphorePermit) -> Self {
+    pub(crate) fn new(permit: OwnedSemaphorePermit) -> Self {
         Self { _permit: permit }
     }
 }
 
 /// The HTTP connections of one shard.
 #[derive(Debug)]
-pub struct Connections {
+pub(crate) struct Connections {
     /// How hyper is to speak with all of them.
     pub(super) protocol: http1::Builder,
     table: RefCell<Table>,
@@ -42,6 +42,8 @@ pub struct Connections {
     max: usize,
     /// One permit a request in work.
     work: Semaphore,
+    /// One permit an upgrade in work.
+    upgrades: Semaphore,
     /// Bytes of bodies held now.
     collected: Cell<usize>,
     evicted: Cell<u64>,
@@ -72,7 +74,7 @@ struct Peer {
 
 impl Connections {
     /// An empty table for a shard of a node with these settings.
-    pub fn new(settings: &Settings) -> Rc<Self> {
+    pub(crate) fn new(settings: &Settings) -> Rc<Self> {
         let mut protocol = http1::Builder::new();
         // Half closed is not gone: a client may send its request, shut its side down and wait for the answer.
         protocol
@@ -90,6 +92,7 @@ impl Connections {
             table: RefCell::default(),
             max,
             work: Semaphore::new(open),
+            upgrades: Semaphore::new(limits::UPGRADES_OPEN),
             collected: Cell::new(0),
             evicted: Cell::new(0),
             refused: Cell::new(0),
@@ -117,10 +120,12 @@ impl Connections {
 
     /// Waits at most `wait` for one of the places for requests in work; `None` if none came free.
     pub(super) async fn work(&self, wait: Duration) -> Option<SemaphorePermit<'_>> {
-        if let Ok(permit) = self.work.try_acquire() {
-            return Some(permit);
-        }
-        tokio::time::timeout(wait, self.work.acquire()).await.ok()?.ok()
+        one_of(&self.work, wait).await
+    }
+
+    /// Waits at most `wait` for one of the places for upgrades in work; `None` if none came free.
+    pub(super) async fn upgrade(&self, wait: Duration) -> Option<SemaphorePermit<'_>> {
+        one_of(&self.upgrades, wait).await
     }
 
     /// An account for the bytes of one body.
@@ -129,22 +134,20 @@ impl Connections {
     }
 
     /// How many connections there are now.
-    pub fn len(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
         self.table.borrow().peers.len()
     }
 
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// How many were closed to make room, since the start.
-    pub fn evicted(&self) -> u64 {
+    #[cfg(test)]
+    pub(crate) fn evicted(&self) -> u64 {
         self.evicted.get()
     }
 
     /// How many were dropped unheard because all others had a request in work, since the start.
-    pub fn refused(&self) -> u64 {
+    #[cfg(test)]
+    pub(crate) fn refused(&self) -> u64 {
         self.refused.get()
     }
 }
@@ -251,6 +254,13 @@ impl Drop for Account {
     }
 }
 
+async fn one_of(places: &Semaphore, wait: Duration) -> Option<SemaphorePermit<'_>> {
+    if let Ok(permit) = places.try_acquire() {
+        return Some(permit);
+    }
+    tokio::time::timeout(wait, places.acquire()).await.ok()?.ok()
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -308,7 +318,7 @@ mod tests {
         assert_eq!(connections.len(), 1);
         assert!(connections.enter(slot()).is_none(), "the newest is still busy");
         drop(newest);
-        assert!(connections.is_empty());
+        assert_eq!(connections.len(), 0);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{net::SocketAddr, rc::Rc, time::Duration};
 use hyper::{Method, Request, body::Incoming};
 use tokio::net::TcpStream;
 
-pub use self::connections::{Connections, HandshakeSlot};
+pub(crate) use self::connections::{Connections, HandshakeSlot};
 use self::{
     answer::{Answer, Refusal},
     connections::Entry,
@@ -34,7 +34,12 @@ mod upgrade;
 ///
 /// Runs on the shard's thread, in its runtime, where `spawn_local` works. Ends by itself soon after the node's
 /// `stopping` has resolved: the request in work is answered, no further one is read.
-pub async fn serve(local: Local, connections: Rc<Connections>, stream: TcpStream, slot: HandshakeSlot) {
+pub(crate) async fn serve(
+    local: Local,
+    connections: Rc<Connections>,
+    stream: TcpStream,
+    slot: HandshakeSlot,
+) {
     let Some(entry) = connections.enter(slot) else { return };
     // Answers are small and whole; they are not to wait for the acknowledgement of the one before.
     let _ = stream.set_nodelay(true);

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use hyper::{Request, body::Incoming};
+use tokio::time::Instant;
 
 use super::{
     answer::{Answer, Refusal, json},
@@ -72,8 +73,10 @@ async fn take(
 ) -> Result<Answer, Refusal> {
     let PublishBody { topic, message, audience } = publication;
     let wait = local.node().settings.publish_wait;
+    // One deadline for both waits: a publisher is told after `publish_wait`, wherever it stood.
+    let until = Instant::now() + wait;
     let _work = connections.work(wait).await.ok_or_else(Refusal::overloaded)?;
-    let position = local.publish(topic.clone(), message, audience).await?;
+    let position = local.publish(topic.clone(), message, audience, until).await?;
     Ok(json(position_json(&topic, position)))
 }
 

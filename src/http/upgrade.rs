@@ -34,7 +34,7 @@ pub(super) async fn upgrade(
     let id = ClientId::parse(id).ok_or_else(unknown_client)?;
     let settings = &local.node().settings;
     let attaching = {
-        let _work = connections.work(settings.publish_wait).await.ok_or_else(Refusal::overloaded)?;
+        let _work = connections.upgrade(settings.join_wait).await.ok_or_else(Refusal::overloaded)?;
         local.attach(id).await?
     };
     let (answer, upgraded) = fastwebsockets::upgrade::upgrade(&mut request)

@@ -1,6 +1,6 @@
 //! What peers say to Fanfare and what it answers, as text: client commands, request bodies, errors.
 //!
-//! The shards call [`plain`] for what arrives on a socket; [`crate::http`] calls the body parsers. Everything here is
+//! The shards call [`plain`] for what arrives on a socket; `http` calls the body parsers. Everything here is
 //! a function over bytes: no socket, no clock, no registry. Every parser is strict JSON: trailing bytes and repeated
 //! fields are errors. What it returns is checked, so nothing below checks it again.
 
