@@ -34,6 +34,8 @@ fn main() -> ExitCode {
 fn start_log(options: &LogOptions) {
     let subscriber = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        // A log that nobody reads any more must not take the server with it: to complain would be to panic.
+        .log_internal_errors(false)
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal())
         .with_env_filter(&options.filter);

@@ -140,8 +140,8 @@ pub fn run(listen: SocketAddr, settings: Settings) -> io::Result<()> {
     let watch = move || {
         runtime.block_on(async {
             next_signal(&mut terminate, &mut interrupt).await;
-            tracing::info!(connections = node.metrics().total().subscribers, "stopping");
             node.begin_stopping();
+            tracing::info!(connections = node.metrics().total().subscribers, "stopping");
             next_signal(&mut terminate, &mut interrupt).await;
             tracing::warn!("second signal: ending now");
             std::process::exit(1)

@@ -1,8 +1,9 @@
 //! The binary: its options, what it prints, its signals and its exit codes.
 
 use std::{
-    net::TcpListener,
-    process::Command,
+    io::{BufRead, BufReader},
+    net::{SocketAddr, TcpListener},
+    process::{Command, Stdio},
     sync::atomic::{AtomicU64, Ordering},
     thread,
 };
@@ -74,6 +75,24 @@ fn sigterm_and_sigint_close_the_clients_and_exit_with_0() {
         assert_eq!(process.wait().code(), Some(0), "{signal:?}");
         process.line_with("stopped");
     }
+}
+
+#[test]
+fn log_that_nobody_reads_any_more_does_not_keep_it_from_serving_and_stopping() {
+    let mut command = process::command(["--listen=127.0.0.1:0", "--shards=1"]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("it was built");
+    let pid = rustix::process::Pid::from_child(&child);
+    let _end = OnPanic(|| drop(rustix::process::kill_process(pid, Signal::KILL)));
+    let mut log = BufReader::new(child.stderr.take().expect("it is piped")).lines().map_while(Result::ok);
+    let line = log.find(|line| line.contains("listening address=")).expect("it listens");
+    let (_, address) = line.rsplit_once('=').expect("the address is in the line");
+    drop(log);
+    let mut client = connect_to(address.trim().parse().expect("it is an address"));
+    rustix::process::kill_process(pid, Signal::TERM).expect("it runs");
+    client.expect_close(1012, "restart");
+    drop(client);
+    assert_eq!(process::wait(&mut child).code(), Some(0));
 }
 
 #[test]
@@ -213,7 +232,10 @@ fn with_descriptors(limit: usize) -> Command {
 
 /// A client of the default topic.
 fn connect(process: &mut Process) -> WebSocket {
-    let address = process.address();
+    connect_to(process.address())
+}
+
+fn connect_to(address: SocketAddr) -> WebSocket {
     let id = Http::connect(address).register(r#"{"user_id":1}"#);
     WebSocket::connect(address, &id).expect("the upgrade is taken")
 }

@@ -141,7 +141,8 @@ impl Drop for Process {
     }
 }
 
-fn wait(child: &mut Child) -> ExitStatus {
+/// Waits until a process ends.
+pub(crate) fn wait(child: &mut Child) -> ExitStatus {
     let mut status = None;
     eventually("the process ends", || {
         status = child.try_wait().expect("it is ours");
