@@ -61,6 +61,11 @@ impl Topic {
         &self.name
     }
 
+    /// The hash it carries, for tables that hold topics by number.
+    pub(crate) fn kept_hash(&self) -> u64 {
+        self.hash
+    }
+
     /// The home shard of this topic among `shards`.
     pub fn home(&self, shards: usize) -> usize {
         // The high half, because the maps keyed by topics use the low bits and the highest seven.

@@ -164,18 +164,12 @@ impl Local {
 
     /// Gives up a client's claim on its registration, which then lives on for the grace period.
     pub(super) fn release(&self, state: &mut State, client: crate::identity::ClientId, key: Key) {
-        let released = self.node().clients.release(client, &self.claim_of(key), Instant::now());
-        if let Release::Kept(Some(due)) = released {
-            state.deadlines.push(due);
-        }
+        state.keep_deadline(self.node().clients.release(client, &self.claim_of(key), Instant::now()));
     }
 
     /// Gives back a claim of which no connection came.
     pub(super) fn give_back(&self, state: &mut State, client: crate::identity::ClientId, key: Key) {
-        let released = self.node().clients.give_back(client, &self.claim_of(key), Instant::now());
-        if let Release::Kept(Some(due)) = released {
-            state.deadlines.push(due);
-        }
+        state.keep_deadline(self.node().clients.give_back(client, &self.claim_of(key), Instant::now()));
     }
 
     /// Forgets a connection: its stream is closed, its subscriber removed.
@@ -189,6 +183,13 @@ impl Local {
 }
 
 impl State {
+    /// Remembers when a registration that was given up is to be looked at again.
+    fn keep_deadline(&mut self, released: Release) {
+        if let Release::Kept(Some(due)) = released {
+            self.deadlines.push(due);
+        }
+    }
+
     /// Puts a socket that may have something to read into the ready list.
     pub(super) fn list_ready(&mut self, key: Key) {
         if let Some(socket) = self.sockets.get_mut(key)

@@ -5,12 +5,9 @@
 //! node's budget of records is used up, the longest idle record goes first; when none is idle, a new topic is
 //! refused.
 
-use std::{
-    hash::BuildHasher,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
 };
 
 use hashbrown::HashTable;
@@ -20,7 +17,7 @@ use super::age_list::{AgeList, Aged, Neighbours};
 use crate::{
     limits::SHARDS_MAX,
     publication::{Epoch, Position},
-    topic::{KeptHash, Topic},
+    topic::Topic,
 };
 
 /// A set of shards: bit n is shard n.
@@ -191,7 +188,7 @@ impl Home {
     }
 
     fn number(&self, topic: &Topic) -> Option<u32> {
-        self.numbers.find(hash(topic), |&number| self.records[number as usize].topic == *topic).copied()
+        self.numbers.find(topic.kept_hash(), |&number| self.records[number as usize].topic == *topic).copied()
     }
 
     fn number_or_insert(&mut self, topic: &Topic, now: u64) -> Result<u32, TopicsFull> {
@@ -217,7 +214,8 @@ impl Home {
         let number = self.records.insert(record) as u32;
         self.idle.push_youngest(&mut self.records, number);
         let records = &self.records;
-        self.numbers.insert_unique(hash(topic), number, |&other| hash(&records[other as usize].topic));
+        self.numbers
+            .insert_unique(topic.kept_hash(), number, |&other| records[other as usize].topic.kept_hash());
         Ok(number)
     }
 
@@ -234,7 +232,7 @@ impl Home {
     fn free(&mut self, number: u32) {
         self.idle.remove(&mut self.records, number);
         let record = self.records.remove(number as usize);
-        if let Ok(found) = self.numbers.find_entry(hash(&record.topic), |&other| other == number) {
+        if let Ok(found) = self.numbers.find_entry(record.topic.kept_hash(), |&other| other == number) {
             found.remove();
         }
         self.budget.give_back();
@@ -243,10 +241,6 @@ impl Home {
     fn epoch(&self, number: u32) -> Epoch {
         Epoch { node: self.node, incarnation: self.records[number as usize].incarnation }
     }
-}
-
-fn hash(topic: &Topic) -> u64 {
-    KeptHash.hash_one(topic)
 }
 
 #[cfg(test)]

@@ -86,17 +86,13 @@ impl Shard {
     pub(super) fn joined(&mut self, joined: Joined) {
         let Joined { key, ticket, topics } = joined;
         self.joining.inflight -= 1;
-        let lives = self.subscribers.lives(key);
-        let pending = |shard: &mut Self| {
-            let pending = shard.subscribers.profiles[key.index as usize].pending.take()?;
-            (pending.ticket == ticket).then_some(pending)
-        };
-        let stale = |shard: &Self| {
-            let pending = &shard.subscribers.profiles[key.index as usize].pending;
-            pending.as_ref().is_none_or(|pending| pending.ticket != ticket)
-        };
         // A key that is gone, or another change since: what comes back is late and has no effect.
-        let mut change = if lives && !stale(self) { pending(self) } else { None };
+        let mut change = match self.subscribers.lives(key) {
+            true => self.subscribers.profiles[key.index as usize]
+                .pending
+                .take_if(|pending| pending.ticket == ticket),
+            false => None,
+        };
         for (topic, position) in topics {
             let number = self.topics.number(&topic).expect("an entry lives while a join is under way");
             self.topics.entry_mut(number).joins -= 1;

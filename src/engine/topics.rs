@@ -4,13 +4,11 @@
 //! membership knows its place here, so that joining and leaving cost the same however large the topic is. An entry
 //! lives while it has members or joins under way; the shard then un-wants the topic at its home and removes it.
 
-use std::hash::BuildHasher;
-
 use hashbrown::HashTable;
 use slab::Slab;
 
 use super::subscribers::{Membership, Subscribers};
-use crate::topic::{KeptHash, Topic};
+use crate::topic::Topic;
 
 /// A subscriber of a topic.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +45,8 @@ impl TopicIndex {
         let entry = Entry { topic: topic.clone(), members: Vec::new(), joins: 0, unwant_listed: false };
         let number = self.entries.insert(entry) as u32;
         let entries = &self.entries;
-        self.numbers.insert_unique(hash(topic), number, |&other| hash(&entries[other as usize].topic));
+        self.numbers
+            .insert_unique(topic.kept_hash(), number, |&other| entries[other as usize].topic.kept_hash());
         number
     }
 
@@ -55,7 +54,7 @@ impl TopicIndex {
     pub(crate) fn remove(&mut self, number: u32) -> Topic {
         let entry = self.entries.remove(number as usize);
         debug_assert!(entry.members.is_empty() && entry.joins == 0);
-        if let Ok(found) = self.numbers.find_entry(hash(&entry.topic), |&other| other == number) {
+        if let Ok(found) = self.numbers.find_entry(entry.topic.kept_hash(), |&other| other == number) {
             found.remove();
         }
         entry.topic
@@ -91,7 +90,7 @@ impl TopicIndex {
 
     /// The number of `topic`, if it has an entry.
     pub(crate) fn number(&self, topic: &Topic) -> Option<u32> {
-        self.numbers.find(hash(topic), |&number| self.entries[number as usize].topic == *topic).copied()
+        self.numbers.find(topic.kept_hash(), |&number| self.entries[number as usize].topic == *topic).copied()
     }
 
     pub(crate) fn entry(&self, number: u32) -> &Entry {
@@ -106,10 +105,6 @@ impl TopicIndex {
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
-}
-
-fn hash(topic: &Topic) -> u64 {
-    KeptHash.hash_one(topic)
 }
 
 #[cfg(test)]
