@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::message::MESSAGE_MIN;
+use crate::report::OutputArgs;
 use crate::server::floor::FloorArgs;
 use crate::server::launch::LaunchArgs;
 use crate::server::loopback;
@@ -94,6 +95,8 @@ pub(crate) struct LoadArgs {
     /// Rounds against each server [default: 3 with --against, else 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1_000))]
     pub(crate) rounds: Option<u16>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
 }
 
 #[derive(Debug, Args)]
@@ -108,6 +111,8 @@ pub(crate) struct IdleArgs {
     /// Then watch the server's CPU time for this long
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
     pub(crate) duration: Duration,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
 }
 
 /// How many clients, and who simulates them.
@@ -122,9 +127,6 @@ pub(crate) struct CrowdArgs {
     /// Pin servers started here to the first core and the clients to the others
     #[arg(long)]
     pub(crate) pin: bool,
-    /// Write all figures to this file
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
 }
 
 /// Which server is measured.

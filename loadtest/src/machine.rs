@@ -74,9 +74,9 @@ pub(crate) fn reserve_descriptors(clients: usize) -> Result<()> {
 /// What a published figure has to say about where it was measured.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Machine {
-    kernel: String,
-    processor: String,
-    cores: usize,
+    pub(crate) kernel: String,
+    pub(crate) processor: String,
+    pub(crate) cores: usize,
 }
 
 impl Machine {

@@ -4,19 +4,30 @@
 
 use std::time::Instant;
 
+use serde::Serialize;
+
 use super::{Stage, Verdict, fresh_topic};
 use crate::cli::{FanoutArgs, LoadArgs};
 use crate::error::{Error, Result};
 use crate::generator::Plan;
-use crate::machine::Machine;
 use crate::message::Message;
-use crate::report::{Document, FanOut};
+use crate::report::rounds::Rounds;
+use crate::report::{Environment, Page};
 use crate::round::{self, Timing};
 use crate::server::Side;
 use crate::units;
 
 const ROUNDS_ALONE: u16 = 1;
 const ROUNDS_AGAINST: u16 = 3;
+
+/// What is found.
+#[derive(Debug, Serialize)]
+struct FanOut {
+    payload_bytes: usize,
+    window: u64,
+    #[serde(flatten)]
+    rounds: Rounds,
+}
 
 /// `loadtest fanout`.
 pub(crate) fn run(args: &FanoutArgs) -> Result<Verdict> {
@@ -55,17 +66,9 @@ fn alternate(
     if load.duration.is_zero() {
         return Err(Error::Usage("--duration must be longer than nothing".to_owned()));
     }
-    let machine = Machine::describe();
-    println!(
-        "fan-out: {} clients on {} thread{}, {} B messages, window {}, {:?} measured",
-        units::grouped(load.crowd.clients as u64),
-        stage.threads,
-        if stage.threads == 1 { "" } else { "s" },
-        load.payload,
-        load.window,
-        load.duration,
-    );
-    println!("machine: {}{}\n", machine.line(), if load.crowd.pin { ", pinned" } else { ", not pinned" });
+    let environment = Environment::describe(load.crowd.pin, sides);
+    let mut page = page(stage, load, stalled);
+    load.output.begin(&page, &environment)?;
     let message = Message::new(load.payload, Instant::now());
     let default = if sides.len() > 1 { ROUNDS_AGAINST } else { ROUNDS_ALONE };
     let mut rounds = Vec::new();
@@ -86,11 +89,22 @@ fn alternate(
             rounds.push(round::fan_out(&plan, timing, &server, (side.name(), number), &stage.interrupt)?);
         }
     }
-    let result = FanOut::new(load.payload, load.window, rounds);
-    result.print();
-    let faultless = result.rounds.iter().all(crate::figures::Round::is_faultless);
-    if let Some(path) = &load.crowd.json {
-        Document::new(machine, result).write(path)?;
+    let result = FanOut { payload_bytes: load.payload, window: load.window, rounds: Rounds::new(rounds) };
+    result.rounds.fill(&mut page, &format!("a window of {}", load.window));
+    load.output.end(&page, &environment, &result)?;
+    Ok(result.rounds.verdict())
+}
+
+fn page(stage: &Stage, load: &LoadArgs, stalled: f64) -> Page {
+    let mut page =
+        Page::new("fanout", "One topic, everybody on it, at most a window of publications undelivered");
+    page.fact("clients", units::grouped(load.crowd.clients as u64))
+        .fact("threads", stage.threads.to_string())
+        .fact("message", units::bytes(load.payload as u64))
+        .fact("window", load.window.to_string())
+        .fact("measured", format!("{:?}", load.duration));
+    if stalled > 0.0 {
+        page.fact("stalled", format!("{} %", stalled * 100.0));
     }
-    Ok(if faultless { Verdict::Faultless } else { Verdict::Faulty })
+    page
 }

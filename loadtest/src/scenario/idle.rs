@@ -9,9 +9,8 @@ use super::{Stage, Verdict, fresh_topic};
 use crate::cli::IdleArgs;
 use crate::error::{Error, Result};
 use crate::generator::Plan;
-use crate::machine::Machine;
 use crate::message::{MESSAGE_MIN, Message};
-use crate::report::{Document, Table, unknown};
+use crate::report::{Environment, Page, Table, unknown};
 use crate::round::Audience;
 use crate::units;
 
@@ -36,8 +35,13 @@ pub(crate) fn run(args: &IdleArgs) -> Result<Verdict> {
         return Err(Error::Usage("--duration must be longer than nothing".to_owned()));
     }
     let stage = Stage::set(&args.crowd)?;
-    let machine = Machine::describe();
-    let server = stage.target(&args.target).open()?;
+    let side = stage.target(&args.target);
+    let environment = Environment::describe(args.crowd.pin, std::slice::from_ref(&side));
+    let mut page = Page::new("idle", "Connected clients and nothing published: what they cost at rest");
+    page.fact("clients", units::grouped(args.crowd.clients as u64))
+        .fact("watched", format!("{:?}", args.duration));
+    args.output.begin(&page, &environment)?;
+    let server = side.open()?;
     let plan = Plan {
         address: server.address,
         topic: fresh_topic(),
@@ -68,26 +72,20 @@ pub(crate) fn run(args: &IdleArgs) -> Result<Verdict> {
         closed: outcome.closed.values().sum(),
     };
     let faultless = result.closed == 0 && outcome.faults.is_clean();
-    result.print(&machine);
-    if let Some(path) = &args.crowd.json {
-        Document::new(machine, result).write(path)?;
-    }
-    Ok(if faultless { Verdict::Faultless } else { Verdict::Faulty })
+    let verdict = if faultless { Verdict::Faultless } else { Verdict::Faulty };
+    page.section("Memory and CPU time").table(result.table());
+    page.conclude(verdict, result.remarks());
+    args.output.end(&page, &environment, &result)?;
+    Ok(verdict)
 }
 
 impl Idle {
-    fn print(&self, machine: &Machine) {
+    fn table(&self) -> Table {
         let bytes = |bytes: Option<u64>| bytes.map_or_else(unknown, units::bytes);
-        println!("machine: {}\n", machine.line());
-        let mut table = Table::new(&[
-            "clients",
-            "RSS before",
-            "connected",
-            "B/connection",
-            "idle CPU",
-            "connects/s",
-            "closed",
-        ]);
+        let mut table = Table::new(
+            "The server's memory and CPU time with all clients connected",
+            &["clients", "RSS before", "connected", "B/connection", "idle CPU", "connects/s", "closed"],
+        );
         table.row(vec![
             units::grouped(self.clients as u64),
             bytes(self.before_bytes),
@@ -97,9 +95,18 @@ impl Idle {
             units::whole(self.connects_per_second),
             units::grouped(self.closed),
         ]);
-        table.print();
+        table
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        let mut remarks = Vec::new();
         if self.cpu_share.is_none() {
-            println!("\nno CPU and memory figures: the server's process is not known (--pid)");
+            remarks.push("no CPU and memory figures: the server's process is not known (--pid)".to_owned());
         }
+        remarks.push(match self.closed {
+            0 => "Every client stayed connected and got nothing.".to_owned(),
+            closed => format!("FAULTY: the server ended {closed} connections"),
+        });
+        remarks
     }
 }

@@ -1,123 +1,71 @@
-//! How figures are shown: a table for people, JSON for everything else.
-
-use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+//! Rounds against one or two servers, as most scenarios have them: medians, ratio, the tables that show them, and what
+//! is to be said about them. A scenario embeds [`Rounds`] in its result and lets it fill the page.
 
 use serde::Serialize;
 
-use crate::error::{Context, Error, Result};
+use super::{Page, Table, unknown};
 use crate::figures::{Limit, Medians, Ratio, Round};
-use crate::machine::Machine;
+use crate::scenario::Verdict;
 use crate::units;
 
-/// Text in columns: the first aligned to the left, all others to the right.
-pub(crate) struct Table {
-    rows: Vec<Vec<String>>,
-}
-
-impl Table {
-    pub(crate) fn new(head: &[&str]) -> Self {
-        Self { rows: vec![head.iter().map(|&cell| cell.to_owned()).collect()] }
-    }
-
-    pub(crate) fn row(&mut self, cells: Vec<String>) {
-        self.rows.push(cells);
-    }
-
-    pub(crate) fn print(&self) {
-        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let width = |column: usize| {
-            let cells = self.rows.iter().filter_map(|row| row.get(column));
-            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
-        };
-        let widths: Vec<usize> = (0..columns).map(width).collect();
-        for row in &self.rows {
-            let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| match column {
-                0 => format!("{cell:<width$}"),
-                _ => format!("{cell:>width$}"),
-            });
-            println!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
-        }
-    }
-}
-
-/// Everything a published figure has to keep: what was run, where, and what came of it.
+/// All rounds, their medians and the ratio to the floor.
 #[derive(Debug, Serialize)]
-pub(crate) struct Document<R: Serialize> {
-    harness: &'static str,
-    version: &'static str,
-    command: Vec<String>,
-    unix_seconds: u64,
-    machine: Machine,
-    pub(crate) result: R,
-}
-
-impl<R: Serialize> Document<R> {
-    pub(crate) fn new(machine: Machine, result: R) -> Self {
-        Self {
-            harness: env!("CARGO_PKG_NAME"),
-            version: env!("CARGO_PKG_VERSION"),
-            command: std::env::args().collect(),
-            unix_seconds: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
-            machine,
-            result,
-        }
-    }
-
-    pub(crate) fn write(&self, path: &Path) -> Result<()> {
-        let text = serde_json::to_string_pretty(self).map_err(|error| Error::Failed(error.to_string()))?;
-        std::fs::write(path, text + "\n").context(|| format!("cannot write {}", path.display()))
-    }
-}
-
-/// All rounds of a fan-out, their medians and the ratio to the floor.
-#[derive(Debug, Serialize)]
-pub(crate) struct FanOut {
-    pub(crate) payload_bytes: usize,
-    pub(crate) window: u64,
+pub(crate) struct Rounds {
     pub(crate) rounds: Vec<Round>,
     pub(crate) target: Option<Medians>,
     pub(crate) floor: Option<Medians>,
     pub(crate) ratio: Option<Ratio>,
 }
 
-impl FanOut {
+impl Rounds {
     /// Adds medians and, if both sides were measured, the ratio.
-    pub(crate) fn new(payload_bytes: usize, window: u64, rounds: Vec<Round>) -> Self {
+    pub(crate) fn new(rounds: Vec<Round>) -> Self {
         let side = |name: &str| rounds.iter().filter(|round| round.server == name).collect::<Vec<_>>();
         let (targets, floors) = (side("target"), side("floor"));
         let pairs: Vec<_> = targets.iter().copied().zip(floors.iter().copied()).collect();
         let (target, floor, ratio) = (Medians::of(&targets), Medians::of(&floors), Ratio::of(&pairs));
-        Self { payload_bytes, window, rounds, target, floor, ratio }
+        Self { rounds, target, floor, ratio }
     }
 
-    /// Prints the table and what is to be said about it.
-    pub(crate) fn print(&self) {
-        self.print_speed();
-        println!();
-        self.print_care();
-        if let Some(ratio) = self.ratio {
-            self.print_ratio(ratio);
+    /// Whether every reading client of every round got everything.
+    pub(crate) fn verdict(&self) -> Verdict {
+        match self.rounds.iter().all(Round::is_faultless) {
+            true => Verdict::Faultless,
+            false => Verdict::Faulty,
         }
-        println!();
-        self.remarks().iter().for_each(|remark| println!("{remark}"));
     }
 
-    fn print_speed(&self) {
-        let mut table = Table::new(&[
-            "round",
-            "deliveries/s",
-            "server CPU",
-            "generator CPU",
-            "CPU ns/delivery",
-            "user",
-            "system",
-            "msgs/read",
-            "p50",
-            "p99",
-            "p99.9",
-            "max",
-        ]);
+    /// Adds all tables, and concludes. `under_way` says what bounds the publications under way, such as `a window of
+    /// 32`.
+    pub(crate) fn fill(&self, page: &mut Page, under_way: &str) {
+        let section = page.section("Speed");
+        section.table(self.speed_table());
+        if let Some(ratio) = self.ratio {
+            section.text(ratio_text(ratio));
+        }
+        page.section("Deliveries and memory").table(self.care_table());
+        page.conclude(self.verdict(), self.remarks(under_way));
+    }
+
+    /// How much was delivered, and what it cost.
+    pub(crate) fn speed_table(&self) -> Table {
+        let mut table = Table::new(
+            "Throughput, CPU time and latency of each round",
+            &[
+                "round",
+                "deliveries/s",
+                "server CPU",
+                "generator CPU",
+                "CPU ns/delivery",
+                "user",
+                "system",
+                "msgs/read",
+                "p50",
+                "p99",
+                "p99.9",
+                "max",
+            ],
+        );
         for round in &self.rounds {
             let mut row =
                 vec![format!("{} {}", round.server, round.round), units::whole(round.deliveries_per_second)];
@@ -144,26 +92,29 @@ impl FanOut {
             row.extend([medians.p50_ns, medians.p99_ns, medians.p999_ns].map(|ns| units::latency(ns as u64)));
             table.row(row);
         }
-        table.print();
+        table
     }
 
-    /// The second table: whether everything arrived, and what it took besides CPU time.
-    fn print_care(&self) {
-        let mut table = Table::new(&[
-            "round",
-            "published",
-            "refused",
-            "lost",
-            "duplicated",
-            "reordered",
-            "garbled",
-            "closed",
-            "RSS before",
-            "connected",
-            "end",
-            "B/connection",
-            "connects/s",
-        ]);
+    /// Whether everything arrived, and what it took besides CPU time.
+    pub(crate) fn care_table(&self) -> Table {
+        let mut table = Table::new(
+            "What each round published and lost, and the server's memory",
+            &[
+                "round",
+                "published",
+                "refused",
+                "lost",
+                "duplicated",
+                "reordered",
+                "garbled",
+                "closed",
+                "RSS before",
+                "connected",
+                "end",
+                "B/connection",
+                "connects/s",
+            ],
+        );
         for round in &self.rounds {
             let faults = round.faults;
             let closed: u64 = round.closed.values().sum();
@@ -192,25 +143,15 @@ impl FanOut {
             row.push(units::whole(round.connects_per_second));
             table.row(row);
         }
-        table.print();
-    }
-
-    fn print_ratio(&self, ratio: Ratio) {
-        let (low, high) = ratio.deliveries_range;
-        let cpu = ratio.ns_per_delivery.map_or_else(unknown, |cpu| format!("{cpu:.3}"));
-        println!();
-        println!(
-            "target / floor, median of paired rounds:  deliveries/s {:.3} ({low:.3} to {high:.3}),  CPU ns/delivery {cpu}",
-            ratio.deliveries_per_second
-        );
+        table
     }
 
     /// What a reader of the tables must not overlook.
-    fn remarks(&self) -> Vec<String> {
+    pub(crate) fn remarks(&self, under_way: &str) -> Vec<String> {
         let mut remarks = Vec::new();
         for round in &self.rounds {
             let name = format!("{} {}", round.server, round.round);
-            remarks.extend(limit_remark(&name, round, self.window));
+            remarks.extend(limit_remark(&name, round, under_way));
             if round.stuck {
                 remarks.push(format!("{name}: GIVEN UP, publications stopped reaching everybody"));
             }
@@ -230,8 +171,18 @@ impl FanOut {
     }
 }
 
+/// The ratio in words, with its range.
+pub(crate) fn ratio_text(ratio: Ratio) -> String {
+    let (low, high) = ratio.deliveries_range;
+    let cpu = ratio.ns_per_delivery.map_or_else(unknown, |cpu| format!("{cpu:.3}"));
+    format!(
+        "target / floor, median of paired rounds:  deliveries/s {:.3} ({low:.3} to {high:.3}),  CPU ns/delivery {cpu}",
+        ratio.deliveries_per_second
+    )
+}
+
 /// Says when the throughput is not the server's own.
-fn limit_remark(name: &str, round: &Round, window: u64) -> Option<String> {
+fn limit_remark(name: &str, round: &Round, under_way: &str) -> Option<String> {
     let used = round.cpu.map_or_else(unknown, |cpu| percent(cpu.share));
     let text = match round.limit() {
         None => "no CPU figures, the server's process is not known (--pid)".to_owned(),
@@ -248,7 +199,7 @@ fn limit_remark(name: &str, round: &Round, window: u64) -> Option<String> {
             format!("THE GENERATOR WAS THE LIMIT, not the server, which used {used} of a core")
         }
         Some(Limit::Window) => format!(
-            "the server was not the limit: it used {used} of a core; a window of {window} over {} clients keeps \
+            "the server was not the limit: it used {used} of a core; {under_way} over {} clients keeps \
              neither side busy",
             round.clients
         ),
@@ -271,10 +222,6 @@ fn stalled_remark(name: &str, round: &Round) -> String {
 
 fn percent(share: f64) -> String {
     format!("{:.0} %", share * 100.0)
-}
-
-pub(crate) fn unknown() -> String {
-    "?".to_owned()
 }
 
 fn unknown_cpu() -> [String; 3] {

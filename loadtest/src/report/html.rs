@@ -1,0 +1,104 @@
+//! The page as one HTML file that needs nothing else: no script, no font, no picture from anywhere. Every text that
+//! goes into it passes [`escape`].
+
+use serde::Serialize;
+
+use super::document::Document;
+use super::{Block, Page, Table};
+use crate::scenario::Verdict;
+
+const STYLE: &str = include_str!("style.css");
+
+/// The whole file.
+pub(super) fn render<R: Serialize + ?Sized>(page: &Page, document: &Document<'_, R>) -> String {
+    let environment = document.environment;
+    let title = escape(&format!("{} — {}", page.scenario, environment.date));
+    let mut body = String::new();
+    body += &format!(
+        "<header><p class=\"eyebrow\">loadtest</p><h1>{}</h1><p class=\"purpose\">{}</p>{}</header>\n",
+        escape(page.scenario),
+        escape(page.purpose),
+        verdict(page)
+    );
+    body += &list("facts", &page.facts);
+    for (number, section) in page.sections.iter().enumerate() {
+        body += &format!(
+            "<section aria-labelledby=\"s{number}\"><h2 id=\"s{number}\">{}</h2>\n",
+            escape(&section.heading)
+        );
+        for block in &section.blocks {
+            match block {
+                Block::Text(text) => body += &format!("<p>{}</p>\n", escape(text)),
+                Block::Table(shown) => body += &table(shown),
+                Block::Plot(_) => {}
+            }
+        }
+        body += "</section>\n";
+    }
+    body += &format!(
+        "<section aria-labelledby=\"environment\"><h2 id=\"environment\">Environment</h2>\n{}</section>\n",
+        list("environment", &environment.facts())
+    );
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
+         content=\"width=device-width, initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n\
+         <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n{body}</main>\n</body>\n</html>\n"
+    )
+}
+
+/// Text as it may stand between tags and in quoted attributes.
+pub(super) fn escape(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            '\'' => safe.push_str("&#39;"),
+            // Not allowed in HTML in any form.
+            '\0'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{7f}'..='\u{9f}' => {
+                safe.push('\u{fffd}');
+            }
+            _ => safe.push(letter),
+        }
+    }
+    safe
+}
+
+fn verdict(page: &Page) -> String {
+    let Some((verdict, remarks)) = &page.verdict else { return String::new() };
+    let (class, word) = match verdict {
+        Verdict::Faultless => ("good", "Faultless"),
+        Verdict::Faulty => ("bad", "Faulty"),
+    };
+    let items: String = remarks.iter().map(|remark| format!("<li>{}</li>", escape(remark))).collect();
+    format!("<div class=\"verdict {class}\"><p><strong>{word}</strong></p><ul>{items}</ul></div>")
+}
+
+fn list(class: &str, facts: &[(String, String)]) -> String {
+    let items: String = facts
+        .iter()
+        .map(|(name, value)| format!("<div><dt>{}</dt><dd>{}</dd></div>\n", escape(name), escape(value)))
+        .collect();
+    format!("<dl class=\"{class}\">\n{items}</dl>\n")
+}
+
+/// In a box of its own that scrolls if the table is wider than the page; it can be reached by keyboard for that.
+fn table(table: &Table) -> String {
+    let caption = escape(&table.caption);
+    let head: String =
+        table.head.iter().map(|cell| format!("<th scope=\"col\">{}</th>", escape(cell))).collect();
+    let mut rows = String::new();
+    for row in &table.rows {
+        let cells = row.iter().enumerate().map(|(column, cell)| match column {
+            0 => format!("<th scope=\"row\">{}</th>", escape(cell)),
+            _ => format!("<td>{}</td>", escape(cell)),
+        });
+        rows += &format!("<tr>{}</tr>\n", cells.collect::<String>());
+    }
+    format!(
+        "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{caption}\"><table>\n\
+         <caption>{caption}</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table></div>\n"
+    )
+}
