@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::message::MESSAGE_MIN;
 use crate::report::OutputArgs;
+use crate::scenario::idle::IdleArgs;
 use crate::server::floor::FloorArgs;
 use crate::server::launch::LaunchArgs;
 use crate::server::loopback;
@@ -33,7 +34,7 @@ pub(crate) enum Command {
     /// The same against the floor: a bare send loop, the least any server can do
     #[command(args_override_self = true)]
     Floor(LoadArgs),
-    /// Connected clients and nothing published: memory per connection, and CPU time at rest
+    /// Connected clients, pings and nothing else: memory per connection, and CPU time at rest
     #[command(args_override_self = true)]
     Idle(IdleArgs),
     #[command(hide = true)]
@@ -95,22 +96,6 @@ pub(crate) struct LoadArgs {
     /// Rounds against each server [default: 3 with --against, else 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1_000))]
     pub(crate) rounds: Option<u16>,
-    #[command(flatten)]
-    pub(crate) output: OutputArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct IdleArgs {
-    #[command(flatten)]
-    pub(crate) crowd: CrowdArgs,
-    #[command(flatten)]
-    pub(crate) target: TargetArgs,
-    /// Wait this long with all connected before looking at memory
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
-    pub(crate) settle: Duration,
-    /// Then watch the server's CPU time for this long
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
-    pub(crate) duration: Duration,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }

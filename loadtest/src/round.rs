@@ -78,6 +78,7 @@ struct Sample {
     totals: Totals,
     server: Option<CpuTime>,
     server_wait_ns: Option<u64>,
+    server_used_ns: Option<u64>,
     harness: Option<CpuTime>,
     harness_wait_ns: Option<u64>,
 }
@@ -87,6 +88,9 @@ pub(crate) struct Window {
     pub(crate) seconds: f64,
     pub(crate) deliveries: u64,
     pub(crate) reads: u64,
+    pub(crate) pongs: u64,
+    /// Run time of the server's threads, exact where `server` is counted in ticks.
+    server_used_ns: Option<u64>,
     server: Option<CpuTime>,
     server_wait_ns: Option<u64>,
     harness: Option<CpuTime>,
@@ -197,6 +201,7 @@ impl<'a> Audience<'a> {
             totals: self.generator.totals(),
             server: self.server.pid.and_then(CpuTime::of),
             server_wait_ns: self.server.pid.and_then(procfs::core_wait_ns),
+            server_used_ns: self.server.pid.and_then(procfs::core_used_ns),
             harness: CpuTime::of(std::process::id()),
             harness_wait_ns: procfs::core_wait_ns(std::process::id()),
         }
@@ -235,6 +240,8 @@ impl Sample {
             seconds: later.at.duration_since(self.at).as_secs_f64().max(1e-9),
             deliveries: later.totals.deliveries - self.totals.deliveries,
             reads: later.totals.reads - self.totals.reads,
+            pongs: later.totals.pongs - self.totals.pongs,
+            server_used_ns: waited(self.server_used_ns, later.server_used_ns),
             server: used(self.server, later.server),
             server_wait_ns: waited(self.server_wait_ns, later.server_wait_ns),
             harness: used(self.harness, later.harness),
@@ -246,6 +253,11 @@ impl Sample {
 impl Window {
     pub(crate) fn server_cpu(&self) -> Option<CpuFigures> {
         self.server.map(|used| CpuFigures::new(used, self.seconds, self.deliveries))
+    }
+
+    /// The server's CPU time as a share of one core, exact for a server at rest too.
+    pub(crate) fn server_share(&self) -> Option<f64> {
+        Some(self.server_used_ns? as f64 / (self.seconds * 1e9))
     }
 
     /// Shares of the window for which server and harness waited for a core.

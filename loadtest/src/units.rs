@@ -42,6 +42,11 @@ pub(crate) fn parse_share(text: &str) -> Result<f64, String> {
     Ok(percent / 100.0)
 }
 
+/// As an argument for another program: `5s` as `5000ms`.
+pub(crate) fn milliseconds(time: Duration) -> String {
+    format!("{}ms", time.as_millis())
+}
+
 /// `1234567` as `1,234,567`.
 pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();

@@ -43,18 +43,6 @@ fn a_started_server_is_measured_against_the_floor() {
 }
 
 #[test]
-fn idle_connections_are_weighed() {
-    let output = Command::new(HARNESS)
-        .args(["idle", "--server", HARNESS, "--server-args", "serve-floor --listen {listen}"])
-        .args(QUICK)
-        .output()
-        .expect("the harness runs");
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(output.status.code(), Some(0), "{text}");
-    assert!(text.contains("B/connection") && !text.contains('?'), "{text}");
-}
-
-#[test]
 fn a_server_that_cannot_start_is_an_error() {
     let output = Command::new(HARNESS)
         .args(["fanout", "--server", "/nonexistent/server"])

@@ -49,6 +49,8 @@ pub(crate) struct Reader {
     pub(crate) deliveries: u64,
     /// Calls of `read` that returned bytes of an open client.
     pub(crate) reads: u64,
+    /// Pings that were answered.
+    pub(crate) pongs: u64,
 }
 
 impl Reader {
@@ -63,6 +65,7 @@ impl Reader {
             latency,
             deliveries: 0,
             reads: 0,
+            pongs: 0,
         })
     }
 
@@ -174,8 +177,10 @@ impl Reader {
             Kind::Close => return Some(Ended(Some(frame::close_code(body)))),
             Kind::Ping => {
                 // A pong that does not fit now is left out: the server is not reading, and will see no other.
-                if let Some(stream) = &mut client.stream {
-                    let _ = stream.write(&frame::pong(body));
+                if let Some(stream) = &mut client.stream
+                    && stream.write(&frame::pong(body)).is_ok()
+                {
+                    self.pongs += 1;
                 }
             }
             Kind::Unexpected => self.ledger.garbled(),

@@ -48,6 +48,8 @@ pub(crate) struct Progress {
     pub(crate) closed: AtomicU64,
     pub(crate) deliveries: AtomicU64,
     pub(crate) reads: AtomicU64,
+    /// Pings of the server that were answered.
+    pub(crate) pongs: AtomicU64,
     /// Every number below it has reached every client of the thread that is still waited for.
     pub(crate) frontier: AtomicU64,
 }
@@ -59,6 +61,7 @@ pub(crate) struct Totals {
     pub(crate) closed: u64,
     pub(crate) deliveries: u64,
     pub(crate) reads: u64,
+    pub(crate) pongs: u64,
     pub(crate) published: u64,
 }
 
@@ -147,6 +150,7 @@ impl Shared {
             totals.closed += thread.closed.load(Relaxed);
             totals.deliveries += thread.deliveries.load(Relaxed);
             totals.reads += thread.reads.load(Relaxed);
+            totals.pongs += thread.pongs.load(Relaxed);
         }
         totals
     }

@@ -196,6 +196,7 @@ impl Worker {
         progress.closed.store(self.closed.values().sum(), Relaxed);
         progress.deliveries.store(self.reader.deliveries, Relaxed);
         progress.reads.store(self.reader.reads, Relaxed);
+        progress.pongs.store(self.reader.pongs, Relaxed);
         if progress.frontier.swap(frontier, Relaxed) != frontier && self.index != 0 {
             self.shared.wake_publisher();
         }

@@ -1,32 +1,101 @@
-//! Clients that are connected and get nothing: what a connection costs in memory, and what all of them cost in
-//! CPU time at rest.
+//! Clients that are connected and get nothing but pings: what a connection costs in memory, and what all of them
+//! cost in CPU time at rest. Rounds alternate between the target and a bare epoll loop that pings the same number of
+//! clients at the same interval; the pongs are counted on this side, so that both are known to have done the same.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use clap::Args;
 use serde::Serialize;
 
 use super::{Stage, Verdict, fresh_topic};
-use crate::cli::IdleArgs;
+use crate::cli::{Against, CrowdArgs, TargetArgs};
 use crate::error::{Error, Result};
+use crate::figures::median;
 use crate::generator::Plan;
 use crate::message::{MESSAGE_MIN, Message};
-use crate::report::{Environment, Page, Table, unknown};
+use crate::report::{Environment, OutputArgs, Page, Table, unknown};
 use crate::round::Audience;
-use crate::units;
+use crate::server::{Server, Side};
+use crate::units::{self, parse_duration};
 
-/// What is found; all about the server.
+const ROUNDS_ALONE: u16 = 1;
+const ROUNDS_AGAINST: u16 = 5;
+/// By how much the pongs of two servers may differ before their CPU times are not comparable.
+const PONGS_APART: f64 = 0.05;
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  loadtest idle --clients 15000 --server target/release/fanfare --pin --against floor
+  loadtest idle --clients 1000 --ping-every 0s --target 127.0.0.1:8000")]
+pub(crate) struct IdleArgs {
+    #[command(flatten)]
+    crowd: CrowdArgs,
+    #[command(flatten)]
+    target: TargetArgs,
+    /// Alternate with rounds against this, pinging at the same interval, and give the ratio
+    #[arg(long)]
+    against: Option<Against>,
+    /// How often servers started here are to ping each client; 0s: no pings
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
+    ping_every: Duration,
+    /// Added to --server-args, to tell it so; {every} becomes that time, {half} half of it
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "--ping-interval {every} --pong-timeout {half}",
+        allow_hyphen_values = true
+    )]
+    ping_args: String,
+    /// Wait this long with all connected before looking at memory
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
+    settle: Duration,
+    /// Then watch the server's CPU time for this long; best a multiple of --ping-every
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
+    duration: Duration,
+    /// Rounds against each server [default: 5 with --against, else 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    rounds: Option<u16>,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+/// All rounds, and the ratio if two servers were measured.
 #[derive(Debug, Serialize)]
 struct Idle {
     clients: usize,
+    ping_every_seconds: f64,
+    rounds: Vec<Round>,
+    ratio: Option<Ratio>,
+    /// A pair of rounds answered numbers of pings that differ by more than a twentieth.
+    incomparable: bool,
+}
+
+/// What is found in one round; all about the server.
+#[derive(Debug, Serialize)]
+struct Round {
+    server: &'static str,
+    round: usize,
     connects_per_second: f64,
     before_bytes: Option<u64>,
     connected_bytes: Option<u64>,
     per_connection_bytes: Option<f64>,
     seconds: f64,
-    /// Share of one core.
+    /// Share of one core, from the run time of the server's threads.
     cpu_share: Option<f64>,
+    /// Pings that were answered.
+    pongs: u64,
     /// Connections the server ended meanwhile.
     closed: u64,
+    /// Frames that should not have come.
+    garbled: u64,
+}
+
+/// CPU time of the target over that of the floor, in pairs of neighbouring rounds.
+#[derive(Debug, Serialize)]
+struct Ratio {
+    cpu: f64,
+    low: f64,
+    high: f64,
 }
 
 /// `loadtest idle`.
@@ -35,13 +104,39 @@ pub(crate) fn run(args: &IdleArgs) -> Result<Verdict> {
         return Err(Error::Usage("--duration must be longer than nothing".to_owned()));
     }
     let stage = Stage::set(&args.crowd)?;
-    let side = stage.target(&args.target);
-    let environment = Environment::describe(args.crowd.pin, std::slice::from_ref(&side));
-    let mut page = Page::new("idle", "Connected clients and nothing published: what they cost at rest");
+    let mut sides = vec![args.pinging(stage.target(&args.target))];
+    if args.against.is_some() {
+        let core = stage.server_core;
+        sides.push(match args.ping_every.is_zero() {
+            true => Side::Floor { core },
+            false => Side::PingingFloor { core, every: args.ping_every },
+        });
+    }
+    let environment = Environment::describe(args.crowd.pin, &sides);
+    let mut page = Page::new("idle", "Connected clients, pings and nothing else: what they cost at rest");
     page.fact("clients", units::grouped(args.crowd.clients as u64))
+        .fact("pinged every", format!("{:?}", args.ping_every))
         .fact("watched", format!("{:?}", args.duration));
     args.output.begin(&page, &environment)?;
-    let server = side.open()?;
+    let default = if sides.len() > 1 { ROUNDS_AGAINST } else { ROUNDS_ALONE };
+    let mut rounds = Vec::new();
+    for number in 1..=args.rounds.unwrap_or(default) {
+        for side in &sides {
+            stage.interrupt.check()?;
+            rounds.push(rest(args, &stage, &side.open()?, (side.name(), usize::from(number)))?);
+        }
+    }
+    let result = Idle::new(args, rounds);
+    let faultless = result.rounds.iter().all(Round::is_faultless);
+    let verdict = if faultless { Verdict::Faultless } else { Verdict::Faulty };
+    page.section("Memory and CPU time").table(result.table());
+    page.conclude(verdict, result.remarks());
+    args.output.end(&page, &environment, &result)?;
+    Ok(verdict)
+}
+
+/// One round against `server`.
+fn rest(args: &IdleArgs, stage: &Stage, server: &Server, label: (&'static str, usize)) -> Result<Round> {
     let plan = Plan {
         address: server.address,
         topic: fresh_topic(),
@@ -52,15 +147,16 @@ pub(crate) fn run(args: &IdleArgs) -> Result<Verdict> {
         stalled: 0.0,
         patience: args.duration,
     };
-    let audience = Audience::gather(&plan, &server, args.settle, &stage.interrupt)?;
+    let audience = Audience::gather(&plan, server, args.settle, &stage.interrupt)?;
     let window = audience.rest(args.duration)?;
     let (before_bytes, connected_bytes) = (audience.before_bytes, audience.connected_bytes);
     let connects_per_second = audience.connects_per_second;
     let outcome = audience.finish()?;
     let per_connection =
         |before: u64, connected: u64| (connected as f64 - before as f64) / args.crowd.clients as f64;
-    let result = Idle {
-        clients: args.crowd.clients,
+    Ok(Round {
+        server: label.0,
+        round: label.1,
         connects_per_second,
         before_bytes,
         connected_bytes,
@@ -68,44 +164,111 @@ pub(crate) fn run(args: &IdleArgs) -> Result<Verdict> {
             .zip(connected_bytes)
             .map(|(before, after)| per_connection(before, after)),
         seconds: window.seconds,
-        cpu_share: window.server_cpu().map(|cpu| cpu.share),
+        cpu_share: window.server_share(),
+        pongs: window.pongs,
         closed: outcome.closed.values().sum(),
-    };
-    let faultless = result.closed == 0 && outcome.faults.is_clean();
-    let verdict = if faultless { Verdict::Faultless } else { Verdict::Faulty };
-    page.section("Memory and CPU time").table(result.table());
-    page.conclude(verdict, result.remarks());
-    args.output.end(&page, &environment, &result)?;
-    Ok(verdict)
+        garbled: outcome.faults.garbled,
+    })
+}
+
+impl IdleArgs {
+    /// The same side, told to ping.
+    fn pinging(&self, mut side: Side) -> Side {
+        if let Side::Started { arguments, .. } = &mut side
+            && !self.ping_every.is_zero()
+        {
+            let text = self
+                .ping_args
+                .replace("{every}", &units::milliseconds(self.ping_every))
+                .replace("{half}", &units::milliseconds(self.ping_every / 2));
+            arguments.extend(text.split_whitespace().map(str::to_owned));
+        }
+        side
+    }
+}
+
+impl Round {
+    fn is_faultless(&self) -> bool {
+        self.closed == 0 && self.garbled == 0
+    }
 }
 
 impl Idle {
+    fn new(args: &IdleArgs, rounds: Vec<Round>) -> Self {
+        let side = |name: &'static str| rounds.iter().filter(move |round| round.server == name);
+        let pairs: Vec<(&Round, &Round)> = side("target").zip(side("floor")).collect();
+        let incomparable = pairs.iter().any(|(target, floor)| {
+            target.pongs.abs_diff(floor.pongs) as f64 > floor.pongs as f64 * PONGS_APART
+        });
+        let ratios: Option<Vec<f64>> =
+            pairs.iter().map(|(target, floor)| Some(target.cpu_share? / floor.cpu_share?)).collect();
+        let ratio = ratios.and_then(|ratios| {
+            Some(Ratio {
+                cpu: median(ratios.iter().copied())?,
+                low: ratios.iter().copied().reduce(f64::min)?,
+                high: ratios.iter().copied().reduce(f64::max)?,
+            })
+        });
+        Self {
+            clients: args.crowd.clients,
+            ping_every_seconds: args.ping_every.as_secs_f64(),
+            ratio,
+            incomparable,
+            rounds,
+        }
+    }
+
     fn table(&self) -> Table {
         let bytes = |bytes: Option<u64>| bytes.map_or_else(unknown, units::bytes);
         let mut table = Table::new(
             "The server's memory and CPU time with all clients connected",
-            &["clients", "RSS before", "connected", "B/connection", "idle CPU", "connects/s", "closed"],
+            &[
+                "round",
+                "RSS before",
+                "connected",
+                "B/connection",
+                "idle CPU",
+                "pongs/s",
+                "connects/s",
+                "closed",
+            ],
         );
-        table.row(vec![
-            units::grouped(self.clients as u64),
-            bytes(self.before_bytes),
-            bytes(self.connected_bytes),
-            self.per_connection_bytes.map_or_else(unknown, |bytes| format!("{bytes:.0}")),
-            self.cpu_share.map_or_else(unknown, |share| format!("{:.2} %", share * 100.0)),
-            units::whole(self.connects_per_second),
-            units::grouped(self.closed),
-        ]);
+        for round in &self.rounds {
+            table.row(vec![
+                format!("{} {}", round.server, round.round),
+                bytes(round.before_bytes),
+                bytes(round.connected_bytes),
+                round.per_connection_bytes.map_or_else(unknown, |bytes| format!("{bytes:.0}")),
+                round.cpu_share.map_or_else(unknown, |share| format!("{:.2} %", share * 100.0)),
+                units::whole(round.pongs as f64 / round.seconds),
+                units::whole(round.connects_per_second),
+                units::grouped(round.closed),
+            ]);
+        }
         table
     }
 
     fn remarks(&self) -> Vec<String> {
         let mut remarks = Vec::new();
-        if self.cpu_share.is_none() {
+        if let Some(Ratio { cpu, low, high }) = self.ratio {
+            remarks.push(format!(
+                "target / floor, median of paired rounds: CPU {cpu:.3} ({low:.3} to {high:.3})"
+            ));
+        }
+        if self.incomparable {
+            remarks.push(
+                "NOT COMPARABLE: the two servers pinged differently often; see --ping-every, --ping-args"
+                    .to_owned(),
+            );
+        }
+        if self.rounds.iter().any(|round| round.cpu_share.is_none()) {
             remarks.push("no CPU and memory figures: the server's process is not known (--pid)".to_owned());
         }
-        remarks.push(match self.closed {
-            0 => "Every client stayed connected and got nothing.".to_owned(),
-            closed => format!("FAULTY: the server ended {closed} connections"),
+        let closed: u64 = self.rounds.iter().map(|round| round.closed).sum();
+        let garbled: u64 = self.rounds.iter().map(|round| round.garbled).sum();
+        remarks.push(match (closed, garbled) {
+            (0, 0) => "Every client stayed connected and got nothing but pings.".to_owned(),
+            _ => format!("FAULTY: the server ended {closed} connections and sent {garbled} frames too many"),
         });
         remarks
     }

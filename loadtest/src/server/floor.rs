@@ -10,14 +10,17 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 
 use super::launch;
+use super::pings::{PING, Pings};
 use crate::error::{Context, Result};
 use crate::handshake;
 use crate::http;
+use crate::units::parse_duration;
 
 /// One read takes at most this much, and so one pass at most what is published in it.
 const READ_MAX: usize = 512 * 1024;
@@ -31,13 +34,16 @@ pub(crate) struct FloorArgs {
     /// Where to listen
     #[arg(long, value_parser = super::loopback)]
     listen: SocketAddr,
+    /// Ping every client this often, spread over the interval
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    ping_every: Option<Duration>,
 }
 
 /// Serves until it is ended.
 pub(crate) fn serve(args: &FloorArgs) -> Result<()> {
     launch::end_with_parent()?;
     Floor::bind(args.listen)
-        .and_then(|mut floor| floor.run())
+        .and_then(|mut floor| floor.run(args.ping_every))
         .context(|| "the floor server failed".to_owned())
 }
 
@@ -87,10 +93,12 @@ impl Floor {
         })
     }
 
-    fn run(&mut self) -> io::Result<()> {
+    fn run(&mut self, ping_every: Option<Duration>) -> io::Result<()> {
         let mut events = Events::with_capacity(1024);
+        let mut pings = ping_every.map(|every| Pings::new(every, Instant::now()));
         loop {
-            match self.poll.poll(&mut events, None) {
+            let rest = pings.as_ref().map(|pings| pings.rest(Instant::now()));
+            match self.poll.poll(&mut events, rest) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 other => other?,
             }
@@ -101,6 +109,20 @@ impl Floor {
                         self.drop_peer(slot);
                     }
                     Token(_) => {}
+                }
+            }
+            if let Some(pings) = &mut pings {
+                self.ping(pings, Instant::now());
+            }
+        }
+    }
+
+    fn ping(&mut self, pings: &mut Pings, now: Instant) {
+        while let Some(due) = pings.due(self.peers.len(), now) {
+            for slot in due {
+                let Some(peer) = &mut self.peers[slot] else { continue };
+                if peer.subscribed && peer.send(&PING).is_err() {
+                    self.drop_peer(slot);
                 }
             }
         }

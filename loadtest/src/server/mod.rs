@@ -3,6 +3,7 @@
 
 pub(crate) mod floor;
 pub(crate) mod launch;
+mod pings;
 mod process;
 
 pub(crate) use process::{Server, Side, loopback};

@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::error::{Context, Error, Result};
 use crate::procfs;
+use crate::units;
 
 /// How long a started server may take until it answers.
 const START_MAX: Duration = Duration::from_secs(10);
@@ -28,6 +29,8 @@ pub(crate) enum Side {
     Started { program: PathBuf, arguments: Vec<String>, core: Option<usize> },
     /// The bare send loop, started afresh for each round.
     Floor { core: Option<usize> },
+    /// The same, pinging every client in each interval.
+    PingingFloor { core: Option<usize>, every: Duration },
 }
 
 impl Side {
@@ -35,7 +38,7 @@ impl Side {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Running { .. } | Self::Started { .. } => "target",
-            Self::Floor { .. } => "floor",
+            Self::Floor { .. } | Self::PingingFloor { .. } => "floor",
         }
     }
 
@@ -56,8 +59,12 @@ impl Side {
             }
             Self::Floor { core } => {
                 let address = free_address()?;
-                let mut command = launcher(*core)?;
-                command.arg(own_program()?).args(["serve-floor", "--listen", &address.to_string()]);
+                Server::start(floor_command(*core, address)?, address)
+            }
+            Self::PingingFloor { core, every } => {
+                let address = free_address()?;
+                let mut command = floor_command(*core, address)?;
+                command.args(["--ping-every", &units::milliseconds(*every)]);
                 Server::start(command, address)
             }
         }
@@ -142,6 +149,12 @@ fn launcher(core: Option<usize>) -> Result<Command> {
         command.args(["--core", &core.to_string()]);
     }
     command.arg("--");
+    Ok(command)
+}
+
+fn floor_command(core: Option<usize>, address: SocketAddr) -> Result<Command> {
+    let mut command = launcher(core)?;
+    command.arg(own_program()?).args(["serve-floor", "--listen", &address.to_string()]);
     Ok(command)
 }
 
