@@ -12,6 +12,7 @@
 //! It connects to loopback addresses only, every loop is bounded, and it ends no process but those it started.
 
 mod cli;
+mod dialect;
 mod error;
 mod figures;
 mod generator;

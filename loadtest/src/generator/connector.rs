@@ -12,6 +12,7 @@ use serde::Deserialize;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::pipeline::Pipeline;
+use crate::dialect::Dialect;
 use crate::handshake;
 
 /// Registrations asked for and not yet used.
@@ -26,7 +27,8 @@ const SOURCES: usize = 240;
 #[derive(Debug)]
 pub(crate) struct Connector {
     address: SocketAddr,
-    pipeline: Pipeline,
+    /// Where clients register; `None` if they need not.
+    pipeline: Option<Pipeline>,
     topic: String,
     /// Clients of this thread, and the number of the first among those of all threads.
     clients: usize,
@@ -47,23 +49,27 @@ struct Registered<'a> {
 }
 
 impl Connector {
-    /// For `clients` clients, the first of which is number `first` of the run; all on `topic`.
+    /// For `clients`, numbered as in the whole run; all on `topic`.
     pub(crate) fn new(
         address: SocketAddr,
+        dialect: Dialect,
         topic: &str,
-        first: usize,
-        clients: usize,
+        clients: std::ops::Range<usize>,
         registry: &Registry,
         token: Token,
     ) -> io::Result<Self> {
+        let (pipeline, paths) = match dialect.path(topic) {
+            None => (Some(Pipeline::connect(address, registry, token)?), VecDeque::new()),
+            Some(path) => (None, VecDeque::from(vec![path; clients.len()])),
+        };
         Ok(Self {
             address,
-            pipeline: Pipeline::connect(address, registry, token)?,
+            pipeline,
             topic: topic.to_owned(),
-            clients,
-            first,
+            clients: clients.len(),
+            first: clients.start,
             asked: 0,
-            paths: VecDeque::new(),
+            paths,
             opened: 0,
             done: 0,
         })
@@ -71,6 +77,7 @@ impl Connector {
 
     /// Asks for registrations, as far as the bound allows.
     pub(crate) fn register(&mut self) -> io::Result<()> {
+        let Some(pipeline) = &mut self.pipeline else { return Ok(()) };
         let room = REGISTERING_MAX.saturating_sub(self.asked - self.opened);
         for _ in 0..room.min(self.clients - self.asked) {
             // One user each: an audience is many people, and a server may keep an index of them.
@@ -78,20 +85,21 @@ impl Connector {
             let body = serde_json::json!({ "user_id": user, "topics": [self.topic] }).to_string();
             let (address, length) = (self.address, body.len());
             write!(
-                self.pipeline.requests(),
+                pipeline.requests(),
                 "POST /register HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: \
                  {length}\r\n\r\n{body}"
             )?;
             self.asked += 1;
         }
-        self.pipeline.flush()
+        pipeline.flush()
     }
 
     /// Reads the answers to registrations.
     pub(crate) fn attend(&mut self) -> io::Result<()> {
-        self.pipeline.flush()?;
-        self.pipeline.fill()?;
-        while let Some(answer) = self.pipeline.answer()? {
+        let Some(pipeline) = &mut self.pipeline else { return Ok(()) };
+        pipeline.flush()?;
+        pipeline.fill()?;
+        while let Some(answer) = pipeline.answer()? {
             if answer.status != 200 {
                 let (status, body) = (answer.status, String::from_utf8_lossy(answer.body));
                 return Err(invalid(format!("a registration was answered with {status} {}", body.trim())));

@@ -24,6 +24,7 @@ use mio::{Poll, Waker};
 pub(crate) use ledger::Faults;
 pub(crate) use shared::{Phase, Totals};
 
+use crate::dialect::Dialect;
 use crate::error::{Context, Error, Result};
 use crate::message::Message;
 use shared::Shared;
@@ -33,6 +34,7 @@ use worker::{Findings, Worker};
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) address: SocketAddr,
+    pub(crate) dialect: Dialect,
     pub(crate) topic: String,
     pub(crate) clients: usize,
     pub(crate) threads: usize,

@@ -17,6 +17,7 @@ use mio::{Registry, Token};
 
 use super::census::SPAN;
 use super::pipeline::Pipeline;
+use crate::dialect::{Envelope, Publishing};
 use crate::message::Message;
 
 /// Publications sent and not yet answered, beyond the window: a server may answer after it delivers.
@@ -28,8 +29,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Publisher {
     pipeline: Pipeline,
-    /// Request line and headers, the same for each publication.
-    head: Vec<u8>,
+    /// What each message is put in.
+    envelope: Envelope,
     message: Message,
     window: u64,
     /// Numbers given out so far, and so the next number.
@@ -47,20 +48,16 @@ pub(crate) struct Publisher {
 impl Publisher {
     pub(crate) fn connect(
         address: SocketAddr,
+        publishing: Publishing,
         topic: &str,
         message: Message,
         window: u64,
         registry: &Registry,
         token: Token,
     ) -> io::Result<Self> {
-        let length = message.size();
-        let head = format!(
-            "POST /publish/{topic} HTTP/1.1\r\nHost: {address}\r\nContent-Type: text/plain\r\nContent-Length: \
-             {length}\r\n\r\n"
-        );
         Ok(Self {
             pipeline: Pipeline::connect(address, registry, token)?,
-            head: head.into_bytes(),
+            envelope: publishing.envelope(address, topic, message.size()),
             message,
             window,
             published: 0,
@@ -80,8 +77,10 @@ impl Publisher {
         self.paused_until = None;
         let sent_ns = self.message.clock(now);
         for _ in 0..self.room(frontier) {
-            self.pipeline.requests().extend_from_slice(&self.head);
-            self.message.write(self.published, sent_ns, self.pipeline.requests());
+            let requests = self.pipeline.requests();
+            requests.extend_from_slice(&self.envelope.head);
+            self.message.write(self.published, sent_ns, requests);
+            requests.extend_from_slice(self.envelope.tail);
             self.published += 1;
         }
     }
@@ -99,7 +98,7 @@ impl Publisher {
             let number = self.answered;
             self.answered += 1;
             match answer.status {
-                200 => {}
+                200..=299 => {}
                 503 => {
                     let pause = answer.retry_after.unwrap_or(PAUSE_MAX).min(PAUSE_MAX);
                     self.paused_until = Some(now + pause);

@@ -70,12 +70,21 @@ impl Worker {
         let first = plan.clients * index / threads;
         let count = plan.clients * (index + 1) / threads - first;
         let registry = poll.registry();
-        let connector = Connector::new(plan.address, &plan.topic, first, count, registry, REGISTRAR)
-            .context(|| format!("cannot connect to {}", plan.address))?;
+        let connector = Connector::new(
+            plan.address,
+            plan.dialect,
+            &plan.topic,
+            first..first + count,
+            registry,
+            REGISTRAR,
+        )
+        .context(|| format!("cannot connect to {}", plan.address))?;
         let publisher = match plan.window {
             Some(window) if index == 0 => {
                 let (topic, message) = (&plan.topic, plan.message.clone());
-                let publisher = Publisher::connect(plan.address, topic, message, window, registry, PUBLISHER);
+                let (address, publishing) = (plan.address, plan.dialect.publishing);
+                let publisher =
+                    Publisher::connect(address, publishing, topic, message, window, registry, PUBLISHER);
                 Some(publisher.context(|| format!("cannot connect to {}", plan.address))?)
             }
             _ => None,

@@ -78,6 +78,7 @@ fn alternate(
             let server = side.open()?;
             let plan = Plan {
                 address: server.address,
+                dialect: server.dialect,
                 topic: fresh_topic(),
                 clients: load.crowd.clients,
                 threads: stage.threads,

@@ -139,6 +139,7 @@ pub(crate) fn run(args: &IdleArgs) -> Result<Verdict> {
 fn rest(args: &IdleArgs, stage: &Stage, server: &Server, label: (&'static str, usize)) -> Result<Round> {
     let plan = Plan {
         address: server.address,
+        dialect: server.dialect,
         topic: fresh_topic(),
         clients: args.crowd.clients,
         threads: stage.threads,

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::dialect::Dialect;
 use crate::error::{Context, Error, Result};
 use crate::procfs;
 use crate::units;
@@ -47,7 +48,7 @@ impl Side {
         match self {
             Self::Running { address, pid } => {
                 let pid = pid.or_else(|| procfs::listener(*address));
-                Ok(Server { address: *address, pid, child: None })
+                Ok(Server { address: *address, dialect: Dialect::CONTRACT, pid, child: None })
             }
             Self::Started { program, arguments, core } => {
                 let address = free_address()?;
@@ -75,6 +76,8 @@ impl Side {
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
+    /// How it is talked with.
+    pub(crate) dialect: Dialect,
     /// The process whose CPU time and memory are looked at, if it is known.
     pub(crate) pid: Option<u32>,
     child: Option<Child>,
@@ -85,7 +88,8 @@ impl Server {
         // A group of its own, so that Ctrl-C reaches the harness only, which then ends the server in order.
         command.stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
         let child = command.spawn().context(|| "cannot start a server".to_owned())?;
-        let mut server = Self { address, pid: Some(child.id()), child: Some(child) };
+        let mut server =
+            Self { address, dialect: Dialect::CONTRACT, pid: Some(child.id()), child: Some(child) };
         server.wait_until_it_answers()?;
         Ok(server)
     }

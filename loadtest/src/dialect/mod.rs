@@ -1,0 +1,49 @@
+//! How clients talk with a server: whether they register, how they come to be on a topic, how a delivery is wrapped,
+//! how one publishes. Fanfare's own way is the default and costs nothing; the others are for the servers it is
+//! compared with. Pure bytes in, bytes out: sockets belong to the generator.
+
+mod publishing;
+
+pub(crate) use publishing::{Envelope, Publishing};
+
+/// One server's ways.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Dialect {
+    pub(crate) joining: Joining,
+    pub(crate) publishing: Publishing,
+}
+
+/// How a client comes to be on a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Joining {
+    /// `POST /register` names the topic; the answer has the URL to connect to.
+    Register,
+    /// The path of the upgrade names it: it replaces `{topic}`.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for servers that are compared"))]
+    Path(&'static str),
+}
+
+impl Dialect {
+    /// The base contract, which the floor has too.
+    pub(crate) const CONTRACT: Self = Self { joining: Joining::Register, publishing: Publishing::Post };
+
+    /// The path every client connects to, or `None` if each is given its own when it registers.
+    pub(crate) fn path(&self, topic: &str) -> Option<String> {
+        match self.joining {
+            Joining::Register => None,
+            Joining::Path(path) => Some(path.replace("{topic}", topic)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_names_the_topic() {
+        assert_eq!(Dialect::CONTRACT.path("a"), None);
+        let direct = Dialect { joining: Joining::Path("/ws/{topic}?x"), ..Dialect::CONTRACT };
+        assert_eq!(direct.path("a").as_deref(), Some("/ws/a?x"));
+    }
+}

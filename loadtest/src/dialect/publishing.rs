@@ -1,0 +1,62 @@
+//! How one publishes: what stands before and behind each message, and what an answer looks like. Every dialect is
+//! arranged so that answers come one for each publication and in order; that keeps the publisher's count exact.
+
+use std::net::SocketAddr;
+
+/// Where publications go, and in which form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Publishing {
+    /// `POST /publish/{topic}`, and the body is the message.
+    Post,
+    /// `POST /publish`, and the body is an object that names the topic.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for servers that are compared"))]
+    JsonPost,
+}
+
+/// What stands before and behind each message; the same for all of one size and topic.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Envelope {
+    pub(crate) head: Vec<u8>,
+    pub(crate) tail: &'static [u8],
+}
+
+impl Publishing {
+    /// For messages of `size` bytes on `topic`. Messages and topics of this harness need no escapes in JSON.
+    pub(crate) fn envelope(self, address: SocketAddr, topic: &str, size: usize) -> Envelope {
+        let (path, kind, before, tail) = match self {
+            Self::Post => (format!("/publish/{topic}"), "text/plain", String::new(), ""),
+            Self::JsonPost => {
+                let before = format!(r#"{{"topic":"{topic}","message":""#);
+                ("/publish".to_owned(), "application/json", before, r#""}"#)
+            }
+        };
+        let length = before.len() + size + tail.len();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n{before}"
+        );
+        Envelope { head: head.into_bytes(), tail: tail.as_bytes() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http;
+
+    #[test]
+    fn an_envelope_states_the_length_of_what_it_holds() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 80));
+        for publishing in [Publishing::Post, Publishing::JsonPost] {
+            let envelope = publishing.envelope(address, "cats", 5);
+            let whole = [&envelope.head, &b"12345"[..], envelope.tail].concat();
+            let end = http::head_end(&whole).expect("a head");
+            let head = std::str::from_utf8(&whole[..end]).expect("text");
+            let length = http::header(head, "content-length").expect("a length");
+            assert_eq!(length, (whole.len() - end).to_string());
+            if publishing == Publishing::JsonPost {
+                let body: serde_json::Value = serde_json::from_slice(&whole[end..]).expect("JSON");
+                assert_eq!(body, serde_json::json!({ "topic": "cats", "message": "12345" }));
+            }
+        }
+    }
+}
