@@ -1,11 +1,13 @@
-//! What a published message looks like: 16 decimal digits of sequence number, 16 of send time (nanoseconds
+//! What a published message looks like: 16 decimal digits of stream and sequence number, 16 of send time (nanoseconds
 //! since the harness started), then padding up to the asked size. All of it is ASCII, so that it can travel in a
 //! text frame. The publisher writes it; the readers look only at the digits, except for sampled clients, whose
 //! padding is compared too.
 
 use std::time::Instant;
 
-/// Bytes of sequence number and send time: the smallest message there can be.
+use crate::generator::Place;
+
+/// Bytes of place and send time: the smallest message there can be.
 pub(crate) const MESSAGE_MIN: usize = 32;
 const DIGITS: usize = 16;
 
@@ -33,9 +35,9 @@ impl Message {
         at.saturating_duration_since(self.epoch).as_nanos() as u64
     }
 
-    /// Appends message number `sequence`, sent at `sent_ns`.
-    pub(crate) fn write(&self, sequence: u64, sent_ns: u64, out: &mut Vec<u8>) {
-        out.extend_from_slice(&digits(sequence));
+    /// Appends the message at `place`, sent at `sent_ns`.
+    pub(crate) fn write(&self, place: Place, sent_ns: u64, out: &mut Vec<u8>) {
+        out.extend_from_slice(&digits(place.digits()));
         out.extend_from_slice(&digits(sent_ns));
         out.extend_from_slice(&self.padding);
     }
@@ -46,10 +48,10 @@ impl Message {
     }
 }
 
-/// The sequence number, or `None` if this was not written by [`Message::write`].
+/// Stream and sequence number, or `None` if this was not written by [`Message::write`].
 #[inline]
-pub(crate) fn sequence(body: &[u8]) -> Option<u64> {
-    number(body.first_chunk()?)
+pub(crate) fn place(body: &[u8]) -> Option<Place> {
+    number(body.first_chunk()?).map(Place::from_digits)
 }
 
 /// The send time in nanoseconds since the harness started.
@@ -96,7 +98,7 @@ mod tests {
 
     fn written(sequence: u64, sent_ns: u64, size: usize) -> Vec<u8> {
         let mut body = Vec::new();
-        Message::new(size, Instant::now()).write(sequence, sent_ns, &mut body);
+        Message::new(size, Instant::now()).write(Place::from_digits(sequence), sent_ns, &mut body);
         body
     }
 
@@ -105,7 +107,7 @@ mod tests {
         for number in [0, 1, 9, 10, 99_999_999, 100_000_000, 1_234_567_890_123_456, 9_999_999_999_999_999] {
             let body = written(number, 9_999_999_999_999_999 - number, 128);
             assert_eq!(body.len(), 128);
-            assert_eq!(sequence(&body), Some(number));
+            assert_eq!(place(&body), Some(Place::from_digits(number)));
             assert_eq!(sent_ns(&body), Some(9_999_999_999_999_999 - number));
         }
     }
@@ -117,10 +119,10 @@ mod tests {
             for byte in (0..=255u8).filter(|byte| !byte.is_ascii_digit()) {
                 let mut spoilt = body.clone();
                 spoilt[at] = byte;
-                assert_eq!(sequence(&spoilt), None, "byte {byte} at {at}");
+                assert_eq!(place(&spoilt), None, "byte {byte} at {at}");
             }
         }
-        assert_eq!(sequence(b"123"), None);
+        assert_eq!(place(b"123"), None);
         assert_eq!(sent_ns(&body[..20]), None);
     }
 

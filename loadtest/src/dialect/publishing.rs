@@ -21,12 +21,23 @@ pub(crate) struct Envelope {
 }
 
 impl Publishing {
-    /// For messages of `size` bytes on `topic`. Messages and topics of this harness need no escapes in JSON.
-    pub(crate) fn envelope(self, address: SocketAddr, topic: &str, size: usize) -> Envelope {
+    /// For messages of `size` bytes on `topic`, for one `user` or everybody. Messages and topics of this harness need
+    /// no escapes in JSON.
+    pub(crate) fn envelope(
+        self,
+        address: SocketAddr,
+        topic: &str,
+        user: Option<u64>,
+        size: usize,
+    ) -> Envelope {
         let (path, kind, before, tail) = match self {
-            Self::Post => (format!("/publish/{topic}"), "text/plain", String::new(), ""),
+            Self::Post => {
+                let query = user.map(|user| format!("?user_id={user}")).unwrap_or_default();
+                (format!("/publish/{topic}{query}"), "text/plain", String::new(), "")
+            }
             Self::JsonPost => {
-                let before = format!(r#"{{"topic":"{topic}","message":""#);
+                let user = user.map(|user| format!(r#""user_id":{user},"#)).unwrap_or_default();
+                let before = format!(r#"{{"topic":"{topic}",{user}"message":""#);
                 ("/publish".to_owned(), "application/json", before, r#""}"#)
             }
         };
@@ -47,15 +58,16 @@ mod tests {
     fn an_envelope_states_the_length_of_what_it_holds() {
         let address = SocketAddr::from(([127, 0, 0, 1], 80));
         for publishing in [Publishing::Post, Publishing::JsonPost] {
-            let envelope = publishing.envelope(address, "cats", 5);
+            let envelope = publishing.envelope(address, "cats", Some(7), 5);
             let whole = [&envelope.head, &b"12345"[..], envelope.tail].concat();
             let end = http::head_end(&whole).expect("a head");
             let head = std::str::from_utf8(&whole[..end]).expect("text");
+            assert_eq!(head.starts_with("POST /publish/cats?user_id=7 "), publishing == Publishing::Post);
             let length = http::header(head, "content-length").expect("a length");
             assert_eq!(length, (whole.len() - end).to_string());
             if publishing == Publishing::JsonPost {
                 let body: serde_json::Value = serde_json::from_slice(&whole[end..]).expect("JSON");
-                assert_eq!(body, serde_json::json!({ "topic": "cats", "message": "12345" }));
+                assert_eq!(body, serde_json::json!({ "topic": "cats", "user_id": 7, "message": "12345" }));
             }
         }
     }

@@ -1,9 +1,11 @@
-//! One simulated client: its socket, where it stands in the stream, and the bytes of a frame that was cut.
+//! One simulated client: its socket, where it stands in its streams, and the bytes of a frame that was cut.
 //! Kept small: a run has tens of thousands, and they should stay in the cache.
 
 use std::io::{self, ErrorKind, Write};
 
 use mio::net::TcpStream;
+
+use super::place::Place;
 
 /// Where a client is in its life.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -26,8 +28,13 @@ pub(crate) enum State {
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) stream: Option<TcpStream>,
-    /// The sequence number it expects: every lower one it has had, or the ledger knows of it.
-    pub(crate) next: u64,
+    /// What it expects next if it is in one stream: everything below it has had, or the ledger knows of it.
+    /// [`Place::NOWHERE`] if it is in several.
+    pub(crate) next: Place,
+    /// The same for each of several streams, in ascending order; empty if it is in one.
+    pub(crate) seats: Box<[Place]>,
+    /// The seat behind the one that last got a message: often the next to get one.
+    pub(crate) cursor: u32,
     pub(crate) kept: Vec<u8>,
     pub(crate) state: State,
     /// Whether the latency of every message is recorded and its padding compared.
@@ -37,8 +44,43 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(sampled: bool, will_stall: bool) -> Self {
-        Self { stream: None, next: 0, kept: Vec::new(), state: State::Absent, sampled, will_stall }
+    /// A client of these streams, which are in ascending order, at their beginning.
+    pub(crate) fn new(streams: &[u32], sampled: bool, will_stall: bool) -> Self {
+        let (next, seats) = match streams {
+            &[stream] => (Place::new(stream, 0), Box::default()),
+            several => (Place::NOWHERE, several.iter().map(|&stream| Place::new(stream, 0)).collect()),
+        };
+        Self {
+            stream: None,
+            next,
+            seats,
+            cursor: 0,
+            kept: Vec::new(),
+            state: State::Absent,
+            sampled,
+            will_stall,
+        }
+    }
+
+    /// What it expects next, in each of its streams.
+    pub(crate) fn places(&self) -> impl Iterator<Item = Place> + '_ {
+        let one = (self.next != Place::NOWHERE).then_some(self.next);
+        one.into_iter().chain(self.seats.iter().copied())
+    }
+
+    /// The seat of the stream of `place`, if it is in it.
+    pub(crate) fn seat(&mut self, place: Place) -> Option<&mut Place> {
+        if self.next.stream() == place.stream() && self.next != Place::NOWHERE {
+            return Some(&mut self.next);
+        }
+        let count = self.seats.len();
+        let guess = self.cursor as usize;
+        let at = match self.seats.get(guess) {
+            Some(&seat) if seat == place => guess,
+            _ => self.seats.binary_search_by_key(&place.stream(), |seat| seat.stream()).ok()?,
+        };
+        self.cursor = if at + 1 == count { 0 } else { at as u32 + 1 };
+        Some(&mut self.seats[at])
     }
 
     /// A socket on its way; `request` is sent when it is connected.

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
@@ -12,6 +13,7 @@ use serde::Deserialize;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::pipeline::Pipeline;
+use super::streams::Streams;
 use crate::dialect::Dialect;
 use crate::handshake;
 
@@ -29,7 +31,7 @@ pub(crate) struct Connector {
     address: SocketAddr,
     /// Where clients register; `None` if they need not.
     pipeline: Option<Pipeline>,
-    topic: String,
+    streams: Arc<Streams>,
     /// Clients of this thread, and the number of the first among those of all threads.
     clients: usize,
     first: usize,
@@ -49,23 +51,25 @@ struct Registered<'a> {
 }
 
 impl Connector {
-    /// For `clients`, numbered as in the whole run; all on `topic`.
+    /// For `clients`, numbered as in the whole run.
     pub(crate) fn new(
         address: SocketAddr,
         dialect: Dialect,
-        topic: &str,
+        streams: Arc<Streams>,
         clients: std::ops::Range<usize>,
         registry: &Registry,
         token: Token,
     ) -> io::Result<Self> {
-        let (pipeline, paths) = match dialect.path(topic) {
-            None => (Some(Pipeline::connect(address, registry, token)?), VecDeque::new()),
-            Some(path) => (None, VecDeque::from(vec![path; clients.len()])),
+        let direct = |client| dialect.path(streams.topics_of(client).first()?);
+        let paths: VecDeque<String> = clients.clone().map_while(direct).collect();
+        let pipeline = match paths.is_empty() {
+            true => Some(Pipeline::connect(address, registry, token)?),
+            false => None,
         };
         Ok(Self {
             address,
             pipeline,
-            topic: topic.to_owned(),
+            streams,
             clients: clients.len(),
             first: clients.start,
             asked: 0,
@@ -80,9 +84,9 @@ impl Connector {
         let Some(pipeline) = &mut self.pipeline else { return Ok(()) };
         let room = REGISTERING_MAX.saturating_sub(self.asked - self.opened);
         for _ in 0..room.min(self.clients - self.asked) {
-            // One user each: an audience is many people, and a server may keep an index of them.
-            let user = self.first + self.asked + 1;
-            let body = serde_json::json!({ "user_id": user, "topics": [self.topic] }).to_string();
+            let client = self.first + self.asked;
+            let (user, topics) = (self.streams.user_of(client), self.streams.topics_of(client));
+            let body = serde_json::json!({ "user_id": user, "topics": topics }).to_string();
             let (address, length) = (self.address, body.len());
             write!(
                 pipeline.requests(),

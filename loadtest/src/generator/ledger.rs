@@ -1,4 +1,5 @@
-//! What went wrong with deliveries, by client. A client that gets every number in its turn never comes here.
+//! What went wrong with deliveries, by client and stream. A client that gets every number in its turn never comes
+//! here.
 //!
 //! A number that is skipped is missing until it turns up: then it was reordered. One that turns up and is not
 //! missing is a duplicate. What is still missing in the end was lost, unless its publication had been refused
@@ -9,7 +10,9 @@ use std::ops::Range;
 
 use serde::Serialize;
 
-/// Gaps remembered per client. Beyond it a gap counts as lost at once, and its numbers, should they turn up, as
+use super::place::Place;
+
+/// Gaps remembered per client and stream. Beyond it a gap counts as lost at once, and its numbers, should they turn up, as
 /// duplicates: a server that broken has failed anyway, and the harness's memory stays bounded.
 const GAPS_MAX: usize = 1_000;
 
@@ -24,6 +27,8 @@ pub(crate) struct Faults {
     pub(crate) reordered: u64,
     /// Not what was published: other bytes, another length, a number not yet given out, an unexpected frame.
     pub(crate) garbled: u64,
+    /// Published to a topic or a user that is not the client's.
+    pub(crate) misdelivered: u64,
 }
 
 impl Faults {
@@ -36,20 +41,23 @@ impl Faults {
         self.duplicated += other.duplicated;
         self.reordered += other.reordered;
         self.garbled += other.garbled;
+        self.misdelivered += other.misdelivered;
     }
 }
 
 /// The troubled clients of one generator thread.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    missing: HashMap<usize, Vec<Range<u64>>>,
+    /// By client and stream.
+    missing: HashMap<(usize, u32), Vec<Range<u64>>>,
     counted: Faults,
 }
 
 impl Ledger {
-    /// `client` got a later number while these were due.
-    pub(crate) fn skipped(&mut self, client: usize, numbers: Range<u64>) {
-        let gaps = self.missing.entry(client).or_default();
+    /// `client` got number `until` of a stream while those from `due` on were due.
+    pub(crate) fn skipped(&mut self, client: usize, due: Place, until: u64) {
+        let numbers = due.number()..until;
+        let gaps = self.missing.entry((client, due.stream())).or_default();
         if gaps.len() < GAPS_MAX {
             gaps.push(numbers);
         } else {
@@ -57,9 +65,10 @@ impl Ledger {
         }
     }
 
-    /// `client` got `number`, which is below what it expects.
-    pub(crate) fn came_late(&mut self, client: usize, number: u64) {
-        let gaps = self.missing.entry(client).or_default();
+    /// `client` got the message at `place`, which is below what it expects of that stream.
+    pub(crate) fn came_late(&mut self, client: usize, place: Place) {
+        let number = place.number();
+        let gaps = self.missing.entry((client, place.stream())).or_default();
         let Some(index) = gaps.iter().position(|gap| gap.contains(&number)) else {
             self.counted.duplicated += 1;
             return;
@@ -74,12 +83,20 @@ impl Ledger {
         self.counted.garbled += 1;
     }
 
-    /// The final count. `refused` are the numbers the server never took.
-    pub(crate) fn settle(&self, refused: &BTreeSet<u64>) -> Faults {
+    /// Something came that was published to others.
+    pub(crate) fn misdelivered(&mut self) {
+        self.counted.misdelivered += 1;
+    }
+
+    /// The final count. `refused` is what the server never took.
+    pub(crate) fn settle(&self, refused: &BTreeSet<Place>) -> Faults {
         let mut faults = self.counted;
-        for gap in self.missing.values().flatten() {
-            let excused = refused.range(gap.clone()).count() as u64;
-            faults.lost += gap.end - gap.start - excused;
+        for (&(_, stream), gaps) in &self.missing {
+            for gap in gaps {
+                let places = Place::new(stream, gap.start)..Place::new(stream, gap.end);
+                let excused = refused.range(places).count() as u64;
+                faults.lost += gap.end - gap.start - excused;
+            }
         }
         faults
     }
@@ -89,10 +106,14 @@ impl Ledger {
 mod tests {
     use super::*;
 
+    fn at(number: u64) -> Place {
+        Place::new(5, number)
+    }
+
     #[test]
     fn what_never_turns_up_is_lost() {
         let mut ledger = Ledger::default();
-        ledger.skipped(7, 3..5);
+        ledger.skipped(7, at(3), 5);
         let expected = Faults { lost: 2, ..Faults::default() };
         assert_eq!(ledger.settle(&BTreeSet::new()), expected);
     }
@@ -100,19 +121,21 @@ mod tests {
     #[test]
     fn what_turns_up_late_was_reordered_and_then_is_a_duplicate() {
         let mut ledger = Ledger::default();
-        ledger.skipped(7, 3..6);
-        ledger.came_late(7, 4);
-        ledger.came_late(7, 4);
-        ledger.came_late(8, 4);
-        let expected = Faults { lost: 2, duplicated: 2, reordered: 1, garbled: 0 };
+        ledger.skipped(7, at(3), 6);
+        ledger.came_late(7, at(4));
+        ledger.came_late(7, at(4));
+        ledger.came_late(8, at(4));
+        ledger.came_late(7, Place::new(6, 3));
+        let expected = Faults { lost: 2, duplicated: 3, reordered: 1, ..Faults::default() };
         assert_eq!(ledger.settle(&BTreeSet::new()), expected);
     }
 
     #[test]
     fn what_the_server_refused_is_not_lost() {
         let mut ledger = Ledger::default();
-        ledger.skipped(1, 10..13);
-        assert_eq!(ledger.settle(&BTreeSet::from([9, 11, 13])).lost, 2);
+        ledger.skipped(1, at(10), 13);
+        assert_eq!(ledger.settle(&BTreeSet::from([9, 11, 13].map(at))).lost, 2);
+        assert_eq!(ledger.settle(&BTreeSet::from([Place::new(4, 11)])).lost, 3, "refused of another stream");
         assert!(Faults::default().is_clean());
     }
 
@@ -120,7 +143,7 @@ mod tests {
     fn memory_is_bounded_and_nothing_goes_uncounted() {
         let mut ledger = Ledger::default();
         let gaps = GAPS_MAX as u64 + 10;
-        (0..gaps).for_each(|gap| ledger.skipped(1, gap * 2..gap * 2 + 1));
+        (0..gaps).for_each(|gap| ledger.skipped(1, at(gap * 2), gap * 2 + 1));
         assert_eq!(ledger.settle(&BTreeSet::new()).lost, gaps);
     }
 }

@@ -5,11 +5,15 @@ mod census;
 mod client;
 mod connector;
 mod frame;
+mod lane;
 mod ledger;
 mod pipeline;
+mod place;
 mod publisher;
 mod reader;
+mod rotation;
 mod shared;
+mod streams;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -22,7 +26,9 @@ use hdrhistogram::Histogram;
 use mio::{Poll, Waker};
 
 pub(crate) use ledger::Faults;
+pub(crate) use place::Place;
 pub(crate) use shared::{Phase, Totals};
+pub(crate) use streams::Streams;
 
 use crate::dialect::Dialect;
 use crate::error::{Context, Error, Result};
@@ -35,19 +41,40 @@ use worker::{Findings, Worker};
 pub(crate) struct Plan {
     pub(crate) address: SocketAddr,
     pub(crate) dialect: Dialect,
-    pub(crate) topic: String,
+    /// What is published, and who is to get it.
+    pub(crate) streams: Arc<Streams>,
     pub(crate) clients: usize,
     pub(crate) threads: usize,
     pub(crate) message: Message,
-    /// Publications that may be undelivered at any time; `None` publishes nothing.
-    pub(crate) window: Option<u64>,
+    /// How it is published; `None` publishes nothing.
+    pub(crate) supply: Option<Supply>,
     /// The share of clients that stop reading when [`Generator::stall`] is called.
     pub(crate) stalled: f64,
     /// How long nothing may reach everybody before the run is given up.
     pub(crate) patience: Duration,
 }
 
+/// How a run publishes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Supply {
+    pub(crate) pace: Pace,
+    /// Connections to publish over, spread over the threads.
+    pub(crate) publishers: usize,
+}
+
+/// What decides when a publication leaves.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Pace {
+    /// At most so many of all publishers' publications are undelivered at any time.
+    Window(u64),
+}
+
 impl Plan {
+    /// Threads that publish: the first so many.
+    fn publishing_threads(&self) -> usize {
+        self.supply.map_or(0, |supply| supply.publishers.min(self.threads))
+    }
+
     /// How many clients will stop reading.
     pub(crate) fn stalling(&self) -> usize {
         worker::stalling(self)
@@ -76,6 +103,7 @@ pub(crate) struct Generator {
 impl Generator {
     /// Starts the threads, which begin to connect at once.
     pub(crate) fn start(plan: &Plan) -> Result<Self> {
+        plan.streams.check()?;
         let polls: Vec<Poll> = (0..plan.threads)
             .map(|_| Poll::new())
             .collect::<std::io::Result<_>>()
@@ -85,7 +113,7 @@ impl Generator {
             .map(|poll| Waker::new(poll.registry(), worker::WAKE))
             .collect::<std::io::Result<_>>()
             .context(|| "no waker".to_owned())?;
-        let shared = Arc::new(Shared::new(wakers));
+        let shared = Arc::new(Shared::new(wakers, plan.streams.len(), plan.publishing_threads()));
         let workers: Vec<Worker> = polls
             .into_iter()
             .enumerate()

@@ -1,8 +1,8 @@
 //! Reads a client's socket and checks what came: the hot path of the harness. One buffer for all clients of a
 //! thread; a client keeps bytes of its own only while a frame is cut.
 //!
-//! A message that is the expected one costs a look at its head and 16 digits. Everything else is the exception
-//! and goes to the [`Ledger`].
+//! A message that is the expected one costs a look at its head and 16 digits; for a client in several streams also
+//! the search for its seat. Everything else is the exception and goes to the [`Ledger`].
 
 use std::io::{ErrorKind, Read, Write};
 use std::time::Instant;
@@ -13,6 +13,7 @@ use super::census::{Census, SPAN};
 use super::client::{Client, State};
 use super::frame::{self, Frame, Front, Kind};
 use super::ledger::Ledger;
+use super::place::Place;
 use super::shared::Shared;
 use crate::error::{Error, Result};
 use crate::handshake::{self, Answer};
@@ -54,13 +55,14 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    pub(crate) fn new(message: Message) -> Result<Self> {
+    /// For clients in any of `streams` streams.
+    pub(crate) fn new(message: Message, streams: usize) -> Result<Self> {
         let latency = Histogram::new_with_bounds(LATENCY_MIN_NS, LATENCY_MAX_NS, 3)
             .map_err(|error| Error::Failed(format!("no histogram: {error}")))?;
         Ok(Self {
             scratch: vec![0; SCRATCH_MIN.max(4 * message.size())],
             message,
-            census: Census::new(),
+            census: Census::new(streams),
             ledger: Ledger::default(),
             latency,
             deliveries: 0,
@@ -93,7 +95,7 @@ impl Reader {
                     Answer::Accepted(end) => {
                         from = end;
                         client.state = State::Open;
-                        self.census.enter(client.next);
+                        client.places().for_each(|place| self.census.enter(place));
                         upgraded = true;
                     }
                 }
@@ -144,11 +146,14 @@ impl Reader {
                 }
             }
             let body = &self.scratch[body];
-            if body.len() == self.message.size() && message::sequence(body) == Some(client.next) {
-                client.next += 1;
+            let found = if body.len() == self.message.size() { message::place(body) } else { None };
+            if found == Some(client.next) {
+                client.next.advance();
+                self.deliveries += 1;
+            } else if take_seated(client, found, &mut self.census) {
                 self.deliveries += 1;
             } else {
-                exception(place, client, body, &self.message, &mut self.ledger, shared);
+                exception(place, client, found, &mut self.census, &mut self.ledger, shared);
             }
             if client.sampled {
                 if !self.message.padding_is_intact(body) {
@@ -160,7 +165,7 @@ impl Reader {
             }
         };
         if client.next != stood {
-            self.census.step(stood, client.next);
+            self.census.step(stood, client.next.number());
         }
         ended.map_or(Ok(at), Err)
     }
@@ -193,24 +198,47 @@ impl Reader {
 /// The server ended the connection, with this code.
 struct Ended(Option<u16>);
 
+/// A client in several streams got what it expects of one of them.
+#[inline]
+fn take_seated(client: &mut Client, found: Option<Place>, census: &mut Census) -> bool {
+    let Some(found) = found else { return false };
+    if client.seats.is_empty() {
+        return false;
+    }
+    let Some(seat) = client.seat(found) else { return false };
+    if *seat != found {
+        return false;
+    }
+    seat.advance();
+    census.step(found, found.number() + 1);
+    true
+}
+
 /// A message that is not the one expected.
 #[cold]
 fn exception(
     place: usize,
     client: &mut Client,
-    body: &[u8],
-    message: &Message,
+    found: Option<Place>,
+    census: &mut Census,
     ledger: &mut Ledger,
     shared: &Shared,
 ) {
-    let known = if body.len() == message.size() { message::sequence(body) } else { None };
-    match known {
-        Some(number) if number < client.next => ledger.came_late(place, number),
-        // Only numbers given out may move the client: the census has no place for others.
-        Some(number) if number < shared.published() && number - client.next < SPAN => {
-            ledger.skipped(place, client.next..number);
-            client.next = number + 1;
+    // Only numbers given out may move the client: the census has no place for others.
+    let Some(found) = found.filter(|&found| shared.is_published(found)) else { return ledger.garbled() };
+    let is_seated = !client.seats.is_empty();
+    let Some(seat) = client.seat(found) else { return ledger.misdelivered() };
+    let due = *seat;
+    if found < due {
+        ledger.came_late(place, found);
+    } else if found.number() - due.number() < SPAN {
+        ledger.skipped(place, due, found.number());
+        *seat = found.at(found.number() + 1);
+        if is_seated {
+            // A client of one stream makes its step when all of the read is taken.
+            census.step(due, found.number() + 1);
         }
-        _ => ledger.garbled(),
+    } else {
+        ledger.garbled();
     }
 }

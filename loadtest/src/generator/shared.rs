@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 
 use mio::Waker;
 
+use super::place::Place;
+
 /// What a generator does now. Only ever goes forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -29,15 +31,14 @@ pub(crate) struct Shared {
     phase: AtomicU8,
     /// Written by the directing thread: the chosen clients stop reading.
     stall: AtomicBool,
-    /// Written by the publishing thread: how many numbers have been given out, before they are sent.
-    published: AtomicU64,
-    /// Written by the publishing thread: nothing has reached everybody for too long.
-    stuck: AtomicBool,
-    /// Written by the publishing thread: everything published has reached everybody and been answered.
-    settled: AtomicBool,
+    /// For each stream, written by the thread that publishes it: how many numbers have been given out, before
+    /// they are sent.
+    published: Box<[AtomicU64]>,
     pub(crate) threads: Box<[Progress]>,
-    /// One for each thread; the publishing thread's is the first.
+    /// One for each thread.
     wakers: Box<[Waker]>,
+    /// Threads that publish: the first so many.
+    publishing: usize,
 }
 
 /// Written by one generator thread, read by others: on cache lines of its own.
@@ -50,8 +51,17 @@ pub(crate) struct Progress {
     pub(crate) reads: AtomicU64,
     /// Pings of the server that were answered.
     pub(crate) pongs: AtomicU64,
-    /// Every number below it has reached every client of the thread that is still waited for.
-    pub(crate) frontier: AtomicU64,
+    /// Numbers given out by the thread's publishers.
+    pub(crate) published: AtomicU64,
+    /// Publications the server took, and refused with 503.
+    pub(crate) accepted: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    /// For too long nothing the thread published has reached everybody.
+    stuck: AtomicBool,
+    /// Everything the thread published has reached everybody and been answered.
+    settled: AtomicBool,
+    /// For each stream: every number below has reached every client of the thread that is still waited for.
+    frontiers: Box<[AtomicU64]>,
 }
 
 /// The sum over all threads.
@@ -63,18 +73,23 @@ pub(crate) struct Totals {
     pub(crate) reads: u64,
     pub(crate) pongs: u64,
     pub(crate) published: u64,
+    pub(crate) accepted: u64,
+    pub(crate) refused: u64,
 }
 
 impl Shared {
-    pub(crate) fn new(wakers: Vec<Waker>) -> Self {
+    /// For `streams` streams and a thread for each waker, of which the first `publishing` publish.
+    pub(crate) fn new(wakers: Vec<Waker>, streams: usize, publishing: usize) -> Self {
+        let counters = |from: u64| (0..streams).map(|_| AtomicU64::new(from)).collect();
+        // Nobody is waited for who has not come yet.
+        let progress = || Progress { frontiers: counters(u64::MAX), ..Progress::default() };
         Self {
             phase: AtomicU8::new(Phase::Connect as u8),
             stall: AtomicBool::new(false),
-            published: AtomicU64::new(0),
-            stuck: AtomicBool::new(false),
-            settled: AtomicBool::new(false),
-            threads: wakers.iter().map(|_| Progress::default()).collect(),
+            published: counters(0),
+            threads: wakers.iter().map(|_| progress()).collect(),
             wakers: wakers.into_boxed_slice(),
+            publishing,
         }
     }
 
@@ -90,23 +105,29 @@ impl Shared {
         self.wake_all();
     }
 
-    pub(crate) fn set_published(&self, published: u64) {
-        self.published.store(published, Relaxed);
+    pub(crate) fn set_published(&self, stream: u32, published: u64) {
+        self.published[stream as usize].store(published, Relaxed);
     }
 
-    pub(crate) fn set_stuck(&self) {
-        self.stuck.store(true, Relaxed);
+    pub(crate) fn set_stuck(&self, thread: usize) {
+        self.threads[thread].stuck.store(true, Relaxed);
     }
 
-    pub(crate) fn set_settled(&self, settled: bool) {
-        self.settled.store(settled, Relaxed);
+    pub(crate) fn set_settled(&self, thread: usize, settled: bool) {
+        self.threads[thread].settled.store(settled, Relaxed);
     }
 
-    /// Tells the publishing thread that there may be room. A failure cannot be helped here: the thread looks
-    /// again by itself a little later.
-    pub(crate) fn wake_publisher(&self) {
-        if let Some(waker) = self.wakers.first() {
-            let _ = waker.wake();
+    pub(crate) fn set_frontier(&self, thread: usize, stream: u32, frontier: u64) {
+        self.threads[thread].frontiers[stream as usize].store(frontier, Relaxed);
+    }
+
+    /// Tells the publishing threads but `except` that there may be room. A failure cannot be helped here: a thread
+    /// looks again by itself a little later.
+    pub(crate) fn wake_publishers(&self, except: usize) {
+        for (index, waker) in self.wakers.iter().take(self.publishing).enumerate() {
+            if index != except {
+                let _ = waker.wake();
+            }
         }
     }
 
@@ -125,32 +146,43 @@ impl Shared {
         self.stall.load(Relaxed)
     }
 
-    pub(crate) fn published(&self) -> u64 {
-        self.published.load(Relaxed)
+    /// How many numbers of `stream` have been given out.
+    pub(crate) fn published(&self, stream: u32) -> u64 {
+        self.published[stream as usize].load(Relaxed)
+    }
+
+    /// Whether this number has been given out.
+    pub(crate) fn is_published(&self, place: Place) -> bool {
+        let published = self.published.get(place.stream() as usize);
+        published.is_some_and(|published| place.number() < published.load(Relaxed))
     }
 
     pub(crate) fn is_stuck(&self) -> bool {
-        self.stuck.load(Relaxed)
+        self.threads.iter().any(|thread| thread.stuck.load(Relaxed))
     }
 
     pub(crate) fn is_settled(&self) -> bool {
-        self.settled.load(Relaxed)
+        self.threads.iter().take(self.publishing).all(|thread| thread.settled.load(Relaxed))
     }
 
-    /// The frontier of all threads but `except`.
-    pub(crate) fn frontier_of_others(&self, except: usize) -> u64 {
-        let others = self.threads.iter().enumerate().filter(|&(index, _)| index != except);
-        others.map(|(_, thread)| thread.frontier.load(Relaxed)).min().unwrap_or(u64::MAX)
+    /// The number of `stream` below which everything has reached everybody; `u64::MAX` if nobody is waited for.
+    #[inline]
+    pub(crate) fn frontier(&self, stream: u32) -> u64 {
+        let frontiers = self.threads.iter().map(|thread| thread.frontiers[stream as usize].load(Relaxed));
+        frontiers.min().unwrap_or(u64::MAX)
     }
 
     pub(crate) fn totals(&self) -> Totals {
-        let mut totals = Totals { published: self.published(), ..Totals::default() };
+        let mut totals = Totals::default();
         for thread in &self.threads {
             totals.open += thread.open.load(Relaxed);
             totals.closed += thread.closed.load(Relaxed);
             totals.deliveries += thread.deliveries.load(Relaxed);
             totals.reads += thread.reads.load(Relaxed);
             totals.pongs += thread.pongs.load(Relaxed);
+            totals.published += thread.published.load(Relaxed);
+            totals.accepted += thread.accepted.load(Relaxed);
+            totals.refused += thread.refused.load(Relaxed);
         }
         totals
     }

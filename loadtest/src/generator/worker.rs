@@ -15,13 +15,15 @@ use super::Plan;
 use super::client::{Client, State};
 use super::connector::Connector;
 use super::ledger::Ledger;
-use super::publisher::Publisher;
+use super::place::Place;
+use super::publisher::{self, Publisher};
 use super::reader::{Reader, Turn};
 use super::shared::{Phase, Shared};
 use crate::error::{Context, Error, Result};
 
 pub(super) const WAKE: Token = Token(usize::MAX);
 const REGISTRAR: Token = Token(usize::MAX - 1);
+/// The thread's first publisher; the others' tokens lie below.
 const PUBLISHER: Token = Token(usize::MAX - 2);
 
 const EVENTS_MAX: usize = 1024;
@@ -37,8 +39,8 @@ pub(super) struct Findings {
     pub(super) latency: Histogram<u64>,
     /// Connections the server ended, by close code; `None` is without a close frame.
     pub(super) closed: BTreeMap<Option<u16>, u64>,
-    /// Numbers the server refused; only the publishing thread knows any.
-    pub(super) refused: BTreeSet<u64>,
+    /// What the server refused of what this thread published.
+    pub(super) refused: BTreeSet<Place>,
 }
 
 /// A thread's state; [`Worker::run`] is the thread.
@@ -50,17 +52,19 @@ pub(super) struct Worker {
     reader: Reader,
     /// Kept open after everybody is connected: a server may tie registrations to it, and RSS should not move.
     connector: Connector,
-    publisher: Option<Publisher>,
+    publishers: Vec<Publisher>,
     closed: BTreeMap<Option<u16>, u64>,
     open: u64,
     has_stalled: bool,
+    expects_clients: bool,
     watch: Watch,
 }
 
 /// Notices when nothing more reaches everybody.
 struct Watch {
     patience: Duration,
-    frontier: u64,
+    /// Publications that have reached everybody.
+    delivered: u64,
     moved: Instant,
 }
 
@@ -70,36 +74,29 @@ impl Worker {
         let first = plan.clients * index / threads;
         let count = plan.clients * (index + 1) / threads - first;
         let registry = poll.registry();
-        let connector = Connector::new(
-            plan.address,
-            plan.dialect,
-            &plan.topic,
-            first..first + count,
-            registry,
-            REGISTRAR,
-        )
-        .context(|| format!("cannot connect to {}", plan.address))?;
-        let publisher = match plan.window {
-            Some(window) if index == 0 => {
-                let (topic, message) = (&plan.topic, plan.message.clone());
-                let (address, publishing) = (plan.address, plan.dialect.publishing);
-                let publisher =
-                    Publisher::connect(address, publishing, topic, message, window, registry, PUBLISHER);
-                Some(publisher.context(|| format!("cannot connect to {}", plan.address))?)
-            }
-            _ => None,
-        };
+        let (streams, clients) = (Arc::clone(&plan.streams), first..first + count);
+        let connector = Connector::new(plan.address, plan.dialect, streams, clients, registry, REGISTRAR)
+            .context(|| format!("cannot connect to {}", plan.address))?;
+        let publishers = plan.supply.map_or(0, |supply| supply.publishers);
+        let publishers = (index..publishers).step_by(threads).enumerate();
+        let publishers: Result<Vec<Publisher>> = publishers
+            .map(|(at, number)| {
+                let publisher = Publisher::connect(plan, number, registry, Token(PUBLISHER.0 - at));
+                publisher.context(|| format!("cannot connect to {}", plan.address))
+            })
+            .collect();
         Ok(Self {
             index,
             shared,
             clients: (first..first + count).map(|number| simulate(number, plan)).collect(),
-            reader: Reader::new(plan.message.clone())?,
+            reader: Reader::new(plan.message.clone(), plan.streams.len())?,
             connector,
-            publisher,
+            publishers: publishers?,
             closed: BTreeMap::new(),
             open: 0,
             has_stalled: false,
-            watch: Watch { patience: plan.patience, frontier: 0, moved: Instant::now() },
+            expects_clients: plan.clients > 0,
+            watch: Watch { patience: plan.patience, delivered: 0, moved: Instant::now() },
             poll,
         })
     }
@@ -116,8 +113,8 @@ impl Worker {
             }
             self.connect()?;
             self.stall();
-            let frontier = self.report();
-            self.publish(frontier)?;
+            self.report();
+            self.publish()?;
         }
         Ok(self.conclude())
     }
@@ -127,11 +124,10 @@ impl Worker {
             WAKE => Ok(()),
             REGISTRAR if self.connector.is_done() => Ok(()),
             REGISTRAR => self.connector.attend().context(|| "cannot register".to_owned()),
-            PUBLISHER => match &mut self.publisher {
+            Token(place) => match self.publishers.get_mut(PUBLISHER.0 - place) {
                 Some(publisher) => publisher.attend(Instant::now()).context(|| "cannot publish".to_owned()),
-                None => Ok(()),
+                None => self.take_client(place, event.is_read_closed()),
             },
-            Token(place) => self.take_client(place, event.is_read_closed()),
         }
     }
 
@@ -156,7 +152,7 @@ impl Worker {
                 Err(Error::Failed("the server closed a connection instead of upgrading it".to_owned()))
             }
             Turn::Closed(code) => {
-                self.reader.census.leave(client.next);
+                client.places().for_each(|place| self.reader.census.leave(place));
                 client.depart();
                 *self.closed.entry(code).or_default() += 1;
                 self.open -= 1;
@@ -193,70 +189,83 @@ impl Worker {
                 let _ = self.poll.registry().deregister(stream);
             }
             client.state = State::Stalled;
-            self.reader.census.leave(client.next);
+            client.places().for_each(|place| self.reader.census.leave(place));
         }
     }
 
-    /// Publishes this thread's counters, and gives its frontier.
-    fn report(&mut self) -> u64 {
-        let frontier = self.reader.census.frontier();
+    /// Publishes this thread's counters and frontiers.
+    fn report(&mut self) {
+        let mut has_moved = false;
+        self.reader.census.tell(|stream, frontier| {
+            self.shared.set_frontier(self.index, stream, frontier);
+            has_moved = true;
+        });
         let progress = &self.shared.threads[self.index];
         progress.open.store(self.open, Relaxed);
         progress.closed.store(self.closed.values().sum(), Relaxed);
         progress.deliveries.store(self.reader.deliveries, Relaxed);
         progress.reads.store(self.reader.reads, Relaxed);
         progress.pongs.store(self.reader.pongs, Relaxed);
-        if progress.frontier.swap(frontier, Relaxed) != frontier && self.index != 0 {
-            self.shared.wake_publisher();
+        if has_moved {
+            self.shared.wake_publishers(self.index);
         }
-        frontier
     }
 
-    fn publish(&mut self, own_frontier: u64) -> Result<()> {
-        let Some(publisher) = &mut self.publisher else { return Ok(()) };
+    fn publish(&mut self) -> Result<()> {
         let phase = self.shared.phase();
-        if phase == Phase::Connect {
+        if self.publishers.is_empty() || phase == Phase::Connect {
             return Ok(());
         }
         let now = Instant::now();
-        let frontier = own_frontier.min(self.shared.frontier_of_others(self.index));
-        let undelivered = publisher.undelivered(frontier);
-        // Without anybody left there is nothing to measure, and nothing to hold the publisher back.
-        let deserted = frontier == u64::MAX;
-        if self.watch.is_stuck(frontier, undelivered, now) || deserted {
-            self.shared.set_stuck();
+        let mut progress = publisher::Progress::default();
+        self.publishers.iter_mut().for_each(|publisher| progress.add(publisher.look(&self.shared)));
+        // Without anybody left there is nothing to measure, and nothing to hold a publisher back.
+        let deserted = self.expects_clients && self.shared.totals().open == 0;
+        if self.watch.is_stuck(&progress, now) || deserted {
+            self.shared.set_stuck(self.index);
         } else if matches!(phase, Phase::WarmUp | Phase::Measure) {
-            publisher.prepare(frontier, now);
-            // Told before they are sent: another thread may see them arrive at once.
-            self.shared.set_published(publisher.published());
-            publisher.flush().context(|| "cannot publish".to_owned())?;
+            for publisher in &mut self.publishers {
+                publisher.publish(now, &self.shared).context(|| "cannot publish".to_owned())?;
+            }
         }
+        let mut progress = publisher::Progress::default();
+        self.publishers.iter().for_each(|publisher| progress.add(publisher.progress()));
+        let counters = &self.shared.threads[self.index];
+        counters.published.store(progress.published, Relaxed);
+        counters.accepted.store(progress.accepted, Relaxed);
+        counters.refused.store(progress.refused, Relaxed);
         // Only while draining: before, the next turn publishes again.
-        self.shared.set_settled(phase == Phase::Drain && undelivered == 0 && publisher.is_answered());
+        let is_settled = phase == Phase::Drain && progress.undelivered == 0 && progress.unanswered == 0;
+        self.shared.set_settled(self.index, is_settled);
         Ok(())
     }
 
     /// What was published and has not come to a client that reads is missing.
     fn conclude(mut self) -> Findings {
-        let published = self.shared.published();
         for (place, client) in self.clients.iter().enumerate() {
-            if client.state == State::Open && client.next < published {
-                self.reader.ledger.skipped(place, client.next..published);
+            if client.state != State::Open {
+                continue;
+            }
+            for due in client.places() {
+                let published = self.shared.published(due.stream());
+                if due.number() < published {
+                    self.reader.ledger.skipped(place, due, published);
+                }
             }
         }
         Findings {
             ledger: self.reader.ledger,
             latency: self.reader.latency,
             closed: self.closed,
-            refused: self.publisher.map(Publisher::into_refused).unwrap_or_default(),
+            refused: self.publishers.into_iter().flat_map(Publisher::into_refused).collect(),
         }
     }
 }
 
 impl Watch {
-    fn is_stuck(&mut self, frontier: u64, undelivered: u64, now: Instant) -> bool {
-        if frontier != self.frontier || undelivered == 0 {
-            self.frontier = frontier;
+    fn is_stuck(&mut self, progress: &publisher::Progress, now: Instant) -> bool {
+        if progress.delivered != self.delivered || progress.undelivered == 0 {
+            self.delivered = progress.delivered;
             self.moved = now;
         }
         now.duration_since(self.moved) > self.patience
@@ -269,7 +278,7 @@ fn simulate(number: usize, plan: &Plan) -> Client {
     let share = |number: usize| (number as f64 * plan.stalled) as usize;
     let will_stall = share(number + 1) > share(number);
     let sampled = !will_stall && number.is_multiple_of((plan.clients / SAMPLED).max(1));
-    Client::new(sampled, will_stall)
+    Client::new(&plan.streams.streams_of(number), sampled, will_stall)
 }
 
 /// How many of `plan`'s clients will stop reading.

@@ -107,6 +107,7 @@ impl Rounds {
                 "duplicated",
                 "reordered",
                 "garbled",
+                "misdelivered",
                 "closed",
                 "RSS before",
                 "connected",
@@ -127,6 +128,7 @@ impl Rounds {
                     faults.duplicated,
                     faults.reordered,
                     faults.garbled,
+                    faults.misdelivered,
                     closed,
                 ]
                 .map(units::grouped),

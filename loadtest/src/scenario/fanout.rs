@@ -2,6 +2,7 @@
 //! With a window of one nothing can be coalesced; with more, what is waiting can. Rounds alternate between the
 //! target and the floor, since a figure on a shared machine means something only beside another of the same time.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Serialize;
@@ -9,7 +10,7 @@ use serde::Serialize;
 use super::{Stage, Verdict, fresh_topic};
 use crate::cli::{FanoutArgs, LoadArgs};
 use crate::error::{Error, Result};
-use crate::generator::Plan;
+use crate::generator::{Pace, Plan, Streams, Supply};
 use crate::message::Message;
 use crate::report::rounds::Rounds;
 use crate::report::{Environment, Page};
@@ -79,11 +80,11 @@ fn alternate(
             let plan = Plan {
                 address: server.address,
                 dialect: server.dialect,
-                topic: fresh_topic(),
+                streams: Arc::new(Streams::one_topic(fresh_topic(), 1)),
                 clients: load.crowd.clients,
                 threads: stage.threads,
                 message: message.clone(),
-                window: Some(load.window),
+                supply: Some(Supply { pace: Pace::Window(load.window), publishers: 1 }),
                 stalled,
                 patience: load.patience,
             };

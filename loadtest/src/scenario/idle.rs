@@ -2,6 +2,7 @@
 //! cost in CPU time at rest. Rounds alternate between the target and a bare epoll loop that pings the same number of
 //! clients at the same interval; the pongs are counted on this side, so that both are known to have done the same.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -11,7 +12,7 @@ use super::{Stage, Verdict, fresh_topic};
 use crate::cli::{Against, CrowdArgs, TargetArgs};
 use crate::error::{Error, Result};
 use crate::figures::median;
-use crate::generator::Plan;
+use crate::generator::{Plan, Streams};
 use crate::message::{MESSAGE_MIN, Message};
 use crate::report::{Environment, OutputArgs, Page, Table, unknown};
 use crate::round::Audience;
@@ -140,11 +141,11 @@ fn rest(args: &IdleArgs, stage: &Stage, server: &Server, label: (&'static str, u
     let plan = Plan {
         address: server.address,
         dialect: server.dialect,
-        topic: fresh_topic(),
+        streams: Arc::new(Streams::one_topic(fresh_topic(), 1)),
         clients: args.crowd.clients,
         threads: stage.threads,
         message: Message::new(MESSAGE_MIN, Instant::now()),
-        window: None,
+        supply: None,
         stalled: 0.0,
         patience: args.duration,
     };
