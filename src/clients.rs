@@ -44,23 +44,47 @@ pub struct Clients {
     max: usize,
     ttl: Duration,
     grace: Duration,
+    /// Times are kept as milliseconds since then.
+    began: Instant,
 }
 
-/// What is kept of one registered client.
+/// What is kept of one registered client. The map has room for up to twice as many as there are, so each byte here
+/// may count twice.
 struct Registration {
     user: User,
-    /// Shared with the settings while they are the default topics.
+    /// Shared with the settings while they are the default topics, and often with others.
     topics: Arc<[Topic]>,
-    /// The connection it belongs to now.
-    claim: Option<Claim>,
-    /// When it ends, unless it is claimed.
-    deadline: Instant,
-    /// When the heap entry that counts comes up; `None` if it has none. While unclaimed there is one, and it is not
-    /// later than `deadline`.
-    queued: Option<Instant>,
+    held: Held,
+    /// When the heap entry that counts comes up, milliseconds; [`NOT_QUEUED`] if it has none. While unclaimed there is
+    /// one, and it is not later than the deadline.
+    queued: u64,
 }
 
-const _: () = assert!(size_of::<Registration>() <= 80);
+/// Whom a registration belongs to.
+#[derive(Clone, Copy)]
+enum Held {
+    /// The connection it belongs to now.
+    By(Claim),
+    /// Nobody's; when it ends, milliseconds.
+    Until(u64),
+}
+
+const NOT_QUEUED: u64 = u64::MAX;
+
+const _: () = assert!(size_of::<Registration>() <= 56);
+
+impl Held {
+    fn claim(self) -> Option<Claim> {
+        match self {
+            Self::By(claim) => Some(claim),
+            Self::Until(_) => None,
+        }
+    }
+
+    fn is_by(self, claim: &Claim) -> bool {
+        self.claim().as_ref() == Some(claim)
+    }
+}
 
 /// Which subscriber of which shard a registration belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,10 +99,9 @@ pub struct Claim {
 #[must_use = "it belongs into the shard's deadlines, or the registration never expires"]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Due {
-    /// Not before this.
-    pub at: Instant,
-    /// The registration.
-    pub id: ClientId,
+    /// Not before this, milliseconds since the registry began.
+    at: u64,
+    id: ClientId,
 }
 
 /// What a connection takes over with a registration.
@@ -123,7 +146,19 @@ impl Clients {
             max,
             ttl,
             grace,
+            began: Instant::now(),
         }
+    }
+
+    /// What is kept of a deadline, so that it is never met early.
+    fn deadline(&self, at: Instant) -> u64 {
+        let nanoseconds = at.saturating_duration_since(self.began).as_nanos();
+        u64::try_from(nanoseconds.div_ceil(1_000_000)).unwrap_or(NOT_QUEUED - 1)
+    }
+
+    /// The time now as deadlines are kept.
+    fn time(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.began).as_millis()).unwrap_or(NOT_QUEUED - 1)
     }
 
     /// Registers a client under a fresh id.
@@ -140,8 +175,8 @@ impl Clients {
             return Err(Full);
         }
         let id = ClientId::random();
-        let deadline = now + self.ttl;
-        let registration = Registration { user, topics, claim: None, deadline, queued: Some(deadline) };
+        let deadline = self.deadline(now + self.ttl);
+        let registration = Registration { user, topics, held: Held::Until(deadline), queued: deadline };
         self.map.insert(id, registration);
         Ok((id, Due { at: deadline, id }))
     }
@@ -153,7 +188,7 @@ impl Clients {
     /// When it is not registered.
     pub fn claim(&self, id: ClientId, claim: Claim) -> Result<Claimed, Unknown> {
         let mut registration = self.map.get_mut(&id).ok_or(Unknown)?;
-        let replaced = registration.claim.replace(claim);
+        let replaced = std::mem::replace(&mut registration.held, Held::By(claim)).claim();
         Ok(Claimed { user: registration.user.clone(), topics: registration.topics.clone(), replaced })
     }
 
@@ -162,13 +197,13 @@ impl Clients {
     pub fn unregister(&self, id: ClientId) -> Option<Option<Claim>> {
         let (_, registration) = self.map.remove(&id)?;
         self.live.fetch_sub(1, Relaxed);
-        Some(registration.claim)
+        Some(registration.held.claim())
     }
 
     /// Keeps `topics` for the next connection, if `claim` still holds the registration; says whether it did.
     pub fn replace_topics(&self, id: ClientId, claim: &Claim, topics: Arc<[Topic]>) -> bool {
         match self.map.get_mut(&id) {
-            Some(mut registration) if registration.claim.as_ref() == Some(claim) => {
+            Some(mut registration) if registration.held.is_by(claim) => {
                 // The old list is freed behind the guard.
                 let old = std::mem::replace(&mut registration.topics, topics);
                 drop(registration);
@@ -191,7 +226,7 @@ impl Clients {
 
     fn release_for(&self, kept: Duration, id: ClientId, claim: &Claim, now: Instant) -> Release {
         let Entry::Occupied(mut entry) = self.map.entry(id) else { return Release::NotOurs };
-        if entry.get().claim.as_ref() != Some(claim) {
+        if !entry.get().held.is_by(claim) {
             return Release::NotOurs;
         }
         if kept.is_zero() {
@@ -201,14 +236,14 @@ impl Clients {
             return Release::Removed;
         }
         let registration = entry.get_mut();
-        registration.claim = None;
-        registration.deadline = now + kept;
-        if registration.queued.is_some_and(|queued| queued <= registration.deadline) {
+        let deadline = self.deadline(now + kept);
+        registration.held = Held::Until(deadline);
+        if registration.queued <= deadline {
             return Release::Kept(None);
         }
-        registration.queued = Some(registration.deadline);
+        registration.queued = deadline;
         self.deadlines.fetch_add(1, Relaxed);
-        Release::Kept(Some(Due { at: registration.deadline, id }))
+        Release::Kept(Some(Due { at: deadline, id }))
     }
 
     /// How many clients are registered, about.
@@ -222,19 +257,22 @@ impl Clients {
     }
 
     /// What to do about a heap entry that came up.
-    fn come_up(&self, due: Due, now: Instant) -> ComeUp {
+    fn come_up(&self, due: Due, now: u64) -> ComeUp {
         let Entry::Occupied(mut entry) = self.map.entry(due.id) else { return ComeUp::Forget };
         let registration = entry.get_mut();
-        if registration.queued != Some(due.at) {
+        if registration.queued != due.at {
             return ComeUp::Forget;
         }
-        if registration.claim.is_some() {
-            registration.queued = None;
-            return ComeUp::Forget;
-        }
-        if registration.deadline > now {
-            registration.queued = Some(registration.deadline);
-            return ComeUp::Again(Due { at: registration.deadline, id: due.id });
+        match registration.held {
+            Held::By(_) => {
+                registration.queued = NOT_QUEUED;
+                return ComeUp::Forget;
+            }
+            Held::Until(deadline) if deadline > now => {
+                registration.queued = deadline;
+                return ComeUp::Again(Due { at: deadline, id: due.id });
+            }
+            Held::Until(_) => {}
         }
         let removed = entry.remove();
         self.live.fetch_sub(1, Relaxed);
@@ -310,7 +348,7 @@ mod tests {
     impl Desk {
         fn new(max: usize, grace: Duration) -> Self {
             let clients = Clients::new(max, TTL, grace);
-            Self { clients, deadlines: Deadlines::default(), start: Instant::now() }
+            Self { deadlines: Deadlines::default(), start: clients.began, clients }
         }
 
         fn at(&self, seconds: u64) -> Instant {
@@ -337,6 +375,12 @@ mod tests {
             self.deadlines.expire(now, &self.clients)
         }
 
+        /// When there is something to do next, seconds.
+        fn next(&self) -> Option<u64> {
+            let at = |seconds: &u64| self.deadlines.is_due(self.at(*seconds), &self.clients);
+            (0..1_000).find(at)
+        }
+
         fn queued(&self) -> usize {
             assert_eq!(self.deadlines.len(), self.clients.deadlines.load(Relaxed), "the count is right");
             self.deadlines.len()
@@ -347,7 +391,7 @@ mod tests {
     fn registration_never_claimed_expires_after_its_ttl() {
         let mut desk = Desk::new(10, GRACE);
         let id = desk.register(0);
-        assert_eq!(desk.deadlines.next(), Some(desk.at(60)));
+        assert_eq!(desk.next(), Some(60));
         assert_eq!(desk.expire(59), 0);
         assert_eq!(desk.clients.len(), 1);
         assert_eq!(desk.expire(60), 1);
@@ -466,9 +510,9 @@ mod tests {
             desk.register(0);
         }
         assert_eq!(desk.expire(60), limits::DEADLINES_PER_TURN);
-        assert_eq!(desk.deadlines.next(), Some(desk.at(60)));
+        assert_eq!(desk.next(), Some(60));
         assert_eq!(desk.expire(60), 1);
-        assert_eq!(desk.deadlines.next(), None);
+        assert_eq!(desk.next(), None);
     }
 
     #[test]

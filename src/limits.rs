@@ -29,6 +29,13 @@ pub const TOPICS_PER_CLIENT: usize = 128;
 /// Upper end of `--max-topics-per-client`: the longest list must fit in one client command.
 pub const TOPICS_PER_CLIENT_MAX: usize = 1024;
 
+/// Topics a shard remembers so that clients share one copy.
+pub const SHARED_TOPICS: usize = 256;
+/// Topic lists a shard remembers so that clients share one copy.
+pub const SHARED_LISTS: usize = 64;
+/// Topics of the longest list that is remembered: it keeps its memory while it is.
+pub const SHARED_LIST_TOPICS: usize = 8;
+
 /// Longest time a registration may be kept unconnected, milliseconds.
 pub const REGISTRATION_MS_MAX: u64 = 7 * 24 * 3_600_000;
 /// Shortest time between two pings to one client, milliseconds: one slot of the ping timer.
@@ -129,6 +136,11 @@ pub const HTTP_DISCARD_BYTES: usize = 4 * 1024 * 1024;
 pub const DESCRIPTORS_LOW: u64 = 4_096;
 /// File descriptors kept back for everything that is not a client.
 pub const DESCRIPTORS_RESERVED: usize = 16;
+
+/// Connections of a shard that came or went before it asks the allocator to give memory back.
+pub const TRIM_AFTER_CONNECTIONS: usize = 512;
+/// How long none may have come or gone then, milliseconds.
+pub const TRIM_AFTER_MS: u64 = 1_000;
 
 /// Bytes read and thrown away from a connection that is being closed.
 pub const CLOSE_DISCARD_BYTES: usize = 64 * 1024;

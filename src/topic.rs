@@ -11,6 +11,10 @@ use std::{
 
 use crate::limits::TOPIC_BYTES_MAX;
 
+pub(crate) use shared::SharedTopics;
+
+mod shared;
+
 static SEED: OnceLock<u64> = OnceLock::new();
 
 /// A valid topic: 1 to 200 bytes of UTF-8 without control characters.

@@ -1,7 +1,6 @@
 //! The deadlines of registrations one shard looks after.
 //!
-//! The shard's driver pushes what [`Clients`] hands out, sleeps until [`Deadlines::next`], and calls
-//! [`Deadlines::expire`]. What an entry means is for [`Clients`] to say; here is only when to ask.
+//! The shard's driver pushes what [`Clients`] hands out, and calls [`Deadlines::expire`] when one [`Deadlines::is_due`]. What an entry means is for [`Clients`] to say; here is only when to ask.
 
 use std::{cmp::Reverse, collections::BinaryHeap, sync::atomic::Ordering::Relaxed, time::Instant};
 
@@ -21,8 +20,9 @@ impl Deadlines {
     }
 
     /// Removes the registrations that are unclaimed and overdue at `now`; says how many. Looks at no more than
-    /// [`limits::DEADLINES_PER_TURN`]: call again in the next turn while [`Self::next`] is not after `now`.
+    /// [`limits::DEADLINES_PER_TURN`]: call again in the next turn while [`Self::is_due`] says so.
     pub fn expire(&mut self, now: Instant, clients: &Clients) -> usize {
+        let now = clients.time(now);
         let mut expired = 0;
         for _ in 0..limits::DEADLINES_PER_TURN {
             match self.heap.peek() {
@@ -57,8 +57,8 @@ impl Deadlines {
         self.heap.is_empty()
     }
 
-    /// When [`Self::expire`] has something to do next.
-    pub fn next(&self) -> Option<Instant> {
-        self.heap.peek().map(|&Reverse(due)| due.at)
+    /// Whether [`Self::expire`] has something to do at `now`.
+    pub fn is_due(&self, now: Instant, clients: &Clients) -> bool {
+        self.heap.peek().is_some_and(|&Reverse(due)| due.at <= clients.time(now))
     }
 }

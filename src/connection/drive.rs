@@ -205,12 +205,13 @@ impl Local {
                 self.drop_connection(state, key);
             }
         }
+        state.trim.trim_if_due(now);
         if now >= state.next_age_check {
             state.next_age_check = now + AGE_CHECK_MS;
             state.shard.drop_overdue();
         }
         let due = Instant::now();
-        if state.deadlines.next().is_some_and(|next| next <= due) {
+        if state.deadlines.is_due(due, &self.node().clients) {
             state.deadlines.expire(due, &self.node().clients);
         }
     }

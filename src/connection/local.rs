@@ -18,6 +18,7 @@ use super::{
     liveness::Liveness,
     poller::{Happened, Poller},
     socket::{Flags, Socket, Sockets},
+    trim::Trim,
 };
 use crate::{
     clients::{Claim, Deadlines, Due, Release},
@@ -25,7 +26,7 @@ use crate::{
     limits::{CLOSE_MS, READ_TURN_BYTES},
     node::{Node, PublishError},
     publication::{Audience, Message, Position},
-    topic::Topic,
+    topic::{SharedTopics, Topic},
     websocket::ReaderLimits,
 };
 
@@ -62,6 +63,8 @@ pub(super) struct State {
     /// When closing connections are reset, with the time in milliseconds. All have the same patience.
     pub(super) closing: VecDeque<(u64, Key)>,
     pub(super) deadlines: Deadlines,
+    pub(super) shared_topics: SharedTopics,
+    pub(super) trim: Trim,
     /// When the ages of queued frames are looked at next, milliseconds.
     pub(super) next_age_check: u64,
     /// Stop was taken: no subscriber is left open, none may come.
@@ -93,6 +96,8 @@ impl Local {
             changing: HashMap::new(),
             closing: VecDeque::new(),
             deadlines: Deadlines::default(),
+            shared_topics: SharedTopics::default(),
+            trim: Trim::default(),
             next_age_check: 0,
             stopped: false,
         };
@@ -126,6 +131,11 @@ impl Local {
             self.state().shard.sequence(SEQUENCE_AT_ONCE);
         }
         submitted.position().await
+    }
+
+    /// The same list, where possible the copy that other clients hold.
+    pub(crate) fn share_topics(&self, topics: Arc<[Topic]>) -> Arc<[Topic]> {
+        self.state().shared_topics.share(topics)
     }
 
     /// Remembers when a registration is to be looked at again.
@@ -177,6 +187,7 @@ impl Local {
         state.shard.remove(key);
         state.changing.remove(&key);
         if let Some(socket) = state.sockets.remove(key) {
+            state.trim.note(self.now());
             self.release(state, socket.session.client(), key);
         }
     }
@@ -206,7 +217,7 @@ impl State {
         let socket = self.sockets.get_mut(key)?;
         socket.set(Flags::CLOSING);
         socket.clear(Flags::PAUSED);
-        socket.held = None;
+        drop(socket.take_held());
         Some(socket)
     }
 

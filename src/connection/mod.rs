@@ -15,6 +15,7 @@ mod local;
 mod poller;
 mod reading;
 mod socket;
+mod trim;
 mod upgrade;
 
 pub(crate) use drive::drive;

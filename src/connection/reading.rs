@@ -58,7 +58,7 @@ impl Local {
         if socket.has(Flags::PAUSED) {
             return Turn::Over;
         }
-        if let Some(mut held) = socket.held.take() {
+        if let Some(mut held) = socket.take_held() {
             self.parse(state, key, now, &mut held);
             return again(state, key);
         }
@@ -79,7 +79,7 @@ impl Local {
 
     /// Parses bytes and does what they ask for, at most a turn's worth of frames. What is left is held.
     fn parse(&self, state: &mut State, key: Key, now: u64, bytes: &mut [u8]) {
-        let State { shard, sockets, reader_limits, changing, .. } = state;
+        let State { shard, sockets, reader_limits, changing, shared_topics, .. } = state;
         let Some(socket) = sockets.get_mut(key) else { return };
         let settings = &self.node().settings;
         let mut input = Input::new(bytes);
@@ -99,21 +99,24 @@ impl Local {
                 Effect::AnswerAhead(frame) => shard.answer_ahead(key, frame),
                 Effect::CloseReply(frame) => shard.close_replying(key, frame),
                 Effect::Close(goodbye) => shard.close(key, goodbye, Manner::Discard),
-                Effect::SetTopics(topics) => match shard.set_topics(key, topics.clone()) {
-                    Change::Done => self.keep_topics(socket.session.client(), key, topics),
-                    Change::Pending => {
-                        socket.set(Flags::PAUSED);
-                        changing.insert(key, topics);
-                        break;
+                Effect::SetTopics(topics) => {
+                    let topics = shared_topics.share(topics);
+                    match shard.set_topics(key, topics.clone()) {
+                        Change::Done => self.keep_topics(socket.session.client(), key, topics),
+                        Change::Pending => {
+                            socket.set(Flags::PAUSED);
+                            changing.insert(key, topics);
+                            break;
+                        }
                     }
-                },
+                }
             }
             if !shard.is_open(key) {
                 return;
             }
         }
         if !input.is_empty() {
-            socket.held = Some(input.rest().into());
+            socket.hold(input.rest());
         }
     }
 
@@ -128,7 +131,7 @@ impl Local {
 fn again(state: &mut State, key: Key) -> Turn {
     match state.sockets.get_mut(key) {
         Some(socket) if socket.has(Flags::PAUSED) => Turn::Over,
-        Some(socket) if socket.held.is_some() || socket.has(Flags::READABLE) => Turn::More,
+        Some(socket) if socket.holds() || socket.has(Flags::READABLE) => Turn::More,
         _ => Turn::Over,
     }
 }

@@ -106,11 +106,12 @@ impl Attaching {
         let stream = mio::net::TcpStream::from_std(stream);
         let mut socket = Socket::new(stream, self.key.generation, session);
         if !early.is_empty() {
-            socket.held = Some(early.into());
+            socket.hold(early);
         }
         let state = &mut *self.local.state();
         state.poller.register(self.key, &mut socket)?;
         state.sockets.insert(self.key, socket);
+        state.trim.note(self.local.now());
         state.shard.attached(self.key);
         state.list_ready(self.key);
         self.adopted = true;

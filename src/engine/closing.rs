@@ -63,7 +63,7 @@ impl Shard {
                 let taken = self.subscribers.outboxes[key.index as usize].discard(&mut self.log);
                 self.metrics().count_loss(loss, taken.frames);
             }
-            self.subscribers.profiles[key.index as usize].kept_close = Some(goodbye);
+            self.subscribers.keep_close(key, goodbye);
             if waits {
                 self.tell(Event::TopicsSet { key, outcome: Ok(()) });
             }

@@ -220,7 +220,7 @@ impl Shard {
         self.subscribers.outboxes[key.index as usize].flags.clear(Flags::ATTACHING);
         self.unblock(key.index);
         self.metrics().upgrades.add(1);
-        if let Some(goodbye) = self.subscribers.profiles[key.index as usize].kept_close.take() {
+        if let Some(goodbye) = self.subscribers.take_kept_close(key) {
             self.close(key, goodbye, Manner::Flush);
         }
     }
@@ -298,10 +298,9 @@ impl Shard {
 
     /// Whether the subscriber is there and not being closed.
     pub fn is_open(&self, key: Key) -> bool {
-        self.subscribers.lives(key) && {
-            let kept = self.subscribers.profiles[key.index as usize].kept_close;
-            kept.is_none() && !self.subscribers.outboxes[key.index as usize].flags.has(Flags::CLOSING)
-        }
+        self.subscribers.lives(key)
+            && !self.subscribers.outboxes[key.index as usize].flags.has(Flags::CLOSING)
+            && !self.subscribers.has_kept_close(key)
     }
 
     /// Subscribers there are, attaching and closing ones included.

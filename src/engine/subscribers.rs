@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 use super::outbox::{Flags, Outbox};
@@ -71,15 +73,17 @@ pub(crate) struct Profile {
     pub(crate) pending: Option<Box<PendingTopics>>,
     /// The ticket of its last change of topics.
     pub(crate) ticket: u32,
-    /// A close that came while it waited for its socket.
-    pub(crate) kept_close: Option<Goodbye>,
 }
+
+const _: () = assert!(size_of::<Profile>() <= 72);
 
 /// The tables.
 #[derive(Debug, Default)]
 pub(crate) struct Subscribers {
     pub(crate) outboxes: Vec<Outbox>,
     pub(crate) profiles: Vec<Profile>,
+    /// Closes that came while a subscriber waited for its socket, by its place.
+    kept_closes: HashMap<u32, Goodbye, RandomState>,
     vacant: Vec<u32>,
 }
 
@@ -94,7 +98,6 @@ impl Subscribers {
             memberships: SmallVec::new(),
             pending: None,
             ticket: 0,
-            kept_close: None,
         };
         let Some(index) = self.vacant.pop() else {
             let index = u32::try_from(self.outboxes.len()).expect("descriptors run out long before");
@@ -108,11 +111,27 @@ impl Subscribers {
         Key { index, generation }
     }
 
+    /// Keeps a close for the moment when the subscriber has its socket.
+    pub(crate) fn keep_close(&mut self, key: Key, goodbye: Goodbye) {
+        self.kept_closes.insert(key.index, goodbye);
+    }
+
+    /// Whether a close is kept for a subscriber.
+    pub(crate) fn has_kept_close(&self, key: Key) -> bool {
+        self.kept_closes.contains_key(&key.index)
+    }
+
+    /// The close that was kept for a subscriber: its time has come.
+    pub(crate) fn take_kept_close(&mut self, key: Key) -> Option<Goodbye> {
+        self.kept_closes.remove(&key.index)
+    }
+
     /// Gives up the place of a subscriber whose outbox is empty and who has no topics left.
     pub(crate) fn vacate(&mut self, key: Key) {
         let outbox = &mut self.outboxes[key.index as usize];
         debug_assert!(outbox.generation == key.generation && outbox.is_empty());
         *outbox = Outbox::new(key.generation.wrapping_add(1), Flags::VACANT);
+        self.kept_closes.remove(&key.index);
         self.vacant.push(key.index);
     }
 

@@ -8,7 +8,6 @@ use std::hash::BuildHasher;
 use foldhash::quality::RandomState;
 use hashbrown::HashTable;
 use slab::Slab;
-use smallvec::SmallVec;
 
 use super::subscribers::Subscribers;
 use crate::identity::User;
@@ -16,7 +15,34 @@ use crate::identity::User;
 #[derive(Debug)]
 struct Entry {
     user: User,
-    members: SmallVec<[u32; 4]>,
+    members: Members,
+}
+
+/// The subscribers of one user. Nearly all have one only, and there are very many of those.
+#[derive(Debug)]
+enum Members {
+    One(u32),
+    /// Any number, and none for a moment.
+    #[expect(clippy::box_collection, reason = "so an entry of the common case has 32 bytes, not 48")]
+    Many(Box<Vec<u32>>),
+}
+
+const _: () = assert!(size_of::<Option<Entry>>() <= 32);
+
+impl Members {
+    fn as_slice(&self) -> &[u32] {
+        match self {
+            Self::One(only) => std::slice::from_ref(only),
+            Self::Many(members) => members,
+        }
+    }
+
+    fn push(&mut self, subscriber: u32) {
+        match self {
+            Self::One(first) => *self = Self::Many(Box::new(vec![*first, subscriber])),
+            Self::Many(members) => members.push(subscriber),
+        }
+    }
 }
 
 /// The index.
@@ -31,21 +57,22 @@ impl UserIndex {
     /// Notes that `subscriber` belongs to `user`.
     pub(crate) fn add(&mut self, user: User, subscriber: u32, subscribers: &mut Subscribers) {
         let number = match self.number(&user) {
-            Some(number) => number,
+            Some(number) => {
+                self.entries[number as usize].members.push(subscriber);
+                number
+            }
             None => {
                 let hash = self.hasher.hash_one(&user);
-                let number = self.entries.insert(Entry { user, members: SmallVec::new() }) as u32;
+                let number = self.entries.insert(Entry { user, members: Members::One(subscriber) }) as u32;
                 let (entries, hasher) = (&self.entries, &self.hasher);
                 let rehash = |&other: &u32| hasher.hash_one(&entries[other as usize].user);
                 self.numbers.insert_unique(hash, number, rehash);
                 number
             }
         };
-        let members = &mut self.entries[number as usize].members;
         let profile = &mut subscribers.profiles[subscriber as usize];
         profile.user = Some(number);
-        profile.user_place = members.len() as u32;
-        members.push(subscriber);
+        profile.user_place = self.members(number).len() as u32 - 1;
     }
 
     /// Forgets `subscriber`.
@@ -53,13 +80,14 @@ impl UserIndex {
         let profile = &mut subscribers.profiles[subscriber as usize];
         let Some(number) = profile.user.take() else { return };
         let place = profile.user_place as usize;
-        let members = &mut self.entries[number as usize].members;
-        members.swap_remove(place);
-        if let Some(&moved) = members.get(place) {
-            subscribers.profiles[moved as usize].user_place = place as u32;
-        }
-        if !members.is_empty() {
-            return;
+        if let Members::Many(members) = &mut self.entries[number as usize].members {
+            members.swap_remove(place);
+            if let Some(&moved) = members.get(place) {
+                subscribers.profiles[moved as usize].user_place = place as u32;
+            }
+            if !members.is_empty() {
+                return;
+            }
         }
         let entry = self.entries.remove(number as usize);
         let hash = self.hasher.hash_one(&entry.user);
@@ -76,7 +104,7 @@ impl UserIndex {
 
     /// The subscribers of a user.
     pub(crate) fn members(&self, number: u32) -> &[u32] {
-        &self.entries[number as usize].members
+        self.entries[number as usize].members.as_slice()
     }
 }
 

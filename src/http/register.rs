@@ -42,7 +42,10 @@ pub(super) async fn register(
     if node.is_stopping() {
         return Err(Refusal::stopping());
     }
-    let topics = body.topics.unwrap_or_else(|| settings.default_topics.clone());
+    let topics = match body.topics {
+        Some(topics) => local.share_topics(topics),
+        None => settings.default_topics.clone(),
+    };
     let full = Refusal::full("the server keeps as many registrations as it may; try again later");
     let (id, due) = node.clients.register(body.user, topics, Instant::now()).map_err(|_| full)?;
     local.schedule(due);

@@ -24,6 +24,8 @@ pub(super) struct Half {
     message: Option<Message>,
     /// What was given out by the last call, and goes with the next.
     given: Option<Whole>,
+    /// A close frame or a violation was read; nothing is read after it.
+    finished: bool,
 }
 
 /// What became whole.
@@ -36,6 +38,16 @@ pub(super) enum Whole {
 }
 
 impl Half {
+    /// Of a reader that reads nothing more. It never becomes empty.
+    pub(super) fn finished() -> Self {
+        Self { finished: true, ..Self::default() }
+    }
+
+    /// Whether it is that of a reader that reads nothing more.
+    pub(super) fn is_finished(&self) -> bool {
+        self.finished
+    }
+
     /// Takes bytes from `input` until something is whole. `None`: all of it was taken.
     pub(super) fn take(
         &mut self,
@@ -78,7 +90,8 @@ impl Half {
 
     /// Whether nothing is held.
     pub(super) fn is_empty(&self) -> bool {
-        self.header.is_empty() && self.frame.is_none() && self.message.is_none() && self.given.is_none()
+        let nothing_came = self.header.is_empty() && self.frame.is_none() && self.message.is_none();
+        nothing_came && self.given.is_none() && !self.finished
     }
 
     /// Bytes of heap memory held for payload.

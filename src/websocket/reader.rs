@@ -29,10 +29,9 @@ use super::{CloseCode, Opcode, close};
 /// ```
 #[derive(Debug, Default)]
 pub struct Reader {
-    /// What has come in part, and what was given out of it by the last call. `None` at rest.
+    /// What has come in part, and what was given out of it by the last call. `None` at rest, which is what nearly all
+    /// readers of a process are: so one is a pointer and nothing else.
     half: Option<Box<Half>>,
-    /// Set by a close frame or a violation; nothing is read after it.
-    finished: bool,
 }
 
 /// Where the next event lies.
@@ -64,7 +63,7 @@ impl Reader {
         limits: &ReaderLimits,
     ) -> Result<Option<Incoming<'a>>, Violation> {
         self.forget_given();
-        if self.finished {
+        if self.is_finished() {
             input.skip(usize::MAX);
             return Ok(None);
         }
@@ -103,7 +102,7 @@ impl Reader {
 
     /// Whether a close frame or a violation has ended the reading.
     pub fn is_finished(&self) -> bool {
-        self.finished
+        self.half.as_ref().is_some_and(|half| half.is_finished())
     }
 
     /// Drops what the last event was borrowed from, and with the last of it the memory.
@@ -117,8 +116,7 @@ impl Reader {
     }
 
     fn finish(&mut self) {
-        self.half = None;
-        self.finished = true;
+        self.half = Some(Box::new(Half::finished()));
     }
 
     fn find(&mut self, input: &mut Input<'_>, limits: &ReaderLimits) -> Result<Option<Found>, Violation> {
