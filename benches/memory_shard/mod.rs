@@ -27,8 +27,6 @@ impl Transport for Sink {
         self.bytes += bytes as u64;
         Offered::Wrote { bytes, unflushed: false }
     }
-
-    fn finish(&mut self, _results: &mut Vec<(Key, Offered)>) {}
 }
 
 /// A shard that is the whole node, and its subscribers.

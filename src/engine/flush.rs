@@ -17,20 +17,17 @@ use super::{
 };
 use crate::metrics::Loss;
 
-/// Dirty subscribers taken off the list at once. Looking at all of them first has the waits for their outboxes, which
-/// may lie anywhere in memory, pass together.
-const BATCH: usize = 64;
+/// Dirty subscribers taken off the list at once, and so the most that are offered the same bytes in one call. Looking
+/// at all of them first has the waits for their outboxes, which may lie anywhere in memory, pass together.
+const BATCH: usize = 256;
 
 /// Dirty subscribers that have something to write.
 type Batch = [u32; BATCH];
-/// Offers whose result comes with `finish`, and what was offered.
-type Later = SmallVec<[(u32, Gathered); 8]>;
 
 impl Shard {
     /// Offers the queues of at most `offers` dirty subscribers to the transport, in the order of marking. Returns how
     /// many were offered; fewer than asked for means that nothing is dirty any more.
     pub fn flush(&mut self, transport: &mut impl Transport, offers: usize) -> usize {
-        let mut later = Later::new();
         let mut batch = [0; BATCH];
         let mut done = 0;
         while done < offers && !self.dirty.is_empty() {
@@ -38,15 +35,12 @@ impl Shard {
             done += found;
             let mut left = &batch[..found];
             while !left.is_empty() {
-                let offered = self.flush_alike(left, transport, &mut later);
+                let offered = self.flush_alike(left, transport);
                 left = &left[offered..];
             }
         }
         if self.dirty.is_empty() && self.dirty.capacity() > 4_096 && self.dirty.capacity() > 4 * done {
             self.dirty.shrink_to(self.subscribers.len());
-        }
-        if !later.is_empty() {
-            self.finish_later(transport, later);
         }
         done
     }
@@ -74,30 +68,32 @@ impl Shard {
 
     /// Offers the queue of the first of `batch`, and the same slices to those behind it whose queue is the same range.
     /// Returns how many were offered, at least one.
-    fn flush_alike(&mut self, batch: &[u32], transport: &mut impl Transport, later: &mut Later) -> usize {
+    fn flush_alike(&mut self, batch: &[u32], transport: &mut impl Transport) -> usize {
         let outboxes = &mut self.subscribers.outboxes;
         let Some(range) = outboxes[batch[0] as usize].only_range() else {
-            self.flush_mixed(batch[0], transport, later);
+            self.flush_mixed(batch[0], transport);
             return 1;
         };
-        let slices: SmallVec<[IoSlice<'_>; 2]> = self.log.slices(range).map(IoSlice::new).collect();
-        let whole = Offered::Wrote { bytes: range.len(), unflushed: false };
-        let mut taken = 0;
-        let mut not_whole = None;
+        let mut keys = SmallVec::<[Key; BATCH]>::new();
         for &index in batch {
-            let outbox = &mut outboxes[index as usize];
+            let outbox = &outboxes[index as usize];
             if outbox.only_range() != Some(range) {
                 break;
             }
-            let offered = transport.offer(Key { index, generation: outbox.generation }, &slices);
-            if offered != whole {
-                not_whole = Some((index, offered));
-                break;
-            }
-            outbox.tail = Range::EMPTY;
-            taken += 1;
+            keys.push(Key { index, generation: outbox.generation });
         }
+        let slices: SmallVec<[IoSlice<'_>; 2]> = self.log.slices(range).map(IoSlice::new).collect();
+        let mut partial = Vec::new();
+        transport.offer_alike(&keys, &slices, &mut partial);
         drop(slices);
+        let mut odd = partial.iter().map(|&(place, _)| place as usize).peekable();
+        for (place, key) in keys.iter().enumerate() {
+            if odd.next_if_eq(&place).is_none() {
+                outboxes[key.index as usize].tail = Range::EMPTY;
+            }
+        }
+        debug_assert_eq!(odd.next(), None, "places come in ascending order");
+        let taken = (keys.len() - partial.len()) as u32;
         if taken > 0 {
             let frames = self.log.frames(range);
             self.log.unpin(range.segment, taken);
@@ -106,41 +102,22 @@ impl Shard {
             metrics.bytes_written.add(range.len() as u64 * taken);
             metrics.writes.add(taken);
         }
-        if let Some((index, offered)) = not_whole {
-            self.offered_or_later(index, Gathered { bytes: range.len(), all: true }, offered, later);
+        for (place, offered) in partial {
+            let gathered = Gathered { bytes: range.len(), all: true };
+            self.offered(keys[place as usize].index, gathered, offered);
         }
-        taken as usize + usize::from(not_whole.is_some())
+        keys.len()
     }
 
     /// Offers one subscriber's queue, whatever it is.
     #[cold]
-    fn flush_mixed(&mut self, index: u32, transport: &mut impl Transport, later: &mut Later) {
+    fn flush_mixed(&mut self, index: u32, transport: &mut impl Transport) {
         let outbox = &self.subscribers.outboxes[index as usize];
         let mut slices = Slices::new();
         let gathered = outbox.gather(&self.log, &mut slices);
         let offered = transport.offer(Key { index, generation: outbox.generation }, &slices);
         drop(slices);
-        self.offered_or_later(index, gathered, offered, later);
-    }
-
-    fn offered_or_later(&mut self, index: u32, gathered: Gathered, offered: Offered, later: &mut Later) {
-        if offered == Offered::Later {
-            later.push((index, gathered));
-        } else {
-            self.offered(index, gathered, offered);
-        }
-    }
-
-    #[cold]
-    fn finish_later(&mut self, transport: &mut impl Transport, later: Later) {
-        let mut results = Vec::with_capacity(later.len());
-        transport.finish(&mut results);
-        debug_assert_eq!(results.len(), later.len(), "one result for each offer that was to come later");
-        for ((index, gathered), (key, offered)) in later.into_iter().zip(results) {
-            debug_assert_eq!(self.subscribers.key(index), key, "results come in the order of the offers");
-            debug_assert_ne!(offered, Offered::Later);
-            self.offered(index, gathered, offered);
-        }
+        self.offered(index, gathered, offered);
     }
 
     /// Takes the result of an offer.
@@ -169,7 +146,7 @@ impl Shard {
                 self.metrics().would_block.add(1);
                 self.block(index);
             }
-            Offered::Later | Offered::Closed => self.lose(index, Loss::Closed),
+            Offered::Closed => self.lose(index, Loss::Closed),
         }
     }
 

@@ -30,4 +30,5 @@ pub use membership::Change;
 pub use shard::{Common, Event, Shard};
 pub use subscribers::{Goodbye, Key};
 pub use traffic::{Fanout, Ingress, Join, Joined, Kick, Mailboxes, Manner, Reply, Sequenced};
+pub(crate) use transport::total;
 pub use transport::{Offered, Transport};

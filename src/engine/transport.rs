@@ -6,12 +6,22 @@ use super::subscribers::Key;
 
 /// What writes to the connections of one shard. The engine offers each dirty subscriber's bytes once a pass.
 pub trait Transport {
-    /// Writes the slices, as many bytes of them as it can now, without waiting. It may answer
-    /// [`Offered::Later`]; the bytes then stay where they are until [`Self::finish`] gives the result.
+    /// Writes the slices, as many bytes of them as it can now, without waiting.
     fn offer(&mut self, key: Key, slices: &[IoSlice<'_>]) -> Offered;
 
-    /// Adds the results of all offers of this pass that were answered with `Later`.
-    fn finish(&mut self, results: &mut Vec<(Key, Offered)>);
+    /// Offers the same slices to each of `keys`, as [`Self::offer`] would one by one and in that order. Adds those that
+    /// did not take all of it, with their place in `keys`, in ascending order; whoever is not named took all.
+    ///
+    /// The slices are not touched any more when this returns.
+    fn offer_alike(&mut self, keys: &[Key], slices: &[IoSlice<'_>], partial: &mut Vec<(u32, Offered)>) {
+        let whole = Offered::Wrote { bytes: total(slices), unflushed: false };
+        for (place, &key) in (0..).zip(keys) {
+            let offered = self.offer(key, slices);
+            if offered != whole {
+                partial.push((place, offered));
+            }
+        }
+    }
 }
 
 /// What became of an offer.
@@ -27,8 +37,11 @@ pub enum Offered {
     },
     /// Nothing is taken now; the shard is told when the connection takes bytes again.
     WouldBlock,
-    /// The result comes with [`Transport::finish`].
-    Later,
     /// The connection is gone.
     Closed,
+}
+
+/// Bytes of all of them.
+pub(crate) fn total(slices: &[IoSlice<'_>]) -> usize {
+    slices.iter().map(|slice| slice.len()).sum()
 }

@@ -227,7 +227,7 @@ impl Chaos {
 
     fn manners(&mut self) -> Manners {
         if !self.random.chance(self.shape.unwilling) {
-            return self.random.pick(&[Manners::Willing, Manners::Willing, Manners::Batched]);
+            return self.random.pick(&[Manners::Willing, Manners::Willing, Manners::Fickle]);
         }
         match self.random.below(20) {
             0..4 => Manners::Choppy(7),
@@ -235,7 +235,7 @@ impl Chaos {
             8..10 => Manners::Choppy(20_000),
             10..16 => Manners::Stuck,
             16..18 => Manners::Unflushed,
-            18 => Manners::Batched,
+            18 => Manners::Fickle,
             _ => Manners::Vanishing,
         }
     }

@@ -1,4 +1,4 @@
-//! A simulation of the engine: shards, delayed queues, and connections that are slow, stuck, cut, batched or gone,
+//! A simulation of the engine: shards, delayed queues, and connections that are slow, stuck, cut, fickle or gone,
 //! against a naive model, in one thread and without time, sockets or sleep.
 //!
 //! Each seed is one run: which limits, how many shards, what happens next. `FANFARE_SEEDS=2000 cargo test --test

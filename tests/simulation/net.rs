@@ -1,6 +1,9 @@
 //! The connections of one shard: clients that read everything, little, nothing, later, or are gone.
 
-use std::{collections::HashMap, io::IoSlice};
+use std::{
+    collections::{HashMap, HashSet},
+    io::IoSlice,
+};
 
 use fanfare::engine::{Key, Offered, Transport};
 
@@ -20,8 +23,8 @@ pub(crate) enum Manners {
     Stuck,
     /// Whatever is offered, but it has not left yet.
     Unflushed,
-    /// Says so afterwards, as one of the others would.
-    Batched,
+    /// Each time as one of the others.
+    Fickle,
     /// The next offer finds it gone.
     Vanishing,
 }
@@ -44,8 +47,6 @@ pub(crate) struct Connection {
 pub(crate) struct Net {
     random: Random,
     connections: HashMap<Key, Connection>,
-    /// Offers whose result comes with `finish`.
-    batch: Vec<(Key, Vec<u8>)>,
     /// Keys with frames to look at, in the order in which they came.
     fresh: Vec<Key>,
     /// Publications that came whole, over all connections there ever were.
@@ -54,8 +55,8 @@ pub(crate) struct Net {
     pub(crate) bytes: u64,
     /// Offers that were cut inside a control frame.
     pub(crate) control_cuts: u64,
-    /// Offers that were answered later.
-    pub(crate) batched: u64,
+    /// Offers of the same bytes as to the one before, in one call.
+    pub(crate) alike: u64,
     /// Offers there were.
     pub(crate) offers: u64,
 }
@@ -65,12 +66,11 @@ impl Net {
         Self {
             random,
             connections: HashMap::new(),
-            batch: Vec::new(),
             fresh: Vec::new(),
             data_frames: 0,
             bytes: 0,
             control_cuts: 0,
-            batched: 0,
+            alike: 0,
             offers: 0,
         }
     }
@@ -119,7 +119,7 @@ impl Net {
                 connection.gone = true;
                 return Offered::Closed;
             }
-            Manners::Batched => unreachable!("the result of a batch is one of the others"),
+            Manners::Fickle => unreachable!("it is one of the others now"),
         };
         let frames = connection.stream.feed(&bytes[..taken]);
         self.bytes += taken as u64;
@@ -145,25 +145,28 @@ impl Transport for Net {
         let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
         assert!(!bytes.is_empty(), "an offer of nothing");
         self.offers += 1;
-        let manners = connection.manners;
-        if manners == Manners::Batched {
-            assert!(self.batch.iter().all(|(other, _)| *other != key), "two offers of one batch");
-            self.batched += 1;
-            self.batch.push((key, bytes));
-            return Offered::Later;
-        }
-        self.take(key, &bytes, manners)
-    }
-
-    fn finish(&mut self, results: &mut Vec<(Key, Offered)>) {
-        for (key, bytes) in std::mem::take(&mut self.batch) {
-            let manners = match self.random.below(20) {
+        let manners = match connection.manners {
+            Manners::Fickle => match self.random.below(20) {
                 0..12 => Manners::Willing,
                 12..17 => Manners::Choppy(bytes.len()),
                 17..19 => Manners::Stuck,
                 _ => Manners::Unflushed,
-            };
-            results.push((key, self.take(key, &bytes, manners)));
+            },
+            always => always,
+        };
+        self.take(key, &bytes, manners)
+    }
+
+    fn offer_alike(&mut self, keys: &[Key], slices: &[IoSlice<'_>], partial: &mut Vec<(u32, Offered)>) {
+        assert!(!keys.is_empty() && partial.is_empty());
+        assert_eq!(keys.iter().collect::<HashSet<_>>().len(), keys.len(), "two offers of one call");
+        self.alike += keys.len() as u64 - 1;
+        let bytes = slices.iter().map(|slice| slice.len()).sum();
+        for (place, &key) in (0..).zip(keys) {
+            let offered = self.offer(key, slices);
+            if offered != (Offered::Wrote { bytes, unflushed: false }) {
+                partial.push((place, offered));
+            }
         }
     }
 }

@@ -39,7 +39,7 @@ counts! {
     compactions,
     would_block,
     control_cuts,
-    batched,
+    alike,
     frames,
     late_joins,
     completed,

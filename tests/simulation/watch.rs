@@ -242,7 +242,7 @@ impl World {
         seen.compactions = total.compactions;
         seen.would_block = total.would_block;
         seen.control_cuts = self.nets.iter().map(|net| net.control_cuts).sum();
-        seen.batched = self.nets.iter().map(|net| net.batched).sum();
+        seen.alike = self.nets.iter().map(|net| net.alike).sum();
         seen.frames = total.written;
     }
 }
