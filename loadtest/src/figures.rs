@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::generator::Faults;
 use crate::procfs::CpuTime;
+use crate::timeline::Timeline;
 
 /// Below this share of a core the server was waiting, and its throughput says more about the generator.
 const BUSY_SHARE: f64 = 0.9;
@@ -60,6 +61,31 @@ impl LatencyFigures {
     }
 }
 
+/// Points of a latency curve for each nine.
+const CURVE_POINTS_A_NINE: i32 = 10;
+/// Nines a latency curve goes to: 99.999 %.
+const CURVE_NINES: i32 = 5;
+
+/// Latency by quantile, as (quantile, nanoseconds), equally far apart on an axis where each further nine takes the
+/// same room. It ends where less than one sample would be left.
+pub(crate) fn latency_curve(histogram: &Histogram<u64>) -> Vec<(f64, u64)> {
+    let quantiles = (0..=CURVE_NINES * CURVE_POINTS_A_NINE)
+        .map(|step| 1.0 - 10_f64.powf(-f64::from(step) / f64::from(CURVE_POINTS_A_NINE)));
+    let resolved = quantiles.take_while(|quantile| (1.0 - quantile) * histogram.len() as f64 >= 1.0 - 1e-6);
+    resolved.map(|quantile| (quantile, histogram.value_at_quantile(quantile))).collect()
+}
+
+/// The median of several curves, as far as all of them go.
+pub(crate) fn median_curve<'a>(curves: impl Iterator<Item = &'a [(f64, u64)]>) -> Vec<(f64, f64)> {
+    let curves: Vec<_> = curves.collect();
+    let length = curves.iter().map(|curve| curve.len()).min().unwrap_or(0);
+    let points = (0..length).filter_map(|index| {
+        let middle = median(curves.iter().map(|curve| curve[index].1 as f64))?;
+        Some((curves[0][index].0, middle))
+    });
+    points.collect()
+}
+
 /// Resident memory of the server, in user space; what the kernel holds for its sockets is not in it.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct MemoryFigures {
@@ -107,6 +133,8 @@ pub(crate) struct Round {
     /// How many cores the generator could use at once.
     pub(crate) generator_threads: usize,
     pub(crate) latency: LatencyFigures,
+    /// Quantiles and their latencies.
+    pub(crate) latency_curve_ns: Vec<(f64, u64)>,
     pub(crate) faults: Faults,
     /// Connections of reading clients that the server ended, by close code.
     pub(crate) closed: BTreeMap<String, u64>,
@@ -116,6 +144,8 @@ pub(crate) struct Round {
     pub(crate) stuck: bool,
     pub(crate) memory: Option<MemoryFigures>,
     pub(crate) descriptors: Option<DescriptorFigures>,
+    /// The round, moment by moment.
+    pub(crate) timeline: Timeline,
 }
 
 impl Round {
@@ -247,6 +277,20 @@ mod tests {
         assert_eq!(median([3.0, 1.0, 2.0].into_iter()), Some(2.0));
         assert_eq!(median([4.0, 1.0, 2.0, 3.0].into_iter()), Some(2.5));
         assert_eq!(median([].into_iter()), None);
+    }
+
+    #[test]
+    fn a_latency_curve_goes_as_far_as_there_are_samples() {
+        let mut histogram = Histogram::new(3).expect("three digits are allowed");
+        (1..=1_000).for_each(|value| histogram.record(value * 1_000).expect("in range"));
+        let curve = latency_curve(&histogram);
+        let (last, _) = curve[curve.len() - 1];
+        assert_eq!(curve.len(), 31);
+        assert!((last - 0.999).abs() < 1e-9, "{last}");
+        assert!(curve.windows(2).all(|pair| pair[0].1 <= pair[1].1));
+        let short = &curve[..3];
+        assert_eq!(median_curve([&curve[..], short].into_iter()).len(), 3);
+        assert!(latency_curve(&Histogram::new(3).expect("three digits are allowed")).is_empty());
     }
 
     #[test]

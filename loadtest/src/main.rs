@@ -21,10 +21,12 @@ mod http;
 mod machine;
 mod message;
 mod procfs;
+mod progress;
 mod report;
 mod round;
 mod scenario;
 mod server;
+mod timeline;
 mod units;
 
 use std::process::ExitCode;

@@ -2,24 +2,22 @@
 //! that sleeps almost all the time, and reads the server's CPU time at the same moments as the generator's
 //! counters.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
-
 use crate::error::{Context, Error, Result};
-use crate::figures::{CpuFigures, DescriptorFigures, LatencyFigures, MemoryFigures, Round};
+use crate::figures::{self, CpuFigures, DescriptorFigures, LatencyFigures, MemoryFigures, Round};
 use crate::generator::{Generator, Outcome, Phase, Plan, Totals};
 use crate::procfs::{self, CpuTime};
+use crate::progress::Progress;
 use crate::server::Server;
-use crate::units;
+use crate::timeline::{Recorder, Timeline};
 
 /// How often the directing thread looks at things while it waits.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// How often the progress line is redrawn: rarely, as the generator may share the core.
-const DRAW_EVERY: Duration = Duration::from_millis(250);
 /// How long no further client may get connected before the run is given up.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(15);
 
@@ -36,9 +34,12 @@ pub(crate) struct Timing {
     pub(crate) patience: Duration,
 }
 
-/// Set by Ctrl-C or a termination signal, once; a second one ends the process at once.
+/// Whoever watches the run: Ctrl-C or a termination signal ends it, once; a second one ends the process at once.
 #[derive(Debug, Clone)]
-pub(crate) struct Interrupt(Arc<AtomicBool>);
+pub(crate) struct Interrupt {
+    flag: Arc<AtomicBool>,
+    pub(crate) progress: Progress,
+}
 
 impl Interrupt {
     /// Takes over both signals for the rest of the process.
@@ -51,11 +52,11 @@ impl Interrupt {
                 .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&flag)))
                 .context(|| "cannot watch for signals".to_owned())?;
         }
-        Ok(Self(flag))
+        Ok(Self { flag, progress: Progress::new() })
     }
 
     pub(crate) fn check(&self) -> Result<()> {
-        if self.0.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
+        if self.flag.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
     }
 }
 
@@ -63,8 +64,8 @@ impl Interrupt {
 pub(crate) struct Audience<'a> {
     server: &'a Server,
     interrupt: &'a Interrupt,
-    bar: ProgressBar,
     generator: Generator,
+    recorder: RefCell<Recorder>,
     pub(crate) connects_per_second: f64,
     pub(crate) before_bytes: Option<u64>,
     pub(crate) connected_bytes: Option<u64>,
@@ -110,8 +111,8 @@ impl<'a> Audience<'a> {
         let mut audience = Self {
             server,
             interrupt,
-            bar: progress_bar(),
             generator: Generator::start(plan)?,
+            recorder: RefCell::new(Recorder::new(server.pid)),
             connects_per_second: 0.0,
             before_bytes,
             connected_bytes: None,
@@ -138,7 +139,8 @@ impl<'a> Audience<'a> {
     /// `false` if the generator ended by itself. Each client that gets through renews the patience, and there
     /// are finitely many.
     fn connect(&self) -> Result<bool> {
-        let (mut seen, mut moved) = (0, Instant::now());
+        let started = Instant::now();
+        let (mut seen, mut moved) = (0, started);
         loop {
             let open = self.generator.totals().open;
             if open == self.clients as u64 {
@@ -157,7 +159,9 @@ impl<'a> Audience<'a> {
                 )));
             }
             self.interrupt.check()?;
-            self.show("connecting", || format!("{open} of {}", self.clients));
+            self.record("connecting");
+            let per_second = open as f64 / started.elapsed().as_secs_f64();
+            self.interrupt.progress.clients("connecting", open, self.clients as u64, per_second);
             sleep(LOOK_EVERY);
         }
     }
@@ -176,23 +180,29 @@ impl<'a> Audience<'a> {
             if left.is_zero() {
                 break;
             }
-            self.show(doing, || {
-                let deliveries = units::grouped(self.generator.totals().deliveries);
-                format!("{:.0} s left, {deliveries} deliveries", left.as_secs_f64().ceil())
-            });
+            let rate = self.record(doing);
+            self.interrupt.progress.time(doing, started.elapsed(), at_most, rate);
             sleep(LOOK_EVERY.min(left));
         }
         Ok(())
     }
 
-    fn show(&self, doing: &'static str, detail: impl Fn() -> String) {
-        if self.bar.is_hidden() || self.bar.elapsed() < DRAW_EVERY {
-            return;
-        }
-        self.bar.reset_elapsed();
-        self.bar.set_prefix(doing);
-        self.bar.set_message(detail());
-        self.bar.tick();
+    /// Takes a sample if it is time, and gives the deliveries per second of late.
+    fn record(&self, phase: &'static str) -> f64 {
+        let mut recorder = self.recorder.borrow_mut();
+        recorder.phase(phase);
+        recorder.look(|| self.generator.totals());
+        recorder.deliveries_per_second()
+    }
+
+    /// Something happens now that a reader of the plots should see.
+    pub(crate) fn event(&self, name: impl Into<String>) {
+        self.recorder.borrow_mut().event(name);
+    }
+
+    /// The round so far, moment by moment.
+    pub(crate) fn timeline(&self) -> Timeline {
+        self.recorder.borrow_mut().timeline(self.generator.totals())
     }
 
     fn sample(&self) -> Sample {
@@ -219,7 +229,7 @@ impl<'a> Audience<'a> {
 
     /// Ends the clients and gives what they found.
     pub(crate) fn finish(self) -> Result<Outcome> {
-        self.bar.finish_and_clear();
+        self.interrupt.progress.clear();
         self.generator.finish()
     }
 
@@ -289,6 +299,7 @@ pub(crate) fn fan_out(
         let before_stall = timing.stall_after.min(timing.duration);
         smooth = audience.wait("measuring", before_stall)?;
         audience.generator.stall();
+        audience.event(format!("{} clients stop reading", plan.stalling()));
     }
     if smooth {
         smooth = audience.wait("measuring", timing.duration.saturating_sub(begin.at.elapsed()))?;
@@ -304,6 +315,7 @@ pub(crate) fn fan_out(
     });
     let Totals { published, .. } = audience.generator.totals();
     let connects_per_second = audience.connects_per_second;
+    let timeline = audience.timeline();
     let [core_wait_share, generator_wait_share] = window.wait_shares();
     let Outcome { faults, latency, closed, refused } = audience.finish()?;
     Ok(Round {
@@ -323,24 +335,17 @@ pub(crate) fn fan_out(
         generator_share: window.harness_share(),
         generator_threads: plan.threads,
         latency: LatencyFigures::new(&latency),
+        latency_curve_ns: figures::latency_curve(&latency),
         faults,
         closed: closed.into_iter().map(|(code, count)| (close_name(code), count)).collect(),
         stalled: plan.stalling(),
         stuck,
         memory,
         descriptors,
+        timeline,
     })
 }
 
 fn close_name(code: Option<u16>) -> String {
     code.map_or_else(|| "no close frame".to_owned(), |code| code.to_string())
-}
-
-/// One line on stderr, redrawn by hand; nothing at all if stderr is not a terminal.
-fn progress_bar() -> ProgressBar {
-    let bar = ProgressBar::new_spinner();
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix}: {msg}") {
-        bar.set_style(style);
-    }
-    bar
 }

@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use super::document::Document;
-use super::{Block, Page, Table};
+use super::{Block, Page, Table, svg};
 use crate::scenario::Verdict;
 
 const STYLE: &str = include_str!("style.css");
@@ -26,12 +26,11 @@ pub(super) fn render<R: Serialize + ?Sized>(page: &Page, document: &Document<'_,
             "<section aria-labelledby=\"s{number}\"><h2 id=\"s{number}\">{}</h2>\n",
             escape(&section.heading)
         );
-        for block in &section.blocks {
-            match block {
-                Block::Text(text) => body += &format!("<p>{}</p>\n", escape(text)),
-                Block::Table(shown) => body += &table(shown),
-                Block::Plot(_) => {}
-            }
+        // Plots that follow each other stand side by side where there is room.
+        for blocks in section.blocks.chunk_by(|a, b| is_plot(a) && is_plot(b)) {
+            let shown: String = blocks.iter().map(block).collect();
+            body +=
+                &if is_plot(&blocks[0]) { format!("<div class=\"plots\">\n{shown}</div>\n") } else { shown };
         }
         body += "</section>\n";
     }
@@ -44,6 +43,18 @@ pub(super) fn render<R: Serialize + ?Sized>(page: &Page, document: &Document<'_,
          content=\"width=device-width, initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n\
          <title>{title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n<main>\n{body}</main>\n</body>\n</html>\n"
     )
+}
+
+fn is_plot(block: &Block) -> bool {
+    matches!(block, Block::Plot(_))
+}
+
+fn block(block: &Block) -> String {
+    match block {
+        Block::Text(text) => format!("<p>{}</p>\n", escape(text)),
+        Block::Table(shown) => table(shown),
+        Block::Plot(plot) => svg::figure(plot),
+    }
 }
 
 /// Text as it may stand between tags and in quoted attributes.

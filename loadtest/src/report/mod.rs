@@ -16,7 +16,9 @@ mod environment;
 mod html;
 #[allow(dead_code, reason = "scenarios begin to draw step by step")]
 mod plot;
+pub(crate) mod plots;
 pub(crate) mod rounds;
+mod svg;
 mod table;
 
 use std::path::{Path, PathBuf};
@@ -144,7 +146,7 @@ pub(crate) struct Section {
 enum Block {
     Text(String),
     Table(Table),
-    Plot(#[allow(dead_code, reason = "drawn next")] Plot),
+    Plot(Plot),
 }
 
 impl Section {

@@ -3,8 +3,9 @@
 
 use serde::Serialize;
 
-use super::{Page, Table, unknown};
-use crate::figures::{Limit, Medians, Ratio, Round};
+use super::plots::{latency, over_time};
+use super::{Lines, Page, Table, unknown};
+use crate::figures::{Limit, Medians, Ratio, Round, median_curve};
 use crate::scenario::Verdict;
 use crate::units;
 
@@ -43,7 +44,13 @@ impl Rounds {
         if let Some(ratio) = self.ratio {
             section.text(ratio_text(ratio));
         }
+        let latency = page.section("Latency");
+        latency.plot(self.latency_plot());
         page.section("Deliveries and memory").table(self.care_table());
+        let over_time = page.section("Over time");
+        for plot in self.over_time_plots() {
+            over_time.plot(plot);
+        }
         page.conclude(self.verdict(), self.remarks(under_way));
     }
 
@@ -93,6 +100,31 @@ impl Rounds {
             table.row(row);
         }
         table
+    }
+
+    /// The rounds of each side, the target's first; a side may have none.
+    fn sides(&self) -> [(&'static str, Vec<&Round>); 2] {
+        ["target", "floor"]
+            .map(|name| (name, self.rounds.iter().filter(|round| round.server == name).collect()))
+    }
+
+    /// Latency by percentile, the median of each side's rounds.
+    pub(crate) fn latency_plot(&self) -> Lines {
+        let curves = self.sides().map(|(name, rounds)| {
+            let curves = rounds.iter().map(|round| &round.latency_curve_ns[..]);
+            (name.to_owned(), median_curve(curves))
+        });
+        latency(curves.into())
+    }
+
+    /// The course of one round of each side: the one in the middle by throughput.
+    pub(crate) fn over_time_plots(&self) -> Vec<Lines> {
+        let middle = self.sides().map(|(name, mut rounds)| {
+            rounds.sort_by(|a, b| a.deliveries_per_second.total_cmp(&b.deliveries_per_second));
+            let round = rounds.get(rounds.len().saturating_sub(1) / 2)?;
+            Some((format!("{name} {}", round.round), &round.timeline))
+        });
+        over_time(&middle.into_iter().flatten().collect::<Vec<_>>())
     }
 
     /// Whether everything arrived, and what it took besides CPU time.

@@ -73,9 +73,11 @@ fn alternate(
     let message = Message::new(load.payload, Instant::now());
     let default = if sides.len() > 1 { ROUNDS_AGAINST } else { ROUNDS_ALONE };
     let mut rounds = Vec::new();
-    for number in 1..=usize::from(load.rounds.unwrap_or(default)) {
+    let count = usize::from(load.rounds.unwrap_or(default));
+    for number in 1..=count {
         for side in sides {
             stage.interrupt.check()?;
+            stage.interrupt.progress.round(side.name(), number, count);
             let server = side.open()?;
             let plan = Plan {
                 address: server.address,

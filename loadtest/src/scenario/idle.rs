@@ -121,10 +121,12 @@ pub(crate) fn run(args: &IdleArgs) -> Result<Verdict> {
     args.output.begin(&page, &environment)?;
     let default = if sides.len() > 1 { ROUNDS_AGAINST } else { ROUNDS_ALONE };
     let mut rounds = Vec::new();
-    for number in 1..=args.rounds.unwrap_or(default) {
+    let count = usize::from(args.rounds.unwrap_or(default));
+    for number in 1..=count {
         for side in &sides {
             stage.interrupt.check()?;
-            rounds.push(rest(args, &stage, &side.open()?, (side.name(), usize::from(number)))?);
+            stage.interrupt.progress.round(side.name(), number, count);
+            rounds.push(rest(args, &stage, &side.open()?, (side.name(), number))?);
         }
     }
     let result = Idle::new(args, rounds);
