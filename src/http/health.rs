@@ -1,8 +1,87 @@
-//! `GET /health`: 200 as long as this shard answers at all, while the node is stopping too.
+//! `GET /health`: 200 as long as this shard answers at all, while the node is stopping too; with the node's ledger,
+//! so that whoever watches, or loads, a server can hold what clients saw against what it says it did.
+
+use serde::Serialize;
 
 use super::answer::{Answer, json};
+use crate::metrics::Snapshot;
+
+/// What is answered.
+#[derive(Serialize)]
+struct Health {
+    status: &'static str,
+    ledger: Ledger,
+}
+
+/// What became of the frames that were matched with a subscriber, since the start: `matched = written + queued +
+/// dropped` once nothing is under way. Connections closed by the server, by reason, beside it.
+#[derive(Serialize)]
+struct Ledger {
+    matched: u64,
+    written: u64,
+    queued: u64,
+    dropped: Dropped,
+    closed: Closed,
+}
+
+#[derive(Serialize)]
+struct Dropped {
+    bound: u64,
+    age: u64,
+    memory: u64,
+    closed: u64,
+}
+
+#[derive(Serialize)]
+struct Closed {
+    slow: u64,
+    no_pong: u64,
+    protocol: u64,
+    policy: u64,
+    replaced: u64,
+    unregistered: u64,
+    stopping: u64,
+}
 
 /// Answers it.
-pub(super) fn health(stopping: bool) -> Answer {
-    json(if stopping { r#"{"status":"stopping"}"# } else { r#"{"status":"ok"}"# })
+pub(super) fn health(stopping: bool, total: &Snapshot) -> Answer {
+    let health = Health { status: if stopping { "stopping" } else { "ok" }, ledger: ledger(total) };
+    json(serde_json::to_string(&health).unwrap_or_default())
+}
+
+fn ledger(total: &Snapshot) -> Ledger {
+    Ledger {
+        matched: total.matched,
+        written: total.written,
+        // The values of a shard that is at work are not of one moment.
+        queued: total.matched.saturating_sub(total.written + total.dropped()),
+        dropped: Dropped {
+            bound: total.dropped_bound,
+            age: total.dropped_age,
+            memory: total.dropped_memory,
+            closed: total.dropped_closed,
+        },
+        closed: Closed {
+            slow: total.closed_slow,
+            no_pong: total.closed_no_pong,
+            protocol: total.closed_protocol,
+            policy: total.closed_policy,
+            replaced: total.closed_replaced,
+            unregistered: total.closed_unregistered,
+            stopping: total.closed_stopping,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_neither_written_nor_dropped_is_queued() {
+        let total =
+            Snapshot { matched: 10, written: 5, dropped_age: 2, dropped_closed: 1, ..Snapshot::default() };
+        let ledger = ledger(&total);
+        assert_eq!((ledger.queued, ledger.dropped.age, ledger.dropped.closed), (2, 2, 1));
+    }
 }

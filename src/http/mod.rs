@@ -69,7 +69,10 @@ async fn answer(local: &Local, entry: &Entry, address: SocketAddr, request: Requ
     }
     let connections = entry.connections();
     let answer = match route {
-        Route::Health => Ok(health::health(local.node().is_stopping())),
+        Route::Health => {
+            let node = local.node();
+            Ok(health::health(node.is_stopping(), &node.metrics().total()))
+        }
         Route::Register => register::register(local, connections, address, request).await,
         Route::Registration(id) => register::unregister(local, connections, id).await,
         Route::Publish => publish::publish(local, connections, request).await,
