@@ -9,6 +9,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::message::MESSAGE_MIN;
 use crate::report::OutputArgs;
 use crate::scenario::idle::IdleArgs;
+use crate::scenario::rate::RateArgs;
+use crate::scenario::topics::TopicsArgs;
+use crate::scenario::users::UsersArgs;
 use crate::server::floor::FloorArgs;
 use crate::server::launch::LaunchArgs;
 use crate::server::loopback;
@@ -33,7 +36,16 @@ pub(crate) enum Command {
     Fanout(FanoutArgs),
     /// The same against the floor: a bare send loop, the least any server can do
     #[command(args_override_self = true)]
-    Floor(LoadArgs),
+    Floor(WindowedArgs),
+    /// A fixed rate of publications: latency counted from when each was to leave
+    #[command(args_override_self = true)]
+    Rate(RateArgs),
+    /// Many topics, each client on some of them, at most a window of publications undelivered
+    #[command(args_override_self = true)]
+    Topics(TopicsArgs),
+    /// Messages for one user each: all of that user's clients get them, and nobody else
+    #[command(args_override_self = true)]
+    Users(UsersArgs),
     /// Connected clients, pings and nothing else: memory per connection, and CPU time at rest
     #[command(args_override_self = true)]
     Idle(IdleArgs),
@@ -50,7 +62,7 @@ pub(crate) enum Command {
   loadtest fanout --clients 2000 --window 256 --stalled 1% --json run.json")]
 pub(crate) struct FanoutArgs {
     #[command(flatten)]
-    pub(crate) load: LoadArgs,
+    pub(crate) windowed: WindowedArgs,
     #[command(flatten)]
     pub(crate) target: TargetArgs,
     /// Alternate with rounds against this, and give the ratio
@@ -65,12 +77,23 @@ pub(crate) struct FanoutArgs {
 }
 
 /// What a server can be compared with.
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
 pub(crate) enum Against {
     /// The bare send loop
     Floor,
 }
 
+/// A load with a window of publications.
+#[derive(Debug, Args)]
+pub(crate) struct WindowedArgs {
+    #[command(flatten)]
+    pub(crate) load: LoadArgs,
+    /// Publications that may be undelivered at any time
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=32_768))]
+    pub(crate) window: u64,
+}
+
+/// Clients, messages, and how long each part of a round takes.
 #[derive(Debug, Args)]
 pub(crate) struct LoadArgs {
     #[command(flatten)]
@@ -78,9 +101,6 @@ pub(crate) struct LoadArgs {
     /// Bytes of each message, digits included (at least 32)
     #[arg(long, value_name = "SIZE", default_value = "128", value_parser = payload)]
     pub(crate) payload: usize,
-    /// Publications that may be undelivered at any time
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=32_768))]
-    pub(crate) window: u64,
     /// Length of the measured window
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
     pub(crate) duration: Duration,

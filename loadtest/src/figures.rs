@@ -44,6 +44,7 @@ impl CpuFigures {
 pub(crate) struct LatencyFigures {
     pub(crate) samples: u64,
     pub(crate) p50_ns: u64,
+    pub(crate) p90_ns: u64,
     pub(crate) p99_ns: u64,
     pub(crate) p999_ns: u64,
     pub(crate) max_ns: u64,
@@ -54,6 +55,7 @@ impl LatencyFigures {
         Self {
             samples: histogram.len(),
             p50_ns: histogram.value_at_quantile(0.5),
+            p90_ns: histogram.value_at_quantile(0.9),
             p99_ns: histogram.value_at_quantile(0.99),
             p999_ns: histogram.value_at_quantile(0.999),
             max_ns: histogram.max(),
@@ -86,6 +88,33 @@ pub(crate) fn median_curve<'a>(curves: impl Iterator<Item = &'a [(f64, u64)]>) -
     points.collect()
 }
 
+/// What the publishers did within the measured window, by the second.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct SupplyFigures {
+    /// What was asked for, if a rate was.
+    pub(crate) intended_per_second: Option<f64>,
+    /// Requests sent; a publication that is offered again counts again.
+    pub(crate) offered_per_second: f64,
+    pub(crate) accepted_per_second: f64,
+    /// Answered with 503.
+    pub(crate) refused_per_second: f64,
+    /// Due, and never sent: everything their publisher may have under way was unanswered.
+    pub(crate) held_per_second: f64,
+    /// From the intended time to the sending; the latency of a delivery counts from the intended time too.
+    pub(crate) lag_p99_ns: u64,
+    pub(crate) lag_max_ns: u64,
+}
+
+/// Below this share of the intended rate the publishers have fallen behind.
+const KEPT_UP_SHARE: f64 = 0.99;
+
+impl SupplyFigures {
+    /// Whether as much was sent as was intended.
+    pub(crate) fn kept_up(&self) -> bool {
+        self.intended_per_second.is_none_or(|intended| self.offered_per_second >= KEPT_UP_SHARE * intended)
+    }
+}
+
 /// Resident memory of the server, in user space; what the kernel holds for its sockets is not in it.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct MemoryFigures {
@@ -116,8 +145,10 @@ pub(crate) struct Round {
     pub(crate) seconds: f64,
     /// Publications over the whole round, the warm-up included.
     pub(crate) published: u64,
-    /// Publications refused with 503, and made up for by others.
+    /// Publications refused with 503 for good, and made up for by others.
     pub(crate) refused: u64,
+    /// `None` if nothing was published.
+    pub(crate) supply: Option<SupplyFigures>,
     /// Messages received in their turn within the measured window.
     pub(crate) deliveries: u64,
     pub(crate) deliveries_per_second: f64,
@@ -226,13 +257,16 @@ impl Medians {
     }
 }
 
-/// Target over floor.
+/// Target over what it is compared with.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Ratio {
     /// Above 1: the target delivers more.
     pub(crate) deliveries_per_second: f64,
     /// Below 1: the target spends less on each.
     pub(crate) ns_per_delivery: Option<f64>,
+    /// Below 1: the target is faster.
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
     /// The smallest and largest ratio of deliveries among the pairs of neighbouring rounds.
     pub(crate) deliveries_range: (f64, f64),
 }
@@ -249,11 +283,19 @@ impl Ratio {
             .iter()
             .map(|(target, floor)| Some(target.cpu?.ns_per_delivery() / floor.cpu?.ns_per_delivery()))
             .collect();
+        let latency =
+            |figure: fn(LatencyFigures) -> u64| {
+                median(pairs.iter().map(|(target, other)| {
+                    figure(target.latency) as f64 / figure(other.latency).max(1) as f64
+                }))
+            };
         let range =
             (deliveries.iter().copied().reduce(f64::min)?, deliveries.iter().copied().reduce(f64::max)?);
         Some(Self {
             deliveries_per_second: median(deliveries.into_iter())?,
             ns_per_delivery: cpu.and_then(|cpu| median(cpu.into_iter())),
+            p50: latency(|latency| latency.p50_ns)?,
+            p99: latency(|latency| latency.p99_ns)?,
             deliveries_range: range,
         })
     }

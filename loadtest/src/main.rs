@@ -40,6 +40,9 @@ fn main() -> ExitCode {
     let verdict = match Cli::parse().command {
         Command::Fanout(args) => scenario::fanout::run(&args),
         Command::Floor(args) => scenario::fanout::run_floor(&args),
+        Command::Rate(args) => scenario::rate::run(&args),
+        Command::Topics(args) => scenario::topics::run(&args),
+        Command::Users(args) => scenario::users::run(&args),
         Command::Idle(args) => scenario::idle::run(&args),
         Command::ServeFloor(args) => server::floor::serve(&args).map(|()| Verdict::Faultless),
         Command::Launch(args) => server::launch::run(args).map(|()| Verdict::Faultless),

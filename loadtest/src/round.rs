@@ -8,9 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use hdrhistogram::Histogram;
+
 use crate::error::{Context, Error, Result};
-use crate::figures::{self, CpuFigures, DescriptorFigures, LatencyFigures, MemoryFigures, Round};
-use crate::generator::{Generator, Outcome, Phase, Plan, Totals};
+use crate::figures::{
+    self, CpuFigures, DescriptorFigures, LatencyFigures, MemoryFigures, Round, SupplyFigures,
+};
+use crate::generator::{Generator, Outcome, Pace, Phase, Plan, Supply, Totals};
 use crate::procfs::{self, CpuTime};
 use crate::progress::Progress;
 use crate::server::Server;
@@ -90,6 +94,10 @@ pub(crate) struct Window {
     pub(crate) deliveries: u64,
     pub(crate) reads: u64,
     pub(crate) pongs: u64,
+    offered: u64,
+    pub(crate) accepted: u64,
+    refused: u64,
+    held: u64,
     /// Run time of the server's threads, exact where `server` is counted in ticks.
     server_used_ns: Option<u64>,
     server: Option<CpuTime>,
@@ -251,6 +259,10 @@ impl Sample {
             deliveries: later.totals.deliveries - self.totals.deliveries,
             reads: later.totals.reads - self.totals.reads,
             pongs: later.totals.pongs - self.totals.pongs,
+            offered: later.totals.offered - self.totals.offered,
+            accepted: later.totals.accepted - self.totals.accepted,
+            refused: later.totals.refused - self.totals.refused,
+            held: later.totals.held - self.totals.held,
             server_used_ns: waited(self.server_used_ns, later.server_used_ns),
             server: used(self.server, later.server),
             server_wait_ns: waited(self.server_wait_ns, later.server_wait_ns),
@@ -268,6 +280,23 @@ impl Window {
     /// The server's CPU time as a share of one core, exact for a server at rest too.
     pub(crate) fn server_share(&self) -> Option<f64> {
         Some(self.server_used_ns? as f64 / (self.seconds * 1e9))
+    }
+
+    /// What the publishers did. `lag` is how late they were, in nanoseconds.
+    fn supply(&self, supply: Supply, lag: &Histogram<u64>) -> SupplyFigures {
+        let per_second = |count: u64| count as f64 / self.seconds;
+        SupplyFigures {
+            intended_per_second: match supply.pace {
+                Pace::Rate(rate) | Pace::Open(Some(rate)) => Some(rate),
+                Pace::Window(_) | Pace::Open(None) => None,
+            },
+            offered_per_second: per_second(self.offered),
+            accepted_per_second: per_second(self.accepted),
+            refused_per_second: per_second(self.refused),
+            held_per_second: per_second(self.held),
+            lag_p99_ns: lag.value_at_quantile(0.99),
+            lag_max_ns: lag.max(),
+        }
     }
 
     /// Shares of the window for which server and harness waited for a core.
@@ -317,7 +346,7 @@ pub(crate) fn fan_out(
     let connects_per_second = audience.connects_per_second;
     let timeline = audience.timeline();
     let [core_wait_share, generator_wait_share] = window.wait_shares();
-    let Outcome { faults, latency, closed, refused } = audience.finish()?;
+    let Outcome { faults, latency, closed, refused, lag } = audience.finish()?;
     Ok(Round {
         server: label.0,
         round: label.1,
@@ -326,6 +355,7 @@ pub(crate) fn fan_out(
         seconds: window.seconds,
         published,
         refused,
+        supply: plan.supply.map(|supply| window.supply(supply, &lag)),
         deliveries: window.deliveries,
         deliveries_per_second: window.deliveries as f64 / window.seconds,
         messages_per_read: window.deliveries as f64 / window.reads.max(1) as f64,

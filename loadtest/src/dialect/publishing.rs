@@ -9,7 +9,6 @@ pub(crate) enum Publishing {
     /// `POST /publish/{topic}`, and the body is the message.
     Post,
     /// `POST /publish`, and the body is an object that names the topic.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for servers that are compared"))]
     JsonPost,
 }
 

@@ -13,6 +13,8 @@ pub(crate) struct Lane {
     pub(crate) envelope: Envelope,
     /// The number to be given out next.
     next: u64,
+    /// A number that was given out, refused, and is to be offered again.
+    again: Option<u64>,
     /// Every number below it has reached everybody, or was refused.
     frontier: u64,
     /// Refused numbers that the frontier has not passed, in ascending order.
@@ -21,18 +23,31 @@ pub(crate) struct Lane {
 
 impl Lane {
     pub(crate) fn new(stream: u32, envelope: Envelope) -> Self {
-        Self { stream, envelope, next: 0, frontier: 0, refused: VecDeque::new() }
+        Self { stream, envelope, next: 0, again: None, frontier: 0, refused: VecDeque::new() }
     }
 
-    /// Gives out a number.
+    /// Gives out a number: the one to be offered again, or a new one.
     pub(crate) fn next(&mut self) -> Place {
-        self.next += 1;
-        Place::new(self.stream, self.next - 1)
+        let number = self.again.take().unwrap_or(self.next);
+        self.next = self.next.max(number + 1);
+        Place::new(self.stream, number)
     }
 
     /// The server did not take `place`: it is not due.
     pub(crate) fn refused(&mut self, place: Place) {
         self.refused.push_back(place.number());
+    }
+
+    /// The server did not take `place`, the only one under way: it is the next to be offered.
+    pub(crate) fn offer_again(&mut self, place: Place) {
+        self.again = Some(place.number());
+    }
+
+    /// No more is offered; gives the number that was to be offered again.
+    pub(crate) fn give_up(&mut self) -> Option<Place> {
+        let place = Place::new(self.stream, self.again.take()?);
+        self.refused(place);
+        Some(place)
     }
 
     /// Everything below `frontier` has reached everybody; gives how many more publications that is.
@@ -65,6 +80,18 @@ impl Lane {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_offered_again_leaves_no_gap() {
+        let mut lane = Lane::new(3, Envelope { head: Vec::new(), tail: b"" });
+        let first = lane.next();
+        lane.offer_again(first);
+        assert_eq!((lane.next(), lane.next()), (first, Place::new(3, 1)));
+        assert_eq!(lane.give_up(), None);
+        lane.offer_again(Place::new(3, 1));
+        assert_eq!(lane.give_up(), Some(Place::new(3, 1)));
+        assert_eq!((lane.look(1), lane.undelivered()), (1, 0));
+    }
 
     #[test]
     fn what_was_refused_is_not_waited_for() {

@@ -7,6 +7,7 @@ mod connector;
 mod frame;
 mod lane;
 mod ledger;
+mod pace;
 mod pipeline;
 mod place;
 mod publisher;
@@ -14,6 +15,7 @@ mod reader;
 mod rotation;
 mod shared;
 mod streams;
+mod timer;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -26,9 +28,10 @@ use hdrhistogram::Histogram;
 use mio::{Poll, Waker};
 
 pub(crate) use ledger::Faults;
+pub(crate) use pace::{Pace, Supply};
 pub(crate) use place::Place;
 pub(crate) use shared::{Phase, Totals};
-pub(crate) use streams::Streams;
+pub(crate) use streams::{Order, Spread, Streams};
 
 use crate::dialect::Dialect;
 use crate::error::{Context, Error, Result};
@@ -54,21 +57,6 @@ pub(crate) struct Plan {
     pub(crate) patience: Duration,
 }
 
-/// How a run publishes.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Supply {
-    pub(crate) pace: Pace,
-    /// Connections to publish over, spread over the threads.
-    pub(crate) publishers: usize,
-}
-
-/// What decides when a publication leaves.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Pace {
-    /// At most so many of all publishers' publications are undelivered at any time.
-    Window(u64),
-}
-
 impl Plan {
     /// Threads that publish: the first so many.
     fn publishing_threads(&self) -> usize {
@@ -89,8 +77,10 @@ pub(crate) struct Outcome {
     pub(crate) latency: Histogram<u64>,
     /// Connections the server ended, by close code; `None` is without a close frame.
     pub(crate) closed: BTreeMap<Option<u16>, u64>,
-    /// Publications the server answered with 503.
+    /// Publications the server refused for good, and so nobody waits for.
     pub(crate) refused: u64,
+    /// Nanoseconds from when publications of the measured window were to leave to when they did.
+    pub(crate) lag: Histogram<u64>,
 }
 
 /// The running threads.
@@ -155,9 +145,11 @@ impl Generator {
                 latency: Histogram::new_from(&findings.latency),
                 closed: BTreeMap::new(),
                 refused: 0,
+                lag: Histogram::new_from(&findings.lag),
             });
             // Both have the same bounds, so that adding cannot fail.
             let _ = outcome.latency.add(&findings.latency);
+            let _ = outcome.lag.add(&findings.lag);
             for (code, count) in findings.closed {
                 *outcome.closed.entry(code).or_default() += count;
             }

@@ -10,6 +10,8 @@ use mio::{Interest, Registry, Token};
 use crate::http::{self, Response};
 
 const READ_MAX: usize = 64 * 1024;
+/// What has been sent is let go of from this many bytes on, even if there is always more to send.
+const SENT_MAX: usize = 1 << 20;
 
 /// A connection to the HTTP side of a server.
 #[derive(Debug)]
@@ -39,12 +41,23 @@ impl Pipeline {
         &mut self.requests
     }
 
+    /// Bytes of requests that the socket has not taken yet.
+    pub(crate) fn queued(&self) -> usize {
+        self.requests.len() - self.sent
+    }
+
     /// Writes what is queued, as far as the socket takes it.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         while self.sent < self.requests.len() {
             match self.stream.write(&self.requests[self.sent..]) {
                 Ok(written) => self.sent += written,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if self.sent >= SENT_MAX {
+                        self.requests.drain(..self.sent);
+                        self.sent = 0;
+                    }
+                    return Ok(());
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }

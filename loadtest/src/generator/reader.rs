@@ -57,14 +57,12 @@ pub(crate) struct Reader {
 impl Reader {
     /// For clients in any of `streams` streams.
     pub(crate) fn new(message: Message, streams: usize) -> Result<Self> {
-        let latency = Histogram::new_with_bounds(LATENCY_MIN_NS, LATENCY_MAX_NS, 3)
-            .map_err(|error| Error::Failed(format!("no histogram: {error}")))?;
         Ok(Self {
             scratch: vec![0; SCRATCH_MIN.max(4 * message.size())],
             message,
             census: Census::new(streams),
             ledger: Ledger::default(),
-            latency,
+            latency: latencies()?,
             deliveries: 0,
             reads: 0,
             pongs: 0,
@@ -145,21 +143,20 @@ impl Reader {
                     None => continue,
                 }
             }
-            let body = &self.scratch[body];
-            let found = if body.len() == self.message.size() { message::place(body) } else { None };
+            let bytes = &self.scratch[body.clone()];
+            let found = if bytes.len() == self.message.size() { message::place(bytes) } else { None };
             if found == Some(client.next) {
                 client.next.advance();
                 self.deliveries += 1;
-            } else if take_seated(client, found, &mut self.census) {
-                self.deliveries += 1;
             } else {
-                exception(place, client, found, &mut self.census, &mut self.ledger, shared);
+                self.take_otherwise(place, client, found, shared);
             }
             if client.sampled {
-                if !self.message.padding_is_intact(body) {
+                let bytes = &self.scratch[body];
+                if !self.message.padding_is_intact(bytes) {
                     self.ledger.garbled();
                 }
-                if let (Some(now), Some(sent_ns)) = (now, message::sent_ns(body)) {
+                if let (Some(now), Some(sent_ns)) = (now, message::sent_ns(bytes)) {
                     self.latency.saturating_record(self.message.clock(now).saturating_sub(sent_ns));
                 }
             }
@@ -168,6 +165,17 @@ impl Reader {
             self.census.step(stood, client.next.number());
         }
         ended.map_or(Ok(at), Err)
+    }
+
+    /// A message to a client in several streams, or one that is not in its turn. Kept out of the loop that takes
+    /// those of one stream.
+    #[inline(never)]
+    fn take_otherwise(&mut self, place: usize, client: &mut Client, found: Option<Place>, shared: &Shared) {
+        if take_seated(client, found, &mut self.census) {
+            self.deliveries += 1;
+        } else {
+            exception(place, client, found, &mut self.census, &mut self.ledger, shared);
+        }
     }
 
     #[cold]
@@ -197,6 +205,12 @@ impl Reader {
 
 /// The server ended the connection, with this code.
 struct Ended(Option<u16>);
+
+/// An empty histogram of nanoseconds.
+pub(crate) fn latencies() -> Result<Histogram<u64>> {
+    Histogram::new_with_bounds(LATENCY_MIN_NS, LATENCY_MAX_NS, 3)
+        .map_err(|error| Error::Failed(format!("no histogram: {error}")))
+}
 
 /// A client in several streams got what it expects of one of them.
 #[inline]

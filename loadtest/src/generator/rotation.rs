@@ -26,6 +26,14 @@ impl Rotation {
         }
     }
 
+    /// What [`Self::next`] is going to give.
+    pub(crate) fn peek(&mut self) -> usize {
+        match self {
+            Self::InTurn { next, .. } => *next,
+            Self::Drawn { sums, state } => lot(sums, &mut state.clone()),
+        }
+    }
+
     /// The place of the next stream among the publisher's.
     pub(crate) fn next(&mut self) -> usize {
         match self {
@@ -34,12 +42,14 @@ impl Rotation {
                 *next = if at + 1 >= *count { 0 } else { at + 1 };
                 at
             }
-            Self::Drawn { sums, state } => {
-                let lot = draw(state) * sums.last().copied().unwrap_or(0.0);
-                sums.partition_point(|&sum| sum <= lot).min(sums.len().saturating_sub(1))
-            }
+            Self::Drawn { sums, state } => lot(sums, state),
         }
     }
+}
+
+fn lot(sums: &[f64], state: &mut u64) -> usize {
+    let lot = draw(state) * sums.last().copied().unwrap_or(0.0);
+    sums.partition_point(|&sum| sum <= lot).min(sums.len().saturating_sub(1))
 }
 
 /// A number from 0 up to 1 (xorshift64*, Marsaglia 2003 and Vigna 2016).

@@ -53,9 +53,12 @@ pub(crate) struct Progress {
     pub(crate) pongs: AtomicU64,
     /// Numbers given out by the thread's publishers.
     pub(crate) published: AtomicU64,
-    /// Publications the server took, and refused with 503.
+    /// Publications offered to the server (some more than once), taken by it, and refused with 503.
+    pub(crate) offered: AtomicU64,
     pub(crate) accepted: AtomicU64,
     pub(crate) refused: AtomicU64,
+    /// Publications that were due while no stream of their publisher was free.
+    pub(crate) held: AtomicU64,
     /// For too long nothing the thread published has reached everybody.
     stuck: AtomicBool,
     /// Everything the thread published has reached everybody and been answered.
@@ -73,8 +76,10 @@ pub(crate) struct Totals {
     pub(crate) reads: u64,
     pub(crate) pongs: u64,
     pub(crate) published: u64,
+    pub(crate) offered: u64,
     pub(crate) accepted: u64,
     pub(crate) refused: u64,
+    pub(crate) held: u64,
 }
 
 impl Shared {
@@ -181,8 +186,10 @@ impl Shared {
             totals.reads += thread.reads.load(Relaxed);
             totals.pongs += thread.pongs.load(Relaxed);
             totals.published += thread.published.load(Relaxed);
+            totals.offered += thread.offered.load(Relaxed);
             totals.accepted += thread.accepted.load(Relaxed);
             totals.refused += thread.refused.load(Relaxed);
+            totals.held += thread.held.load(Relaxed);
         }
         totals
     }

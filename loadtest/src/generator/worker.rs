@@ -11,20 +11,22 @@ use hdrhistogram::Histogram;
 use mio::event::Event;
 use mio::{Events, Poll, Token};
 
-use super::Plan;
 use super::client::{Client, State};
 use super::connector::Connector;
 use super::ledger::Ledger;
 use super::place::Place;
 use super::publisher::{self, Publisher};
-use super::reader::{Reader, Turn};
+use super::reader::{self, Reader, Turn};
 use super::shared::{Phase, Shared};
+use super::timer::Timer;
+use super::{Pace, Plan};
 use crate::error::{Context, Error, Result};
 
 pub(super) const WAKE: Token = Token(usize::MAX);
 const REGISTRAR: Token = Token(usize::MAX - 1);
+const TIMER: Token = Token(usize::MAX - 2);
 /// The thread's first publisher; the others' tokens lie below.
-const PUBLISHER: Token = Token(usize::MAX - 2);
+const PUBLISHER: Token = Token(usize::MAX - 3);
 
 const EVENTS_MAX: usize = 1024;
 /// The longest sleep: pauses after a refusal and the watch on progress are looked at this often.
@@ -41,6 +43,8 @@ pub(super) struct Findings {
     pub(super) closed: BTreeMap<Option<u16>, u64>,
     /// What the server refused of what this thread published.
     pub(super) refused: BTreeSet<Place>,
+    /// Nanoseconds from when publications were to leave to when they did.
+    pub(super) lag: Histogram<u64>,
 }
 
 /// A thread's state; [`Worker::run`] is the thread.
@@ -53,6 +57,9 @@ pub(super) struct Worker {
     /// Kept open after everybody is connected: a server may tie registrations to it, and RSS should not move.
     connector: Connector,
     publishers: Vec<Publisher>,
+    /// For publishers with a timetable.
+    timer: Option<Timer>,
+    lag: Histogram<u64>,
     closed: BTreeMap<Option<u16>, u64>,
     open: u64,
     has_stalled: bool,
@@ -79,19 +86,24 @@ impl Worker {
             .context(|| format!("cannot connect to {}", plan.address))?;
         let publishers = plan.supply.map_or(0, |supply| supply.publishers);
         let publishers = (index..publishers).step_by(threads).enumerate();
-        let publishers: Result<Vec<Publisher>> = publishers
-            .map(|(at, number)| {
-                let publisher = Publisher::connect(plan, number, registry, Token(PUBLISHER.0 - at));
-                publisher.context(|| format!("cannot connect to {}", plan.address))
-            })
-            .collect();
+        let publishers = publishers.map(|(at, number)| {
+            let publisher = Publisher::connect(plan, number, registry, Token(PUBLISHER.0 - at));
+            publisher.context(|| format!("cannot connect to {}", plan.address))
+        });
         Ok(Self {
             index,
             shared,
             clients: (first..first + count).map(|number| simulate(number, plan)).collect(),
             reader: Reader::new(plan.message.clone(), plan.streams.len())?,
             connector,
-            publishers: publishers?,
+            timer: match plan.supply.map(|supply| supply.pace) {
+                Some(Pace::Rate(_) | Pace::Open(Some(_))) if publishers.len() > 0 => {
+                    Some(Timer::new(registry, TIMER).context(|| "no timer".to_owned())?)
+                }
+                _ => None,
+            },
+            publishers: publishers.collect::<Result<_>>()?,
+            lag: reader::latencies()?,
             closed: BTreeMap::new(),
             open: 0,
             has_stalled: false,
@@ -121,7 +133,7 @@ impl Worker {
 
     fn take(&mut self, event: &Event) -> Result<()> {
         match event.token() {
-            WAKE => Ok(()),
+            WAKE | TIMER => Ok(()),
             REGISTRAR if self.connector.is_done() => Ok(()),
             REGISTRAR => self.connector.attend().context(|| "cannot register".to_owned()),
             Token(place) => match self.publishers.get_mut(PUBLISHER.0 - place) {
@@ -224,16 +236,27 @@ impl Worker {
         if self.watch.is_stuck(&progress, now) || deserted {
             self.shared.set_stuck(self.index);
         } else if matches!(phase, Phase::WarmUp | Phase::Measure) {
+            let mut due = None;
             for publisher in &mut self.publishers {
-                publisher.publish(now, &self.shared).context(|| "cannot publish".to_owned())?;
+                publisher
+                    .publish(now, &self.shared, &mut self.lag)
+                    .context(|| "cannot publish".to_owned())?;
+                due = due.into_iter().chain(publisher.due(now)).min();
             }
+            if let (Some(timer), Some(due)) = (&mut self.timer, due) {
+                timer.set(due).context(|| "cannot set a timer".to_owned())?;
+            }
+        } else {
+            self.publishers.iter_mut().for_each(Publisher::give_up);
         }
         let mut progress = publisher::Progress::default();
         self.publishers.iter().for_each(|publisher| progress.add(publisher.progress()));
         let counters = &self.shared.threads[self.index];
         counters.published.store(progress.published, Relaxed);
+        counters.offered.store(progress.offered, Relaxed);
         counters.accepted.store(progress.accepted, Relaxed);
         counters.refused.store(progress.refused, Relaxed);
+        counters.held.store(progress.held, Relaxed);
         // Only while draining: before, the next turn publishes again.
         let is_settled = phase == Phase::Drain && progress.undelivered == 0 && progress.unanswered == 0;
         self.shared.set_settled(self.index, is_settled);
@@ -256,6 +279,7 @@ impl Worker {
         Findings {
             ledger: self.reader.ledger,
             latency: self.reader.latency,
+            lag: self.lag,
             closed: self.closed,
             refused: self.publishers.into_iter().flat_map(Publisher::into_refused).collect(),
         }

@@ -18,6 +18,7 @@ mod html;
 mod plot;
 pub(crate) mod plots;
 pub(crate) mod rounds;
+mod supply;
 mod svg;
 mod table;
 

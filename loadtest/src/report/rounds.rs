@@ -4,17 +4,19 @@
 use serde::Serialize;
 
 use super::plots::{latency, over_time};
-use super::{Lines, Page, Table, unknown};
+use super::{Lines, Page, Table, supply, unknown};
 use crate::figures::{Limit, Medians, Ratio, Round, median_curve};
 use crate::scenario::Verdict;
 use crate::units;
 
-/// All rounds, their medians and the ratio to the floor.
+/// All rounds, their medians, and the ratio to what the target is compared with.
 #[derive(Debug, Serialize)]
 pub(crate) struct Rounds {
     pub(crate) rounds: Vec<Round>,
     pub(crate) target: Option<Medians>,
-    pub(crate) floor: Option<Medians>,
+    /// What the target is compared with, such as the floor.
+    pub(crate) reference_name: Option<&'static str>,
+    pub(crate) reference: Option<Medians>,
     pub(crate) ratio: Option<Ratio>,
 }
 
@@ -22,10 +24,11 @@ impl Rounds {
     /// Adds medians and, if both sides were measured, the ratio.
     pub(crate) fn new(rounds: Vec<Round>) -> Self {
         let side = |name: &str| rounds.iter().filter(|round| round.server == name).collect::<Vec<_>>();
-        let (targets, floors) = (side("target"), side("floor"));
-        let pairs: Vec<_> = targets.iter().copied().zip(floors.iter().copied()).collect();
-        let (target, floor, ratio) = (Medians::of(&targets), Medians::of(&floors), Ratio::of(&pairs));
-        Self { rounds, target, floor, ratio }
+        let reference_name = rounds.iter().map(|round| round.server).find(|&name| name != "target");
+        let (targets, others) = (side("target"), side(reference_name.unwrap_or_default()));
+        let pairs: Vec<_> = targets.iter().copied().zip(others.iter().copied()).collect();
+        let (target, reference, ratio) = (Medians::of(&targets), Medians::of(&others), Ratio::of(&pairs));
+        Self { rounds, target, reference_name, reference, ratio }
     }
 
     /// Whether every reading client of every round got everything.
@@ -42,7 +45,7 @@ impl Rounds {
         let section = page.section("Speed");
         section.table(self.speed_table());
         if let Some(ratio) = self.ratio {
-            section.text(ratio_text(ratio));
+            section.text(self.ratio_text(ratio));
         }
         let latency = page.section("Latency");
         latency.plot(self.latency_plot());
@@ -86,7 +89,8 @@ impl Rounds {
             row.extend([latency.p50_ns, latency.p99_ns, latency.p999_ns, latency.max_ns].map(units::latency));
             table.row(row);
         }
-        for (name, medians) in [("target", self.target), ("floor", self.floor)] {
+        let name = self.reference_name.unwrap_or_default();
+        for (name, medians) in [("target", self.target), (name, self.reference)] {
             let Some(medians) = medians.filter(|medians| medians.rounds > 1) else { continue };
             let mut row = vec![format!("{name}, median"), units::whole(medians.deliveries_per_second)];
             row.push(medians.cpu.map_or_else(unknown, |cpu| percent(cpu.share)));
@@ -104,7 +108,7 @@ impl Rounds {
 
     /// The rounds of each side, the target's first; a side may have none.
     fn sides(&self) -> [(&'static str, Vec<&Round>); 2] {
-        ["target", "floor"]
+        ["target", self.reference_name.unwrap_or_default()]
             .map(|name| (name, self.rounds.iter().filter(|round| round.server == name).collect()))
     }
 
@@ -180,6 +184,20 @@ impl Rounds {
         table
     }
 
+    /// The ratio in words, with its range.
+    pub(crate) fn ratio_text(&self, ratio: Ratio) -> String {
+        let (low, high) = ratio.deliveries_range;
+        let cpu = ratio.ns_per_delivery.map_or_else(unknown, |cpu| format!("{cpu:.3}"));
+        format!(
+            "target / {}, median of paired rounds:  deliveries/s {:.3} ({low:.3} to {high:.3}),  CPU ns/delivery {cpu},  \
+             latency p50 {:.2}, p99 {:.2}",
+            self.reference_name.unwrap_or_default(),
+            ratio.deliveries_per_second,
+            ratio.p50,
+            ratio.p99,
+        )
+    }
+
     /// What a reader of the tables must not overlook.
     pub(crate) fn remarks(&self, under_way: &str) -> Vec<String> {
         let mut remarks = Vec::new();
@@ -192,6 +210,7 @@ impl Rounds {
             for (code, count) in &round.closed {
                 remarks.push(format!("{name}: the server closed {count} reading clients ({code})"));
             }
+            remarks.extend(supply::remark(&name, round));
             if round.stalled > 0 {
                 remarks.push(stalled_remark(&name, round));
             }
@@ -203,16 +222,6 @@ impl Rounds {
         });
         remarks
     }
-}
-
-/// The ratio in words, with its range.
-pub(crate) fn ratio_text(ratio: Ratio) -> String {
-    let (low, high) = ratio.deliveries_range;
-    let cpu = ratio.ns_per_delivery.map_or_else(unknown, |cpu| format!("{cpu:.3}"));
-    format!(
-        "target / floor, median of paired rounds:  deliveries/s {:.3} ({low:.3} to {high:.3}),  CPU ns/delivery {cpu}",
-        ratio.deliveries_per_second
-    )
 }
 
 /// Says when the throughput is not the server's own.

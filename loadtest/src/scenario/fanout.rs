@@ -8,9 +8,9 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::{Stage, Verdict, fresh_topic};
-use crate::cli::{FanoutArgs, LoadArgs};
+use crate::cli::{FanoutArgs, LoadArgs, WindowedArgs};
 use crate::error::{Error, Result};
-use crate::generator::{Pace, Plan, Streams, Supply};
+use crate::generator::{Plan, Streams, Supply};
 use crate::message::Message;
 use crate::report::rounds::Rounds;
 use crate::report::{Environment, Page};
@@ -32,19 +32,19 @@ struct FanOut {
 
 /// `loadtest fanout`.
 pub(crate) fn run(args: &FanoutArgs) -> Result<Verdict> {
-    let stage = Stage::set(&args.load.crowd)?;
+    let stage = Stage::set(&args.windowed.load.crowd)?;
     let mut sides = vec![stage.target(&args.target)];
     if args.against.is_some() {
         sides.push(Side::Floor { core: stage.server_core });
     }
-    alternate(&stage, &args.load, &sides, args.stalled, timing(&args.load, args.stall_after))
+    alternate(&stage, &args.windowed, &sides, args.stalled, timing(&args.windowed.load, args.stall_after))
 }
 
 /// `loadtest floor`.
-pub(crate) fn run_floor(args: &LoadArgs) -> Result<Verdict> {
-    let stage = Stage::set(&args.crowd)?;
+pub(crate) fn run_floor(args: &WindowedArgs) -> Result<Verdict> {
+    let stage = Stage::set(&args.load.crowd)?;
     let sides = [Side::Floor { core: stage.server_core }];
-    alternate(&stage, args, &sides, 0.0, timing(args, std::time::Duration::ZERO))
+    alternate(&stage, args, &sides, 0.0, timing(&args.load, std::time::Duration::ZERO))
 }
 
 fn timing(load: &LoadArgs, stall_after: std::time::Duration) -> Timing {
@@ -59,16 +59,17 @@ fn timing(load: &LoadArgs, stall_after: std::time::Duration) -> Timing {
 
 fn alternate(
     stage: &Stage,
-    load: &LoadArgs,
+    windowed: &WindowedArgs,
     sides: &[Side],
     stalled: f64,
     timing: Timing,
 ) -> Result<Verdict> {
+    let WindowedArgs { load, window } = windowed;
     if load.duration.is_zero() {
         return Err(Error::Usage("--duration must be longer than nothing".to_owned()));
     }
     let environment = Environment::describe(load.crowd.pin, sides);
-    let mut page = page(stage, load, stalled);
+    let mut page = page(stage, windowed, stalled);
     load.output.begin(&page, &environment)?;
     let message = Message::new(load.payload, Instant::now());
     let default = if sides.len() > 1 { ROUNDS_AGAINST } else { ROUNDS_ALONE };
@@ -86,26 +87,27 @@ fn alternate(
                 clients: load.crowd.clients,
                 threads: stage.threads,
                 message: message.clone(),
-                supply: Some(Supply { pace: Pace::Window(load.window), publishers: 1 }),
+                supply: Some(Supply::window(*window)),
                 stalled,
                 patience: load.patience,
             };
             rounds.push(round::fan_out(&plan, timing, &server, (side.name(), number), &stage.interrupt)?);
         }
     }
-    let result = FanOut { payload_bytes: load.payload, window: load.window, rounds: Rounds::new(rounds) };
-    result.rounds.fill(&mut page, &format!("a window of {}", load.window));
+    let result = FanOut { payload_bytes: load.payload, window: *window, rounds: Rounds::new(rounds) };
+    result.rounds.fill(&mut page, &format!("a window of {window}"));
     load.output.end(&page, &environment, &result)?;
     Ok(result.rounds.verdict())
 }
 
-fn page(stage: &Stage, load: &LoadArgs, stalled: f64) -> Page {
+fn page(stage: &Stage, windowed: &WindowedArgs, stalled: f64) -> Page {
+    let WindowedArgs { load, window } = windowed;
     let mut page =
         Page::new("fanout", "One topic, everybody on it, at most a window of publications undelivered");
     page.fact("clients", units::grouped(load.crowd.clients as u64))
         .fact("threads", stage.threads.to_string())
         .fact("message", units::bytes(load.payload as u64))
-        .fact("window", load.window.to_string())
+        .fact("window", window.to_string())
         .fact("measured", format!("{:?}", load.duration));
     if stalled > 0.0 {
         page.fact("stalled", format!("{} %", stalled * 100.0));

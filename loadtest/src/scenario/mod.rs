@@ -1,8 +1,12 @@
 //! What can be measured: one file per scenario. A scenario turns its arguments into rounds, and rounds into a
 //! report; how clients, servers and figures work is none of its business.
 
+mod alternation;
 pub(crate) mod fanout;
 pub(crate) mod idle;
+pub(crate) mod rate;
+pub(crate) mod topics;
+pub(crate) mod users;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

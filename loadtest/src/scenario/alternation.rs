@@ -1,0 +1,71 @@
+//! Rounds that alternate between what is compared: a figure on a shared machine means something only beside another
+//! of the same time.
+
+use std::time::Duration;
+
+use super::Stage;
+use crate::cli::LoadArgs;
+use crate::error::{Error, Result};
+use crate::figures::Round;
+use crate::generator::Plan;
+use crate::round::{self, Timing};
+use crate::server::{Server, Side};
+
+const ROUNDS_ALONE: u16 = 1;
+const ROUNDS_AGAINST: u16 = 3;
+
+/// One of those compared.
+pub(super) struct Contestant<'a> {
+    /// What its rounds are called; the first is `target`.
+    pub(super) name: &'static str,
+    pub(super) side: Side,
+    /// What is done with its server.
+    pub(super) plan: Box<dyn Fn(&Server) -> Plan + 'a>,
+}
+
+/// A round of each, and again.
+pub(super) fn alternate(
+    stage: &Stage,
+    load: &LoadArgs,
+    contestants: &[Contestant<'_>],
+) -> Result<Vec<Round>> {
+    let default = if contestants.len() > 1 { ROUNDS_AGAINST } else { ROUNDS_ALONE };
+    let mut rounds = Vec::new();
+    for number in 1..=usize::from(load.rounds.unwrap_or(default)) {
+        for Contestant { name, side, plan } in contestants {
+            stage.interrupt.check()?;
+            let server = side.open()?;
+            rounds.push(round::fan_out(
+                &plan(&server),
+                timing(load),
+                &server,
+                (name, number),
+                &stage.interrupt,
+            )?);
+        }
+    }
+    Ok(rounds)
+}
+
+/// Refuses what cannot be measured.
+pub(super) fn check(load: &LoadArgs) -> Result<()> {
+    match load.duration.is_zero() {
+        true => Err(Error::Usage("--duration must be longer than nothing".to_owned())),
+        false => Ok(()),
+    }
+}
+
+/// The sides of `contestants`, for the report.
+pub(super) fn sides(contestants: &[Contestant<'_>]) -> Vec<Side> {
+    contestants.iter().map(|contestant| contestant.side.clone()).collect()
+}
+
+fn timing(load: &LoadArgs) -> Timing {
+    Timing {
+        settle: load.settle,
+        warm_up: load.warm_up,
+        duration: load.duration,
+        stall_after: Duration::ZERO,
+        patience: load.patience,
+    }
+}
