@@ -123,15 +123,30 @@ pub(crate) struct LoadArgs {
 /// How many clients, and who simulates them.
 #[derive(Debug, Args)]
 pub(crate) struct CrowdArgs {
-    /// Connected clients
-    #[arg(long, short = 'n', value_name = "N", default_value_t = 1_000, value_parser = clients)]
-    pub(crate) clients: usize,
+    /// Connected clients; `fanout` takes a list such as 1000,5000,15000 and measures with each
+    #[arg(
+        long = "clients",
+        short = 'n',
+        value_name = "N",
+        default_value = "1000",
+        value_delimiter = ',',
+        action = clap::ArgAction::Set,
+        value_parser = clients
+    )]
+    pub(crate) counts: Vec<usize>,
     /// Threads that simulate them [default: the cores the server leaves, at least 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) threads: Option<u16>,
     /// Pin servers started here to the first core and the clients to the others
     #[arg(long)]
     pub(crate) pin: bool,
+}
+
+impl CrowdArgs {
+    /// The number of clients; of a list the largest, which is what the machine has to be prepared for.
+    pub(crate) fn clients(&self) -> usize {
+        self.counts.iter().copied().max().unwrap_or(1)
+    }
 }
 
 /// Which server is measured.
@@ -168,8 +183,7 @@ fn payload(text: &str) -> Result<usize, String> {
 }
 
 fn clients(text: &str) -> Result<usize, String> {
-    let number: usize =
-        text.replace(['_', ','], "").parse().map_err(|_| format!("`{text}` is not a number"))?;
+    let number: usize = text.replace('_', "").parse().map_err(|_| format!("`{text}` is not a number"))?;
     if number == 0 { Err("at least one client".to_owned()) } else { Ok(number) }
 }
 

@@ -7,6 +7,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::generator::Faults;
+use crate::interval::Interval;
 use crate::procfs::CpuTime;
 use crate::timeline::Timeline;
 
@@ -269,6 +270,10 @@ pub(crate) struct Ratio {
     pub(crate) p99: f64,
     /// The smallest and largest ratio of deliveries among the pairs of neighbouring rounds.
     pub(crate) deliveries_range: (f64, f64),
+    /// Where the median of the ratios of deliveries lies; from nine pairs on.
+    pub(crate) deliveries_interval: Option<Interval>,
+    /// The same of CPU time.
+    pub(crate) ns_interval: Option<Interval>,
 }
 
 impl Ratio {
@@ -292,12 +297,19 @@ impl Ratio {
         let range =
             (deliveries.iter().copied().reduce(f64::min)?, deliveries.iter().copied().reduce(f64::max)?);
         Some(Self {
+            deliveries_interval: Interval::of_median(deliveries.iter().copied()),
+            ns_interval: cpu.iter().find_map(|cpu| Interval::of_median(cpu.iter().copied())),
             deliveries_per_second: median(deliveries.into_iter())?,
             ns_per_delivery: cpu.and_then(|cpu| median(cpu.into_iter())),
             p50: latency(|latency| latency.p50_ns)?,
             p99: latency(|latency| latency.p99_ns)?,
             deliveries_range: range,
         })
+    }
+
+    /// The interval if there are enough rounds for one, else the range.
+    pub(crate) fn deliveries_span(&self) -> (f64, f64) {
+        self.deliveries_interval.map_or(self.deliveries_range, |interval| (interval.low, interval.high))
     }
 }
 

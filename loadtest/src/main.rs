@@ -18,6 +18,7 @@ mod figures;
 mod generator;
 mod handshake;
 mod http;
+mod interval;
 mod machine;
 mod message;
 mod procfs;

@@ -7,6 +7,9 @@ use super::document::Document;
 use super::{Block, Page, Table, svg};
 use crate::scenario::Verdict;
 
+/// Remarks shown at once; if there are more, the rest is folded.
+const REMARKS_MAX: usize = 6;
+
 const STYLE: &str = include_str!("style.css");
 
 /// The whole file.
@@ -20,6 +23,7 @@ pub(super) fn render<R: Serialize + ?Sized>(page: &Page, document: &Document<'_,
         escape(page.purpose),
         verdict(page)
     );
+    body += &headlines(page);
     body += &list("facts", &page.facts);
     for (number, section) in page.sections.iter().enumerate() {
         body += &format!(
@@ -83,8 +87,34 @@ fn verdict(page: &Page) -> String {
         Verdict::Faultless => ("good", "Faultless"),
         Verdict::Faulty => ("bad", "Faulty"),
     };
-    let items: String = remarks.iter().map(|remark| format!("<li>{}</li>", escape(remark))).collect();
-    format!("<div class=\"verdict {class}\"><p><strong>{word}</strong></p><ul>{items}</ul></div>")
+    let (last, others) = remarks.split_last().map_or(("", &[][..]), |(last, others)| (last.as_str(), others));
+    let items = |remarks: &[String]| -> String {
+        remarks.iter().map(|remark| format!("<li>{}</li>", escape(remark))).collect()
+    };
+    let (shown, folded) =
+        others.split_at(if others.len() > REMARKS_MAX { REMARKS_MAX - 1 } else { others.len() });
+    let mut text = format!("<div class=\"verdict {class}\"><p><strong>{word}.</strong> {}</p>", escape(last));
+    if !shown.is_empty() {
+        text += &format!("<ul>{}</ul>", items(shown));
+    }
+    if !folded.is_empty() {
+        let count = folded.len();
+        text +=
+            &format!("<details><summary>{count} more remarks</summary><ul>{}</ul></details>", items(folded));
+    }
+    text + "</div>"
+}
+
+/// Key figures, large.
+fn headlines(page: &Page) -> String {
+    if page.headlines.is_empty() {
+        return String::new();
+    }
+    let items = page
+        .headlines
+        .iter()
+        .map(|(value, label)| format!("<div><dt>{}</dt><dd>{}</dd></div>\n", escape(label), escape(value)));
+    format!("<dl class=\"headlines\">\n{}</dl>\n", items.collect::<String>())
 }
 
 fn list(class: &str, facts: &[(String, String)]) -> String {
@@ -101,15 +131,16 @@ fn table(table: &Table) -> String {
     let head: String =
         table.head.iter().map(|cell| format!("<th scope=\"col\">{}</th>", escape(cell))).collect();
     let mut rows = String::new();
-    for row in &table.rows {
+    for (number, row) in table.rows.iter().enumerate() {
         let cells = row.iter().enumerate().map(|(column, cell)| match column {
             0 => format!("<th scope=\"row\">{}</th>", escape(cell)),
             _ => format!("<td>{}</td>", escape(cell)),
         });
-        rows += &format!("<tr>{}</tr>\n", cells.collect::<String>());
+        let class = if table.totals.contains(&number) { " class=\"total\"" } else { "" };
+        rows += &format!("<tr{class}>{}</tr>\n", cells.collect::<String>());
     }
     format!(
         "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"{caption}\"><table>\n\
-         <caption>{caption}</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table></div>\n"
+         <caption><span>{caption}</span></caption>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table></div>\n"
     )
 }

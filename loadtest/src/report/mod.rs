@@ -92,6 +92,7 @@ pub(crate) struct Page {
     scenario: &'static str,
     purpose: &'static str,
     facts: Vec<(String, String)>,
+    headlines: Vec<(String, String)>,
     sections: Vec<Section>,
     verdict: Option<(Verdict, Vec<String>)>,
 }
@@ -99,7 +100,14 @@ pub(crate) struct Page {
 impl Page {
     /// `scenario` is its name on the command line, `purpose` one line.
     pub(crate) fn new(scenario: &'static str, purpose: &'static str) -> Self {
-        Self { scenario, purpose, facts: Vec::new(), sections: Vec::new(), verdict: None }
+        Self {
+            scenario,
+            purpose,
+            facts: Vec::new(),
+            headlines: Vec::new(),
+            sections: Vec::new(),
+            verdict: None,
+        }
     }
 
     /// One parameter of the run, as it was after all defaults.
@@ -108,9 +116,15 @@ impl Page {
         self
     }
 
+    /// A key figure: what came of the run, shown large. Three to five are enough.
+    pub(crate) fn headline(&mut self, value: impl Into<String>, label: impl Into<String>) -> &mut Self {
+        self.headlines.push((value.into(), label.into()));
+        self
+    }
+
     /// Begins a section; what it gets comes below those before it.
     pub(crate) fn section(&mut self, heading: impl Into<String>) -> &mut Section {
-        self.sections.push(Section { heading: heading.into(), blocks: Vec::new() });
+        self.sections.push(Section { heading: heading.into(), is_printed: false, blocks: Vec::new() });
         self.sections.last_mut().expect("one was just pushed")
     }
 
@@ -121,14 +135,19 @@ impl Page {
 
     /// Tables and texts in their order; plots are for the HTML only.
     fn print(&self) {
-        for block in self.sections.iter().flat_map(|section| &section.blocks) {
-            match block {
-                Block::Text(text) => println!("{text}\n"),
-                Block::Table(table) => {
-                    table.print();
-                    println!();
+        for section in &self.sections {
+            if section.is_printed {
+                println!("{}\n", section.heading);
+            }
+            for block in &section.blocks {
+                match block {
+                    Block::Text(text) => println!("{text}\n"),
+                    Block::Table(table) => {
+                        table.print();
+                        println!();
+                    }
+                    Block::Plot(_) => {}
                 }
-                Block::Plot(_) => {}
             }
         }
         let remarks = self.verdict.iter().flat_map(|(_, remarks)| remarks);
@@ -140,6 +159,8 @@ impl Page {
 #[derive(Debug)]
 pub(crate) struct Section {
     heading: String,
+    /// Whether the terminal shows the heading too.
+    is_printed: bool,
     blocks: Vec<Block>,
 }
 

@@ -4,8 +4,8 @@
 use serde::Serialize;
 
 use super::plots::{latency, over_time};
-use super::{Lines, Page, Table, supply, unknown};
-use crate::figures::{Limit, Medians, Ratio, Round, median_curve};
+use super::{Axis, Dot, Dots, Lines, Page, Table, Unit, supply, unknown};
+use crate::figures::{Limit, Medians, Ratio, Round, median, median_curve};
 use crate::scenario::Verdict;
 use crate::units;
 
@@ -39,22 +39,72 @@ impl Rounds {
         }
     }
 
-    /// Adds all tables, and concludes. `under_way` says what bounds the publications under way, such as `a window of
-    /// 32`.
+    /// Adds all tables and plots, and concludes. `under_way` says what bounds the publications under way, such as `a
+    /// window of 32`.
     pub(crate) fn fill(&self, page: &mut Page, under_way: &str) {
-        let section = page.section("Speed");
-        section.table(self.speed_table());
-        if let Some(ratio) = self.ratio {
-            section.text(self.ratio_text(ratio));
-        }
-        let latency = page.section("Latency");
-        latency.plot(self.latency_plot());
-        page.section("Deliveries and memory").table(self.care_table());
+        self.headlines(page);
+        self.fill_tables(page, "");
+        page.section("Latency").plot(self.latency_plot());
         let over_time = page.section("Over time");
         for plot in self.over_time_plots() {
             over_time.plot(plot);
         }
         page.conclude(self.verdict(), self.remarks(under_way));
+    }
+
+    /// Adds the tables, their headings beginning with `prefix`.
+    pub(crate) fn fill_tables(&self, page: &mut Page, prefix: &str) {
+        let speed = page.section(heading(prefix, "Speed"));
+        speed.is_printed = !prefix.is_empty();
+        speed.table(self.speed_table());
+        if let Some(ratio) = self.ratio {
+            speed.text(self.ratio_text(ratio));
+        }
+        if self.rounds.len() > 2 {
+            speed.plot(self.spread_plot("Throughput", "deliveries/s", Unit::PerSecond, |round| {
+                Some(round.deliveries_per_second)
+            }));
+            speed.plot(self.spread_plot(
+                "CPU time",
+                "CPU time of a delivery",
+                Unit::PlainNanoseconds,
+                |round| Some(round.cpu?.ns_per_delivery()),
+            ));
+        }
+        page.section(heading(prefix, "Deliveries and memory")).table(self.care_table());
+    }
+
+    /// What a reader wants to know first.
+    fn headlines(&self, page: &mut Page) {
+        if let Some(ratio) = self.ratio {
+            let name = self.reference_name.unwrap_or_default();
+            page.headline(format!("{:.3} ×", ratio.deliveries_per_second), format!("deliveries/s of {name}"));
+            if let Some(cpu) = ratio.ns_per_delivery {
+                page.headline(format!("{cpu:.3} ×"), format!("CPU time per delivery of {name}"));
+            }
+        }
+        if let Some(medians) = self.target.or(self.reference) {
+            page.headline(units::whole(medians.deliveries_per_second), "deliveries/s");
+            if let Some(ns) = medians.ns_per_delivery {
+                page.headline(format!("{} ns", units::whole(ns)), "CPU time per delivery");
+            }
+            page.headline(units::latency(medians.p99_ns as u64), "99th percentile of latency");
+        }
+    }
+
+    /// The median of each side with its smallest and largest round.
+    fn spread_plot(&self, title: &str, label: &str, unit: Unit, figure: fn(&Round) -> Option<f64>) -> Dots {
+        let dots =
+            Dots::new(title, Axis::new(label, unit)).note("Median, smallest and largest of the rounds.");
+        self.sides().into_iter().fold(dots, |dots, (name, rounds)| {
+            let figures: Vec<f64> = rounds.iter().filter_map(|round| figure(round)).collect();
+            let Some(value) = median(figures.iter().copied()) else { return dots };
+            let range = (
+                figures.iter().copied().fold(f64::INFINITY, f64::min),
+                figures.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+            );
+            dots.row(Dot { name: name.to_owned(), value, range: Some(range), highlighted: name == "target" })
+        })
     }
 
     /// How much was delivered, and what it cost.
@@ -101,7 +151,7 @@ impl Rounds {
             }));
             row.push(format!("{:.1}", medians.messages_per_read));
             row.extend([medians.p50_ns, medians.p99_ns, medians.p999_ns].map(|ns| units::latency(ns as u64)));
-            table.row(row);
+            table.total(row);
         }
         table
     }
@@ -184,15 +234,22 @@ impl Rounds {
         table
     }
 
-    /// The ratio in words, with its range.
+    /// The ratio in words: with the interval of its median, or with its range if there are too few rounds for one.
     pub(crate) fn ratio_text(&self, ratio: Ratio) -> String {
-        let (low, high) = ratio.deliveries_range;
+        let (low, high) = ratio.deliveries_span();
         let cpu = ratio.ns_per_delivery.map_or_else(unknown, |cpu| format!("{cpu:.3}"));
+        let interval =
+            ratio.ns_interval.map(|interval| format!(" ({:.3} to {:.3})", interval.low, interval.high));
+        let brackets = match ratio.deliveries_interval {
+            Some(interval) => format!("{:.1} % interval of the median", interval.confidence * 100.0),
+            None => "smallest to largest".to_owned(),
+        };
         format!(
-            "target / {}, median of paired rounds:  deliveries/s {:.3} ({low:.3} to {high:.3}),  CPU ns/delivery {cpu},  \
-             latency p50 {:.2}, p99 {:.2}",
+            "target / {}, median of paired rounds:  deliveries/s {:.3} ({low:.3} to {high:.3}),  CPU ns/delivery {cpu}{},  \
+             latency p50 {:.2}, p99 {:.2}  [in brackets: {brackets}]",
             self.reference_name.unwrap_or_default(),
             ratio.deliveries_per_second,
+            interval.unwrap_or_default(),
             ratio.p50,
             ratio.p99,
         )
@@ -261,6 +318,13 @@ fn stalled_remark(name: &str, round: &Round) -> String {
         text += &format!("; it closed {closed} connections");
     }
     text
+}
+
+fn heading(prefix: &str, text: &str) -> String {
+    match prefix {
+        "" => text.to_owned(),
+        prefix => format!("{prefix}{}", text.to_lowercase()),
+    }
 }
 
 fn percent(share: f64) -> String {

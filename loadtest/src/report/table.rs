@@ -12,6 +12,8 @@ pub(crate) struct Table {
     pub(super) caption: String,
     pub(super) head: Vec<String>,
     pub(super) rows: Vec<Vec<String>>,
+    /// Which of them sum up others.
+    pub(super) totals: Vec<usize>,
 }
 
 impl Table {
@@ -20,12 +22,19 @@ impl Table {
             caption: caption.into(),
             head: head.iter().map(|&cell| cell.to_owned()).collect(),
             rows: Vec::new(),
+            totals: Vec::new(),
         }
     }
 
     /// `cells` may be fewer than the head has.
     pub(crate) fn row(&mut self, cells: Vec<String>) {
         self.rows.push(cells);
+    }
+
+    /// A row that sums up others, such as their medians.
+    pub(crate) fn total(&mut self, cells: Vec<String>) {
+        self.totals.push(self.rows.len());
+        self.row(cells);
     }
 
     pub(super) fn print(&self) {

@@ -31,9 +31,11 @@ pub(super) fn alternate(
 ) -> Result<Vec<Round>> {
     let default = if contestants.len() > 1 { ROUNDS_AGAINST } else { ROUNDS_ALONE };
     let mut rounds = Vec::new();
-    for number in 1..=usize::from(load.rounds.unwrap_or(default)) {
+    let count = usize::from(load.rounds.unwrap_or(default));
+    for number in 1..=count {
         for Contestant { name, side, plan } in contestants {
             stage.interrupt.check()?;
+            stage.interrupt.progress.round(name, number, count);
             let server = side.open()?;
             rounds.push(round::fan_out(
                 &plan(&server),

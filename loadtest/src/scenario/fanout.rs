@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::scaling::{Scaling, Step};
 use super::{Stage, Verdict, fresh_topic};
 use crate::cli::{FanoutArgs, LoadArgs, WindowedArgs};
 use crate::error::{Error, Result};
@@ -21,30 +22,37 @@ use crate::units;
 const ROUNDS_ALONE: u16 = 1;
 const ROUNDS_AGAINST: u16 = 3;
 
-/// What is found.
+/// What is found: for one number of clients all rounds, for a list the rounds of each.
 #[derive(Debug, Serialize)]
 struct FanOut {
     payload_bytes: usize,
     window: u64,
     #[serde(flatten)]
-    rounds: Rounds,
+    found: Found,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Found {
+    One(Box<Rounds>),
+    Each(Scaling),
 }
 
 /// `loadtest fanout`.
 pub(crate) fn run(args: &FanoutArgs) -> Result<Verdict> {
-    let stage = Stage::set(&args.windowed.load.crowd)?;
+    let stage = Stage::set_for_list(&args.windowed.load.crowd)?;
     let mut sides = vec![stage.target(&args.target)];
     if args.against.is_some() {
         sides.push(Side::Floor { core: stage.server_core });
     }
-    alternate(&stage, &args.windowed, &sides, args.stalled, timing(&args.windowed.load, args.stall_after))
+    run_against(&stage, &args.windowed, &sides, args.stalled, timing(&args.windowed.load, args.stall_after))
 }
 
 /// `loadtest floor`.
 pub(crate) fn run_floor(args: &WindowedArgs) -> Result<Verdict> {
-    let stage = Stage::set(&args.load.crowd)?;
+    let stage = Stage::set_for_list(&args.load.crowd)?;
     let sides = [Side::Floor { core: stage.server_core }];
-    alternate(&stage, args, &sides, 0.0, timing(&args.load, std::time::Duration::ZERO))
+    run_against(&stage, args, &sides, 0.0, timing(&args.load, std::time::Duration::ZERO))
 }
 
 fn timing(load: &LoadArgs, stall_after: std::time::Duration) -> Timing {
@@ -57,7 +65,7 @@ fn timing(load: &LoadArgs, stall_after: std::time::Duration) -> Timing {
     }
 }
 
-fn alternate(
+fn run_against(
     stage: &Stage,
     windowed: &WindowedArgs,
     sides: &[Side],
@@ -71,6 +79,37 @@ fn alternate(
     let environment = Environment::describe(load.crowd.pin, sides);
     let mut page = page(stage, windowed, stalled);
     load.output.begin(&page, &environment)?;
+    let under_way = format!("a window of {window}");
+    let mut steps = Vec::new();
+    for &clients in &load.crowd.counts {
+        let rounds = alternate(stage, windowed, sides, (clients, stalled), timing)?;
+        steps.push(Step { clients, rounds });
+    }
+    let (found, verdict) = match <[Step; 1]>::try_from(steps) {
+        Ok([Step { rounds, .. }]) => {
+            rounds.fill(&mut page, &under_way);
+            let verdict = rounds.verdict();
+            (Found::One(Box::new(rounds)), verdict)
+        }
+        Err(steps) => {
+            let scaling = Scaling::new(steps);
+            let verdict = scaling.fill(&mut page, &under_way);
+            (Found::Each(scaling), verdict)
+        }
+    };
+    let result = FanOut { payload_bytes: load.payload, window: *window, found };
+    load.output.end(&page, &environment, &result)?;
+    Ok(verdict)
+}
+
+/// All rounds with so many clients and so large a share of them stalling.
+fn alternate(
+    stage: &Stage,
+    WindowedArgs { load, window }: &WindowedArgs,
+    sides: &[Side],
+    (clients, stalled): (usize, f64),
+    timing: Timing,
+) -> Result<Rounds> {
     let message = Message::new(load.payload, Instant::now());
     let default = if sides.len() > 1 { ROUNDS_AGAINST } else { ROUNDS_ALONE };
     let mut rounds = Vec::new();
@@ -84,8 +123,8 @@ fn alternate(
                 address: server.address,
                 dialect: server.dialect,
                 streams: Arc::new(Streams::one_topic(fresh_topic(), 1)),
-                clients: load.crowd.clients,
-                threads: stage.threads,
+                clients,
+                threads: stage.threads.min(clients),
                 message: message.clone(),
                 supply: Some(Supply::window(*window)),
                 stalled,
@@ -94,17 +133,15 @@ fn alternate(
             rounds.push(round::fan_out(&plan, timing, &server, (side.name(), number), &stage.interrupt)?);
         }
     }
-    let result = FanOut { payload_bytes: load.payload, window: *window, rounds: Rounds::new(rounds) };
-    result.rounds.fill(&mut page, &format!("a window of {window}"));
-    load.output.end(&page, &environment, &result)?;
-    Ok(result.rounds.verdict())
+    Ok(Rounds::new(rounds))
 }
 
 fn page(stage: &Stage, windowed: &WindowedArgs, stalled: f64) -> Page {
     let WindowedArgs { load, window } = windowed;
     let mut page =
         Page::new("fanout", "One topic, everybody on it, at most a window of publications undelivered");
-    page.fact("clients", units::grouped(load.crowd.clients as u64))
+    let counts: Vec<String> = load.crowd.counts.iter().map(|&count| units::grouped(count as u64)).collect();
+    page.fact("clients", counts.join(" / "))
         .fact("threads", stage.threads.to_string())
         .fact("message", units::bytes(load.payload as u64))
         .fact("window", window.to_string())

@@ -115,7 +115,7 @@ pub(crate) fn run(args: &IdleArgs) -> Result<Verdict> {
     }
     let environment = Environment::describe(args.crowd.pin, &sides);
     let mut page = Page::new("idle", "Connected clients, pings and nothing else: what they cost at rest");
-    page.fact("clients", units::grouped(args.crowd.clients as u64))
+    page.fact("clients", units::grouped(args.crowd.clients() as u64))
         .fact("pinged every", format!("{:?}", args.ping_every))
         .fact("watched", format!("{:?}", args.duration));
     args.output.begin(&page, &environment)?;
@@ -144,7 +144,7 @@ fn rest(args: &IdleArgs, stage: &Stage, server: &Server, label: (&'static str, u
         address: server.address,
         dialect: server.dialect,
         streams: Arc::new(Streams::one_topic(fresh_topic(), 1)),
-        clients: args.crowd.clients,
+        clients: args.crowd.clients(),
         threads: stage.threads,
         message: Message::new(MESSAGE_MIN, Instant::now()),
         supply: None,
@@ -157,7 +157,7 @@ fn rest(args: &IdleArgs, stage: &Stage, server: &Server, label: (&'static str, u
     let connects_per_second = audience.connects_per_second;
     let outcome = audience.finish()?;
     let per_connection =
-        |before: u64, connected: u64| (connected as f64 - before as f64) / args.crowd.clients as f64;
+        |before: u64, connected: u64| (connected as f64 - before as f64) / args.crowd.clients() as f64;
     Ok(Round {
         server: label.0,
         round: label.1,
@@ -214,7 +214,7 @@ impl Idle {
             })
         });
         Self {
-            clients: args.crowd.clients,
+            clients: args.crowd.clients(),
             ping_every_seconds: args.ping_every.as_secs_f64(),
             ratio,
             incomparable,

@@ -5,13 +5,14 @@ mod alternation;
 pub(crate) mod fanout;
 pub(crate) mod idle;
 pub(crate) mod rate;
+mod scaling;
 pub(crate) mod topics;
 pub(crate) mod users;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::cli::{CrowdArgs, TargetArgs};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::machine::{self, Cores};
 use crate::round::Interrupt;
 use crate::server::Side;
@@ -32,16 +33,24 @@ struct Stage {
 }
 
 impl Stage {
-    /// Reserves descriptors, takes over signals and pins the generator if asked to.
+    /// Reserves descriptors, takes over signals and pins the generator if asked to. For one number of clients.
     fn set(crowd: &CrowdArgs) -> Result<Self> {
-        machine::reserve_descriptors(crowd.clients)?;
+        if crowd.counts.len() > 1 {
+            return Err(Error::Usage("--clients takes a list with `fanout` only".to_owned()));
+        }
+        Self::set_for_list(crowd)
+    }
+
+    /// The same for a scenario that measures with each of several numbers of clients.
+    fn set_for_list(crowd: &CrowdArgs) -> Result<Self> {
+        machine::reserve_descriptors(crowd.clients())?;
         let cores = Cores::available()?;
         if crowd.pin {
             cores.pin_generator()?;
         }
         Ok(Self {
             interrupt: Interrupt::watch()?,
-            threads: crowd.threads.map_or(cores.threads(), usize::from).min(crowd.clients),
+            threads: crowd.threads.map_or(cores.threads(), usize::from).min(crowd.clients()),
             server_core: crowd.pin.then_some(cores.server),
         })
     }

@@ -88,18 +88,18 @@ pub(crate) fn run(args: &TopicsArgs) -> Result<Verdict> {
         address: server.address,
         dialect: server.dialect,
         streams: Arc::new(streams),
-        clients: load.crowd.clients,
+        clients: load.crowd.clients(),
         threads: stage.threads,
         message: message.clone(),
         supply: Some(Supply { publishers, ..Supply::window(*window) }),
         stalled: 0.0,
         patience: load.patience,
     };
-    let audience = args.streams(load.crowd.clients).mean_audience(load.crowd.clients);
-    let many = |server: &Server| plan(server, args.streams(load.crowd.clients));
+    let audience = args.streams(load.crowd.clients()).mean_audience(load.crowd.clients());
+    let many = |server: &Server| plan(server, args.streams(load.crowd.clients()));
     let one = |server: &Server| {
         let audience = (audience.round() as usize).max(1);
-        plan(server, Streams::one_topic_of_some(fresh_topic(), load.crowd.clients, audience, publishers))
+        plan(server, Streams::one_topic_of_some(fresh_topic(), load.crowd.clients(), audience, publishers))
     };
     let mut contestants =
         vec![Contestant { name: "target", side: stage.target(&args.target), plan: Box::new(many) }];
@@ -148,7 +148,7 @@ fn page(stage: &Stage, args: &TopicsArgs, audience: f64) -> Page {
     };
     let mut page =
         Page::new("topics", "Many topics, each client on some, at most a window of publications undelivered");
-    page.fact("clients", units::grouped(load.crowd.clients as u64))
+    page.fact("clients", units::grouped(load.crowd.clients() as u64))
         .fact("threads", stage.threads.to_string())
         .fact("message", units::bytes(load.payload as u64))
         .fact("window", window.to_string())

@@ -66,7 +66,7 @@ struct Users {
 pub(crate) fn run(args: &UsersArgs) -> Result<Verdict> {
     let WindowedArgs { load, window } = &args.windowed;
     alternation::check(load)?;
-    let (clients, per_user) = (load.crowd.clients, args.per_user as usize);
+    let (clients, per_user) = (load.crowd.clients(), args.per_user as usize);
     if per_user > clients {
         return Err(Error::Usage(format!(
             "--per-user {per_user} is more than the {clients} clients there are"

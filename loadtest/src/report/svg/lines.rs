@@ -12,6 +12,10 @@ const POINTS_MAX: usize = 1_000;
 /// The row in which spans are named.
 const SPAN_ROW: f64 = 18.0;
 
+/// The rows in which events are named, above the spans' names so that no line runs through them.
+const EVENT_ROW: f64 = 15.0;
+const EVENT_ROWS_MAX: usize = 3;
+
 /// What the series are called; nothing for a single one, which the title names.
 pub(super) fn legend(lines: &Lines) -> String {
     let shown = || shown(lines);
@@ -71,7 +75,8 @@ fn lay_out(lines: &Lines, canvas: Canvas) -> Axes {
     let level = lines.level.iter().map(|(value, _)| *value);
     let spans = lines.spans.iter().flat_map(|(from, to, _)| [*from, *to]);
     let begin = if lines.y.unit == Unit::Ratio { Begin::Below } else { Begin::Zero };
-    let top = HEADROOM + if lines.spans.is_empty() { 0.0 } else { SPAN_ROW };
+    let events = lines.events.len().min(EVENT_ROWS_MAX) as f64 * EVENT_ROW;
+    let top = HEADROOM + if lines.spans.is_empty() { 0.0 } else { SPAN_ROW } + events;
     let bottom = canvas.height - FOOTROOM;
     let y = Mapping::new(&lines.y, begin, points().map(|point| point.1).chain(level), (bottom, top));
     let labels = y.ticks(canvas.tick_gap.1);
@@ -126,13 +131,14 @@ fn spans(lines: &Lines, axes: &Axes) -> String {
     drawn
 }
 
-/// Names are set below each other in turn, since moments may be close.
+/// Names are set in rows in turn, since moments may be close.
 fn events(lines: &Lines, axes: &Axes) -> String {
     let mut drawn = String::new();
     let shown = lines.events.iter().filter_map(|(at, name)| Some((axes.x.place(*at)?, name)));
+    let spans = if lines.spans.is_empty() { 0.0 } else { SPAN_ROW };
     for (number, (x, name)) in shown.enumerate() {
-        drawn += &stroke((x, axes.top), (x, axes.bottom), "event");
-        let y = axes.top + 14.0 + (number % 4) as f64 * 15.0;
+        let y = axes.top - spans - 4.0 - (number % EVENT_ROWS_MAX) as f64 * EVENT_ROW;
+        drawn += &stroke((x, y - 9.0), (x, axes.bottom), "event");
         drawn += &match x + 6.0 + width_of(name) <= axes.right {
             true => text(x + 5.0, y, "small halo", name),
             false => text(x - 5.0, y, "small end halo", name),

@@ -137,14 +137,8 @@ fn apply(scale: Scale, value: f64) -> Option<f64> {
 }
 
 fn percentile_ticks(high: f64) -> Vec<Tick> {
-    let ticks = [
-        (0.5, "50 %"),
-        (0.9, "90 %"),
-        (0.99, "99 %"),
-        (0.999, "99.9 %"),
-        (0.9999, "99.99 %"),
-        (0.99999, "99.999 %"),
-    ];
+    let ticks =
+        [(0.5, "50"), (0.9, "90"), (0.99, "99"), (0.999, "99.9"), (0.9999, "99.99"), (0.99999, "99.999")];
     let shown =
         ticks.into_iter().filter(|&(at, _)| apply(Scale::Percentile, at).is_some_and(|at| at <= high + 1e-6));
     shown.map(|(at, label)| Tick { at, label: label.to_owned() }).collect()
@@ -250,7 +244,7 @@ mod tests {
         let at = |quantile| mapping.place(quantile).expect("it is shown").round();
         assert_eq!([at(0.9), at(0.99), at(0.999)], [100.0, 200.0, 300.0]);
         assert_eq!(mapping.place(1.0), None);
-        assert_eq!(mapping.ticks(50.0).last().map(|tick| &*tick.label), Some("99.999 %"));
+        assert_eq!(mapping.ticks(50.0).last().map(|tick| &*tick.label), Some("99.999"));
     }
 
     #[test]

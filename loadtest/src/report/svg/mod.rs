@@ -25,7 +25,7 @@ struct Canvas {
 const WIDE: Canvas = Canvas { class: "wide", width: 640.0, height: 320.0, tick_gap: (78.0, 44.0) };
 const NARROW: Canvas = Canvas { class: "narrow", width: 360.0, height: 270.0, tick_gap: (62.0, 40.0) };
 /// Room for a character of a label at the size the style gives it; wider than most.
-const CHARACTER: f64 = 6.8;
+const CHARACTER: f64 = 7.4;
 /// From the upper edge to where the axis label ends and the drawing may begin.
 const HEADROOM: f64 = 26.0;
 /// From the lower end of the drawing to the edge: tick labels, and the axis label.
