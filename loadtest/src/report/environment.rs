@@ -66,7 +66,7 @@ impl Environment {
                 commit: env!("LOADTEST_COMMIT"),
                 profile: env!("LOADTEST_PROFILE"),
             },
-            servers: sides.iter().filter_map(Program::of).collect(),
+            servers: programs(sides),
             command: std::env::args().collect(),
             unix_seconds: since.as_secs(),
             date: date(since.as_secs()),
@@ -102,6 +102,19 @@ impl Environment {
     }
 }
 
+/// What the harness starts, each once, though it may take several parts in a run.
+fn programs(sides: &[Side]) -> Vec<Program> {
+    let mut programs: Vec<Program> = Vec::new();
+    for side in sides {
+        let Side::Started { program, arguments, .. } = side else { continue };
+        let command = Program::command(program, arguments);
+        if programs.iter().all(|known| known.command != command) {
+            programs.extend(Program::of(side));
+        }
+    }
+    programs
+}
+
 impl Program {
     /// `None` for what the harness does not start, or what is part of it.
     fn of(side: &Side) -> Option<Self> {
@@ -110,12 +123,16 @@ impl Program {
         let describe = ["describe", "--always", "--dirty", "--abbrev=12"];
         Some(Self {
             name: side.name().to_owned(),
-            command: [program.display().to_string()].into_iter().chain(arguments.iter().cloned()).collect(),
+            command: Self::command(program, arguments),
             version: first_line(Command::new(program).arg("--version")),
             checkout: first_line(
                 Command::new("git").arg("-C").arg(folder.unwrap_or(Path::new("."))).args(describe),
             ),
         })
+    }
+
+    fn command(program: &Path, arguments: &[String]) -> Vec<String> {
+        [program.display().to_string()].into_iter().chain(arguments.iter().cloned()).collect()
     }
 }
 

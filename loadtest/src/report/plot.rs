@@ -1,5 +1,7 @@
 //! What a plot shows, as data: axes with units, series, marks. How it is drawn is the business of `svg`.
 
+use crate::figures::median;
+
 /// What the numbers of an axis are, and so how its ticks are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unit {
@@ -36,15 +38,23 @@ pub(crate) struct Axis {
     pub(crate) label: String,
     pub(crate) unit: Unit,
     pub(crate) scale: Scale,
+    /// Where ticks are; empty leaves it to the drawing.
+    pub(crate) ticks: Vec<f64>,
 }
 
 impl Axis {
     pub(crate) fn new(label: impl Into<String>, unit: Unit) -> Self {
-        Self { label: label.into(), unit, scale: Scale::Linear }
+        Self { label: label.into(), unit, scale: Scale::Linear, ticks: Vec::new() }
     }
 
     pub(crate) fn scale(mut self, scale: Scale) -> Self {
         self.scale = scale;
+        self
+    }
+
+    /// Puts ticks at these values, for few that were chosen.
+    pub(crate) fn ticks_at(mut self, values: Vec<f64>) -> Self {
+        self.ticks = values;
         self
     }
 }
@@ -127,6 +137,16 @@ pub(crate) struct Dot {
     pub(crate) range: Option<(f64, f64)>,
     /// Shown in another colour than the rest.
     pub(crate) highlighted: bool,
+}
+
+impl Dot {
+    /// The median of `figures`, with the smallest and the largest; `None` without any.
+    pub(crate) fn of(name: &str, figures: &[f64]) -> Option<Self> {
+        let value = median(figures.iter().copied())?;
+        let low = figures.iter().copied().fold(f64::INFINITY, f64::min);
+        let high = figures.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        Some(Self { name: name.to_owned(), value, range: Some((low, high)), highlighted: false })
+    }
 }
 
 /// Named figures below each other, each a dot with its range, over one axis.

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::plots::{latency, over_time};
 use super::{Axis, Dot, Dots, Lines, Page, Table, Unit, supply, unknown};
-use crate::figures::{Limit, Medians, Ratio, Round, median, median_curve};
+use crate::figures::{Limit, Medians, Ratio, Round, median_curve};
 use crate::scenario::Verdict;
 use crate::units;
 
@@ -98,12 +98,10 @@ impl Rounds {
             Dots::new(title, Axis::new(label, unit)).note("Median, smallest and largest of the rounds.");
         self.sides().into_iter().fold(dots, |dots, (name, rounds)| {
             let figures: Vec<f64> = rounds.iter().filter_map(|round| figure(round)).collect();
-            let Some(value) = median(figures.iter().copied()) else { return dots };
-            let range = (
-                figures.iter().copied().fold(f64::INFINITY, f64::min),
-                figures.iter().copied().fold(f64::NEG_INFINITY, f64::max),
-            );
-            dots.row(Dot { name: name.to_owned(), value, range: Some(range), highlighted: name == "target" })
+            match Dot::of(name, &figures) {
+                Some(dot) => dots.row(Dot { highlighted: name == "target", ..dot }),
+                None => dots,
+            }
         })
     }
 

@@ -13,10 +13,13 @@ use crate::cli::{Against, CrowdArgs, TargetArgs};
 use crate::error::{Error, Result};
 use crate::figures::median;
 use crate::generator::{Plan, Streams};
+use crate::interval::Interval;
 use crate::message::{MESSAGE_MIN, Message};
-use crate::report::{Environment, OutputArgs, Page, Table, unknown};
+use crate::report::plots::over_time;
+use crate::report::{Axis, Dot, Dots, Environment, OutputArgs, Page, Table, Unit, unknown};
 use crate::round::Audience;
 use crate::server::{Server, Side};
+use crate::timeline::Timeline;
 use crate::units::{self, parse_duration};
 
 const ROUNDS_ALONE: u16 = 1;
@@ -89,6 +92,8 @@ struct Round {
     closed: u64,
     /// Frames that should not have come.
     garbled: u64,
+    /// The round, moment by moment.
+    timeline: Timeline,
 }
 
 /// CPU time of the target over that of the floor, in pairs of neighbouring rounds.
@@ -97,6 +102,8 @@ struct Ratio {
     cpu: f64,
     low: f64,
     high: f64,
+    /// Where the median lies; from nine pairs on.
+    interval: Option<Interval>,
 }
 
 /// `loadtest idle`.
@@ -132,7 +139,7 @@ pub(crate) fn run(args: &IdleArgs) -> Result<Verdict> {
     let result = Idle::new(args, rounds);
     let faultless = result.rounds.iter().all(Round::is_faultless);
     let verdict = if faultless { Verdict::Faultless } else { Verdict::Faulty };
-    page.section("Memory and CPU time").table(result.table());
+    result.fill(&mut page);
     page.conclude(verdict, result.remarks());
     args.output.end(&page, &environment, &result)?;
     Ok(verdict)
@@ -155,6 +162,7 @@ fn rest(args: &IdleArgs, stage: &Stage, server: &Server, label: (&'static str, u
     let window = audience.rest(args.duration)?;
     let (before_bytes, connected_bytes) = (audience.before_bytes, audience.connected_bytes);
     let connects_per_second = audience.connects_per_second;
+    let timeline = audience.timeline();
     let outcome = audience.finish()?;
     let per_connection =
         |before: u64, connected: u64| (connected as f64 - before as f64) / args.crowd.clients() as f64;
@@ -172,6 +180,7 @@ fn rest(args: &IdleArgs, stage: &Stage, server: &Server, label: (&'static str, u
         pongs: window.pongs,
         closed: outcome.closed.values().sum(),
         garbled: outcome.faults.garbled,
+        timeline,
     })
 }
 
@@ -211,6 +220,7 @@ impl Idle {
                 cpu: median(ratios.iter().copied())?,
                 low: ratios.iter().copied().reduce(f64::min)?,
                 high: ratios.iter().copied().reduce(f64::max)?,
+                interval: Interval::of_median(ratios.iter().copied()),
             })
         });
         Self {
@@ -219,6 +229,46 @@ impl Idle {
             ratio,
             incomparable,
             rounds,
+        }
+    }
+
+    /// Adds everything that is shown.
+    fn fill(&self, page: &mut Page) {
+        let of = |name: &'static str, figure: fn(&Round) -> Option<f64>| -> Vec<f64> {
+            self.rounds.iter().filter(|round| round.server == name).filter_map(figure).collect()
+        };
+        let spread = |title: &str, axis: Axis, figure: fn(&Round) -> Option<f64>| {
+            let dots = Dots::new(title, axis).note("Median, smallest and largest of the rounds.");
+            ["target", "floor"].into_iter().fold(dots, |dots, name| match Dot::of(name, &of(name, figure)) {
+                Some(dot) => dots.row(Dot { highlighted: name == "target", ..dot }),
+                None => dots,
+            })
+        };
+        if let Some(bytes) = median(of("target", |round| round.per_connection_bytes).into_iter()) {
+            page.headline(format!("{bytes:.0} B"), "of memory per connection");
+        }
+        if let Some(share) = median(of("target", |round| round.cpu_share).into_iter()) {
+            page.headline(format!("{:.2} %", share * 100.0), "of a core at rest");
+        }
+        if let Some(ratio) = &self.ratio {
+            page.headline(format!("{:.3} ×", ratio.cpu), "CPU time of floor");
+        }
+        page.section("Memory and CPU time")
+            .table(self.table())
+            .plot(spread("Memory per connection", Axis::new("bytes", Unit::Count), |round| {
+                round.per_connection_bytes
+            }))
+            .plot(spread("CPU time at rest", Axis::new("share of one core", Unit::Share), |round| {
+                round.cpu_share
+            }));
+        let first = |name: &str| {
+            let round = self.rounds.iter().find(|round| round.server == name)?;
+            Some((format!("{name} {}", round.round), &round.timeline))
+        };
+        let over_time_of: Vec<_> = ["target", "floor"].into_iter().filter_map(first).collect();
+        let section = page.section("Over time");
+        for plot in over_time(&over_time_of) {
+            section.plot(plot);
         }
     }
 
@@ -254,10 +304,14 @@ impl Idle {
 
     fn remarks(&self) -> Vec<String> {
         let mut remarks = Vec::new();
-        if let Some(Ratio { cpu, low, high }) = self.ratio {
-            remarks.push(format!(
-                "target / floor, median of paired rounds: CPU {cpu:.3} ({low:.3} to {high:.3})"
-            ));
+        if let Some(Ratio { cpu, low, high, interval }) = self.ratio {
+            let brackets = match interval {
+                Some(Interval { low, high, confidence }) => {
+                    format!("{:.1} % interval of the median: {low:.3} to {high:.3}", confidence * 100.0)
+                }
+                None => format!("{low:.3} to {high:.3}"),
+            };
+            remarks.push(format!("target / floor, median of paired rounds: CPU {cpu:.3} ({brackets})"));
         }
         if self.incomparable {
             remarks.push(

@@ -62,8 +62,13 @@ impl Scaling {
         for Step { clients, rounds } in &self.steps {
             let name = format!("{} clients: ", units::grouped(*clients as u64));
             rounds.fill_tables(page, &name);
-            remarks.extend(rounds.remarks(under_way).into_iter().map(|remark| name.clone() + &remark));
-            faulty += usize::from(rounds.verdict() == Verdict::Faulty);
+            let mut of_step = rounds.remarks(under_way);
+            match rounds.verdict() {
+                // That all is well is said once, of all steps.
+                Verdict::Faultless => drop(of_step.pop()),
+                Verdict::Faulty => faulty += 1,
+            }
+            remarks.extend(of_step.into_iter().map(|remark| name.clone() + &remark));
         }
         let (verdict, last) = match faulty {
             0 => (
@@ -122,10 +127,15 @@ impl Scaling {
                 .filter_map(|step| Some((step.clients as f64, figure(side(&step.rounds)?)?)));
             points.collect()
         };
-        Lines::new(title, clients_axis(), Axis::new(label, unit))
+        Lines::new(title, self.clients_axis(), Axis::new(label, unit))
             .note("Medians over the rounds.")
             .series(Series::new("target", points(|rounds| rounds.target)).dotted())
             .series(Series::new("floor", points(|rounds| rounds.reference)).dotted())
+    }
+
+    fn clients_axis(&self) -> Axis {
+        let counts = self.steps.iter().map(|step| step.clients as f64);
+        Axis::new("clients", Unit::Count).scale(Scale::Log).ticks_at(counts.collect())
     }
 
     fn ratio_plot(&self) -> Lines {
@@ -135,16 +145,12 @@ impl Scaling {
             points.collect()
         };
         let y = Axis::new("target / floor", Unit::Ratio);
-        Lines::new("Ratio to the floor by clients", clients_axis(), y)
+        Lines::new("Ratio to the floor by clients", self.clients_axis(), y)
             .note("Medians of paired rounds. More deliveries and less CPU time are better.")
             .series(Series::new("deliveries/s", points(|ratio| Some(ratio.deliveries_per_second))).dotted())
             .series(Series::new("CPU ns/delivery", points(|ratio| ratio.ns_per_delivery)).dotted())
             .level(1.0, "the floor")
     }
-}
-
-fn clients_axis() -> Axis {
-    Axis::new("clients", Unit::Count).scale(Scale::Log)
 }
 
 /// The largest over the smallest; `None` if one is not known.

@@ -19,6 +19,8 @@ pub(super) struct Mapping {
     /// Where these two are drawn.
     from: f64,
     to: f64,
+    /// Ticks that were asked for.
+    asked: Vec<f64>,
 }
 
 /// What the range of an axis begins with.
@@ -62,7 +64,7 @@ impl Mapping {
             (Scale::Linear, Begin::Smallest) => (low, high),
             (Scale::Linear, Begin::Below) => (low - (high - low) * 0.25, high + (high - low) * 0.25),
         };
-        Self { scale: axis.scale, unit: axis.unit, low, high, from, to }
+        Self { scale: axis.scale, unit: axis.unit, low, high, from, to, asked: axis.ticks.clone() }
     }
 
     /// Where `value` is drawn; `None` if the scale cannot show it or it lies outside.
@@ -82,6 +84,10 @@ impl Mapping {
     /// Ticks at sensible values, their labels at least `gap` apart.
     pub(super) fn ticks(&self, gap: f64) -> Vec<Tick> {
         let most = ((self.to - self.from).abs() / gap).floor().max(2.0);
+        if !self.asked.is_empty() {
+            let asked = self.asked.iter().map(|&at| Tick { at, label: written(self.unit, at) });
+            return asked.collect();
+        }
         match self.scale {
             Scale::Linear => self.linear_ticks(most),
             Scale::Log => self.log_ticks(most),
