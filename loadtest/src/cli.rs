@@ -7,7 +7,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::message::MESSAGE_MIN;
+use crate::peers::PeersArgs;
 use crate::report::OutputArgs;
+use crate::scenario::compare::CompareArgs;
 use crate::scenario::idle::IdleArgs;
 use crate::scenario::rate::RateArgs;
 use crate::scenario::topics::TopicsArgs;
@@ -49,6 +51,11 @@ pub(crate) enum Command {
     /// Connected clients, pings and nothing else: memory per connection, and CPU time at rest
     #[command(args_override_self = true)]
     Idle(IdleArgs),
+    /// Rounds against several servers in turn: medians, and ratios to the first and to the floor
+    #[command(args_override_self = true)]
+    Compare(CompareArgs),
+    /// The other servers there are adapters for
+    Peers(PeersArgs),
     #[command(hide = true)]
     ServeFloor(FloorArgs),
     #[command(hide = true)]
@@ -171,7 +178,7 @@ pub(crate) struct TargetArgs {
     pub(crate) server_args: String,
 }
 
-fn payload(text: &str) -> Result<usize, String> {
+pub(crate) fn payload(text: &str) -> Result<usize, String> {
     const MAX: usize = 4 << 20;
     let size = parse_size(text)?;
     if !(MESSAGE_MIN..=MAX).contains(&size) {

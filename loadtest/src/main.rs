@@ -21,6 +21,7 @@ mod http;
 mod interval;
 mod machine;
 mod message;
+mod peers;
 mod procfs;
 mod progress;
 mod report;
@@ -44,6 +45,8 @@ fn main() -> ExitCode {
         Command::Rate(args) => scenario::rate::run(&args),
         Command::Topics(args) => scenario::topics::run(&args),
         Command::Users(args) => scenario::users::run(&args),
+        Command::Compare(args) => scenario::compare::run(&args),
+        Command::Peers(args) => peers::run(&args),
         Command::Idle(args) => scenario::idle::run(&args),
         Command::ServeFloor(args) => server::floor::serve(&args).map(|()| Verdict::Faultless),
         Command::Launch(args) => server::launch::run(args).map(|()| Verdict::Faultless),

@@ -79,6 +79,14 @@ pub(crate) fn resident_estimate(pid: u32) -> Option<u64> {
     Some(pages * page_size() as u64)
 }
 
+/// The process that `pid` has started, if it is one.
+pub(crate) fn only_child(pid: u32) -> Option<u32> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+    let mut children = children.split_ascii_whitespace();
+    let child = children.next()?.parse().ok()?;
+    children.next().is_none().then_some(child)
+}
+
 /// How many descriptors `pid` has open.
 pub(crate) fn open_descriptors(pid: u32) -> Option<u64> {
     Some(fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten().count() as u64)

@@ -4,6 +4,8 @@
 
 mod publishing;
 
+use std::net::SocketAddr;
+
 pub(crate) use publishing::{Envelope, Publishing};
 
 /// One server's ways.
@@ -11,6 +13,8 @@ pub(crate) use publishing::{Envelope, Publishing};
 pub(crate) struct Dialect {
     pub(crate) joining: Joining,
     pub(crate) publishing: Publishing,
+    /// Where publications go, if elsewhere than clients.
+    pub(crate) publish_at: Option<SocketAddr>,
 }
 
 /// How a client comes to be on a topic.
@@ -19,13 +23,13 @@ pub(crate) enum Joining {
     /// `POST /register` names the topic; the answer has the URL to connect to.
     Register,
     /// The path of the upgrade names it: it replaces `{topic}`.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for servers that are compared"))]
     Path(&'static str),
 }
 
 impl Dialect {
     /// The base contract, which the floor has too.
-    pub(crate) const CONTRACT: Self = Self { joining: Joining::Register, publishing: Publishing::Post };
+    pub(crate) const CONTRACT: Self =
+        Self { joining: Joining::Register, publishing: Publishing::Post, publish_at: None };
 
     /// The path every client connects to, or `None` if each is given its own when it registers.
     pub(crate) fn path(&self, topic: &str) -> Option<String> {

@@ -97,13 +97,14 @@ impl Progress {
 impl Publisher {
     /// Publisher `number` of the plan.
     pub(crate) fn connect(plan: &Plan, number: usize, registry: &Registry, token: Token) -> io::Result<Self> {
+        let address = plan.dialect.publish_at.unwrap_or(plan.address);
         let Some(supply) = plan.supply else { return Err(ErrorKind::InvalidInput.into()) };
         let streams = plan.streams.published_by(number);
         let lanes: Vec<Lane> = streams
             .map(|(name, stream)| {
                 let (topic, user) = plan.streams.addressee(stream);
                 let publishing = plan.dialect.publishing;
-                Lane::new(name, publishing.envelope(plan.address, topic, user, plan.message.size()))
+                Lane::new(name, publishing.envelope(address, topic, user, plan.message.size()))
             })
             .collect();
         let weights = plan.streams.published_by(number).map(|(_, stream)| plan.streams.weight(stream));
@@ -117,7 +118,7 @@ impl Publisher {
         };
         let rotation = Rotation::new(plan.streams.order(), weights, number as u64);
         Ok(Self {
-            pipeline: Pipeline::connect(plan.address, registry, token)?,
+            pipeline: Pipeline::connect(address, registry, token)?,
             message: plan.message.clone(),
             schedule,
             obeys_retry_after: supply.obeys_retry_after,

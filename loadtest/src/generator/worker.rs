@@ -88,7 +88,7 @@ impl Worker {
         let publishers = (index..publishers).step_by(threads).enumerate();
         let publishers = publishers.map(|(at, number)| {
             let publisher = Publisher::connect(plan, number, registry, Token(PUBLISHER.0 - at));
-            publisher.context(|| format!("cannot connect to {}", plan.address))
+            publisher.context(|| "cannot connect a publisher".to_owned())
         });
         Ok(Self {
             index,

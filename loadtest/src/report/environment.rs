@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use crate::machine::Machine;
+use crate::peers::State;
 use crate::server::Side;
 
 /// How long `--version` or `git describe` may take; without an answer by then nothing is said.
@@ -118,6 +119,15 @@ fn programs(sides: &[Side]) -> Vec<Program> {
 impl Program {
     /// `None` for what the harness does not start, or what is part of it.
     fn of(side: &Side) -> Option<Self> {
+        if let Side::Peer { peer, home, .. } = side {
+            let what = match home.state(peer) {
+                State::Installed(what) => Some(what),
+                State::Missing | State::Outdated => None,
+            };
+            let command =
+                vec!["loadtest".to_owned(), "peers".to_owned(), "install".to_owned(), peer.name.to_owned()];
+            return Some(Self { name: peer.name.to_owned(), command, version: what, checkout: None });
+        }
         let Side::Started { program, arguments, .. } = side else { return None };
         let folder = program.parent().filter(|folder| !folder.as_os_str().is_empty());
         let describe = ["describe", "--always", "--dirty", "--abbrev=12"];

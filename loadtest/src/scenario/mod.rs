@@ -2,6 +2,7 @@
 //! report; how clients, servers and figures work is none of its business.
 
 mod alternation;
+pub(crate) mod compare;
 pub(crate) mod fanout;
 pub(crate) mod idle;
 pub(crate) mod rate;

@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::dialect::Dialect;
 use crate::error::{Context, Error, Result};
+use crate::peers::{Home, Peer, Readiness, Scratch, Site, State, Worker};
 use crate::procfs;
 use crate::units;
 
@@ -32,6 +33,8 @@ pub(crate) enum Side {
     Floor { core: Option<usize> },
     /// The same, pinging every client in each interval.
     PingingFloor { core: Option<usize>, every: Duration },
+    /// Somebody else's, started afresh for each round.
+    Peer { peer: &'static Peer, home: Home, core: Option<usize> },
 }
 
 impl Side {
@@ -40,6 +43,7 @@ impl Side {
         match self {
             Self::Running { .. } | Self::Started { .. } => "target",
             Self::Floor { .. } | Self::PingingFloor { .. } => "floor",
+            Self::Peer { peer, .. } => peer.name,
         }
     }
 
@@ -48,7 +52,9 @@ impl Side {
         match self {
             Self::Running { address, pid } => {
                 let pid = pid.or_else(|| procfs::listener(*address));
-                Ok(Server { address: *address, dialect: Dialect::CONTRACT, pid, child: None })
+                let mut server = Server::at(*address);
+                server.pid = pid;
+                Ok(server)
             }
             Self::Started { program, arguments, core } => {
                 let address = free_address()?;
@@ -68,8 +74,29 @@ impl Side {
                 command.args(["--ping-every", &units::milliseconds(*every)]);
                 Server::start(command, address)
             }
+            Self::Peer { peer, home, core } => open_peer(peer, home, *core),
         }
     }
+}
+
+/// Starts `peer` from where it was installed.
+fn open_peer(peer: &'static Peer, home: &Home, core: Option<usize>) -> Result<Server> {
+    if !matches!(home.state(peer), State::Installed(_)) {
+        return Err(Error::Failed(format!("not installed: loadtest peers install {}", peer.name)));
+    }
+    let (listen, publish, scratch) = (free_address()?, free_address()?, Scratch::new()?);
+    let folder = home.folder(peer);
+    let start = (peer.start)(&Site { folder: &folder, scratch: scratch.path(), listen, publish })?;
+    let mut command = launcher(core)?;
+    command.arg(&start.program).args(&start.arguments);
+    let mut server = Server::at(listen);
+    server.dialect = Dialect { publish_at: peer.publishes_apart.then_some(publish), ..peer.dialect };
+    server.scratch = Some(scratch);
+    server.launch(command, peer.readiness)?;
+    if peer.worker == Worker::Child {
+        server.pid = server.pid.and_then(procfs::only_child);
+    }
+    Ok(server)
 }
 
 /// A server that can be connected to. Dropping it ends the process if the harness started it.
@@ -81,20 +108,33 @@ pub(crate) struct Server {
     /// The process whose CPU time and memory are looked at, if it is known.
     pub(crate) pid: Option<u32>,
     child: Option<Child>,
+    /// Files it uses; dropped behind it.
+    scratch: Option<Scratch>,
 }
 
 impl Server {
-    fn start(mut command: Command, address: SocketAddr) -> Result<Self> {
-        // A group of its own, so that Ctrl-C reaches the harness only, which then ends the server in order.
-        command.stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
-        let child = command.spawn().context(|| "cannot start a server".to_owned())?;
-        let mut server =
-            Self { address, dialect: Dialect::CONTRACT, pid: Some(child.id()), child: Some(child) };
-        server.wait_until_it_answers()?;
+    /// One that listens there, talks by the base contract and was not started here.
+    fn at(address: SocketAddr) -> Self {
+        let dialect = Dialect::CONTRACT;
+        Self { address, dialect, pid: None, child: None, scratch: None }
+    }
+
+    fn start(command: Command, address: SocketAddr) -> Result<Self> {
+        let mut server = Self::at(address);
+        server.launch(command, Readiness::Health)?;
         Ok(server)
     }
 
-    fn wait_until_it_answers(&mut self) -> Result<()> {
+    fn launch(&mut self, mut command: Command, readiness: Readiness) -> Result<()> {
+        // A group of its own, so that Ctrl-C reaches the harness only, which then ends the server in order.
+        command.stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
+        let child = command.spawn().context(|| "cannot start a server".to_owned())?;
+        self.pid = Some(child.id());
+        self.child = Some(child);
+        self.wait_until_it_answers(readiness)
+    }
+
+    fn wait_until_it_answers(&mut self, readiness: Readiness) -> Result<()> {
         let deadline = Instant::now() + START_MAX;
         while Instant::now() < deadline {
             if let Some(child) = &mut self.child
@@ -102,7 +142,11 @@ impl Server {
             {
                 return Err(Error::Failed(format!("the server ended at once: {status}")));
             }
-            if is_healthy(self.address) {
+            let answers = match readiness {
+                Readiness::Health => is_healthy(self.address),
+                Readiness::Accepts => accepts(self.address) && self.dialect.publish_at.is_none_or(accepts),
+            };
+            if answers {
                 return Ok(());
             }
             sleep(POLL_EVERY);
@@ -170,6 +214,10 @@ fn own_program() -> Result<PathBuf> {
 fn free_address() -> Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").context(|| "no free port".to_owned())?;
     listener.local_addr().context(|| "no free port".to_owned())
+}
+
+fn accepts(address: SocketAddr) -> bool {
+    TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
 }
 
 fn is_healthy(address: SocketAddr) -> bool {
