@@ -2,16 +2,21 @@
 //! how one publishes. Fanfare's own way is the default and costs nothing; the others are for the servers it is
 //! compared with. Pure bytes in, bytes out: sockets belong to the generator.
 
+mod framing;
+mod nats;
 mod publishing;
+mod socketio;
 
 use std::net::SocketAddr;
 
+pub(crate) use framing::{Framing, Interpreter};
 pub(crate) use publishing::{Envelope, Publishing};
 
 /// One server's ways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Dialect {
     pub(crate) joining: Joining,
+    pub(crate) framing: Framing,
     pub(crate) publishing: Publishing,
     /// Where publications go, if elsewhere than clients.
     pub(crate) publish_at: Option<SocketAddr>,
@@ -28,8 +33,17 @@ pub(crate) enum Joining {
 
 impl Dialect {
     /// The base contract, which the floor has too.
-    pub(crate) const CONTRACT: Self =
-        Self { joining: Joining::Register, publishing: Publishing::Post, publish_at: None };
+    pub(crate) const CONTRACT: Self = Self {
+        joining: Joining::Register,
+        framing: Framing::Plain,
+        publishing: Publishing::Post,
+        publish_at: None,
+    };
+
+    /// One that clients join by path, and that is otherwise as the base contract has it.
+    pub(crate) const fn by_path(path: &'static str) -> Self {
+        Self { joining: Joining::Path(path), ..Self::CONTRACT }
+    }
 
     /// The path every client connects to, or `None` if each is given its own when it registers.
     pub(crate) fn path(&self, topic: &str) -> Option<String> {
@@ -47,7 +61,7 @@ mod tests {
     #[test]
     fn a_path_names_the_topic() {
         assert_eq!(Dialect::CONTRACT.path("a"), None);
-        let direct = Dialect { joining: Joining::Path("/ws/{topic}?x"), ..Dialect::CONTRACT };
+        let direct = Dialect::by_path("/ws/{topic}?x");
         assert_eq!(direct.path("a").as_deref(), Some("/ws/a?x"));
     }
 }

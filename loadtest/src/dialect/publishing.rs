@@ -3,6 +3,9 @@
 
 use std::net::SocketAddr;
 
+use super::nats::{self, Said};
+use crate::http::{self, BadResponse, Response};
+
 /// Where publications go, and in which form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Publishing {
@@ -10,6 +13,8 @@ pub(crate) enum Publishing {
     Post,
     /// `POST /publish`, and the body is an object that names the topic.
     JsonPost,
+    /// `PUB` in the NATS protocol, each with a `PING` whose `PONG` is the answer.
+    Nats,
 }
 
 /// What stands before and behind each message; the same for all of one size and topic.
@@ -20,6 +25,37 @@ pub(crate) struct Envelope {
 }
 
 impl Publishing {
+    /// What is said once, on a new connection.
+    pub(crate) fn hello(self) -> &'static [u8] {
+        match self {
+            Self::Post | Self::JsonPost => b"",
+            Self::Nats => nats::HELLO,
+        }
+    }
+
+    /// The answer at the front of `bytes`, as an HTTP response has it, or `None` while it is incomplete.
+    pub(crate) fn answer(self, bytes: &[u8]) -> Result<Option<Response<'_>>, BadResponse> {
+        match self {
+            Self::Post | Self::JsonPost => http::response(bytes),
+            Self::Nats => {
+                let mut at = 0;
+                while let Some((said, length)) =
+                    nats::front(&bytes[at..]).map_err(|_| BadResponse("not NATS"))?
+                {
+                    at += length;
+                    let (status, body) = match said {
+                        Said::Pong => (200, &b""[..]),
+                        Said::Error(line) => (500, line),
+                        // A server that is not answered for minutes closes; no run is that long between two answers.
+                        Said::Ping | Said::Nothing | Said::Message(_) => continue,
+                    };
+                    return Ok(Some(Response { status, retry_after: None, head: "", body, length: at }));
+                }
+                Ok(None)
+            }
+        }
+    }
+
     /// For messages of `size` bytes on `topic`, for one `user` or everybody. Messages and topics of this harness need
     /// no escapes in JSON.
     pub(crate) fn envelope(
@@ -30,6 +66,8 @@ impl Publishing {
         size: usize,
     ) -> Envelope {
         let (path, kind, before, tail) = match self {
+            // NATS knows no users.
+            Self::Nats => return Envelope { head: nats::publication(topic, size), tail: nats::TAIL },
             Self::Post => {
                 let query = user.map(|user| format!("?user_id={user}")).unwrap_or_default();
                 (format!("/publish/{topic}{query}"), "text/plain", String::new(), "")

@@ -16,6 +16,8 @@ pub(crate) enum State {
     Connecting,
     /// The request has been sent; `kept` holds what has come of the answer.
     Upgrading,
+    /// The upgrade is done, and the server has yet to confirm that the client is on its topic.
+    Joining,
     /// Frames come; `kept` holds the beginning of a cut one.
     Open,
     /// Open, but it will never read again.

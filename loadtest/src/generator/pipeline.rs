@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
-use crate::http::{self, Response};
+use crate::dialect::Publishing;
+use crate::http::Response;
 
 const READ_MAX: usize = 64 * 1024;
 /// What has been sent is let go of from this many bytes on, even if there is always more to send.
@@ -89,9 +90,15 @@ impl Pipeline {
         }
     }
 
-    /// The next complete answer.
+    /// The next complete answer of an HTTP server.
     pub(crate) fn answer(&mut self) -> io::Result<Option<Response<'_>>> {
-        let answer = http::response(&self.answers[self.taken..])
+        self.answer_to(Publishing::Post)
+    }
+
+    /// The next complete answer to what was published so.
+    pub(crate) fn answer_to(&mut self, publishing: Publishing) -> io::Result<Option<Response<'_>>> {
+        let answer = publishing
+            .answer(&self.answers[self.taken..])
             .map_err(|bad| io::Error::new(ErrorKind::InvalidData, bad.to_string()))?;
         if let Some(answer) = &answer {
             self.taken += answer.length;

@@ -23,6 +23,7 @@ use super::place::Place;
 use super::rotation::Rotation;
 use super::shared::Shared;
 use super::{Pace, Plan};
+use crate::dialect::Publishing;
 use crate::message::Message;
 
 /// Publications sent and not yet answered, beyond the window: a server may answer after it delivers.
@@ -36,6 +37,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Publisher {
     pipeline: Pipeline,
+    publishing: Publishing,
     message: Message,
     schedule: Schedule,
     obeys_retry_after: bool,
@@ -117,8 +119,12 @@ impl Publisher {
             }
         };
         let rotation = Rotation::new(plan.streams.order(), weights, number as u64);
+        let publishing = plan.dialect.publishing;
+        let mut pipeline = Pipeline::connect(address, registry, token)?;
+        pipeline.requests().extend_from_slice(publishing.hello());
         Ok(Self {
-            pipeline: Pipeline::connect(address, registry, token)?,
+            pipeline,
+            publishing,
             message: plan.message.clone(),
             schedule,
             obeys_retry_after: supply.obeys_retry_after,
@@ -182,7 +188,7 @@ impl Publisher {
     pub(crate) fn attend(&mut self, now: Instant) -> io::Result<()> {
         self.pipeline.flush()?;
         self.pipeline.fill()?;
-        while let Some(answer) = self.pipeline.answer()? {
+        while let Some(answer) = self.pipeline.answer_to(self.publishing)? {
             let Some((at, place)) = self.unanswered.pop_front() else {
                 return Err(io::Error::new(ErrorKind::InvalidData, "an answer to no publication"));
             };

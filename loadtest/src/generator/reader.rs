@@ -15,12 +15,15 @@ use super::frame::{self, Frame, Front, Kind};
 use super::ledger::Ledger;
 use super::place::Place;
 use super::shared::Shared;
+use crate::dialect::Interpreter;
 use crate::error::{Error, Result};
 use crate::handshake::{self, Answer};
 use crate::message::{self, Message};
 
 /// The least size of the read buffer. Loopback delivers what a socket buffer holds, which is this order.
 const SCRATCH_MIN: usize = 256 * 1024;
+/// The same for servers that put whatever waits for a client into one frame.
+const SCRATCH_MIN_INTERPRETED: usize = 4 * 1024 * 1024;
 /// Latencies are kept from 1 us to 10 min, to three significant digits.
 const LATENCY_MIN_NS: u64 = 1_000;
 const LATENCY_MAX_NS: u64 = 600_000_000_000;
@@ -41,6 +44,8 @@ pub(crate) enum Turn {
 /// The reading side of one generator thread.
 pub(crate) struct Reader {
     scratch: Vec<u8>,
+    /// For servers that do not send plain messages.
+    interpreter: Option<Interpreter>,
     message: Message,
     pub(crate) census: Census,
     pub(crate) ledger: Ledger,
@@ -56,9 +61,11 @@ pub(crate) struct Reader {
 
 impl Reader {
     /// For clients in any of `streams` streams.
-    pub(crate) fn new(message: Message, streams: usize) -> Result<Self> {
+    pub(crate) fn new(message: Message, streams: usize, interpreter: Option<Interpreter>) -> Result<Self> {
+        let least = if interpreter.is_some() { SCRATCH_MIN_INTERPRETED } else { SCRATCH_MIN };
         Ok(Self {
-            scratch: vec![0; SCRATCH_MIN.max(4 * message.size())],
+            scratch: vec![0; least.max(4 * message.size())],
+            interpreter,
             message,
             census: Census::new(streams),
             ledger: Ledger::default(),
@@ -92,15 +99,31 @@ impl Reader {
                     Answer::Refused(reason) => return Turn::Refused(reason),
                     Answer::Accepted(end) => {
                         from = end;
-                        client.state = State::Open;
-                        client.places().for_each(|place| self.census.enter(place));
-                        upgraded = true;
+                        match &self.interpreter {
+                            None => {
+                                self.open(client);
+                                upgraded = true;
+                            }
+                            Some(interpreter) => {
+                                client.state = State::Joining;
+                                // The buffer of a new socket holds it.
+                                if stream.write_all(&interpreter.opening).is_err() {
+                                    return Turn::Closed(None);
+                                }
+                            }
+                        }
                     }
                 }
             }
-            if client.state == State::Open {
+            if matches!(client.state, State::Open | State::Joining) {
                 self.reads += 1;
-                match self.take_frames(place, client, from..filled, shared) {
+                let was_open = client.state == State::Open;
+                let taken = match self.interpreter.is_some() {
+                    false => self.take_frames(place, client, from..filled, shared),
+                    true => self.interpret(place, client, from..filled, shared),
+                };
+                upgraded |= !was_open && client.state == State::Open;
+                match taken {
                     Ok(end) => from = end,
                     Err(Ended(code)) => return Turn::Closed(code),
                 }
@@ -112,6 +135,59 @@ impl Reader {
             }
         }
         if upgraded { Turn::Upgraded } else { Turn::Drained }
+    }
+
+    /// A client is on its topic.
+    fn open(&mut self, client: &mut Client) {
+        client.state = State::Open;
+        client.places().for_each(|place| self.census.enter(place));
+    }
+
+    /// The same as [`Self::take_frames`], of a server whose frames have to be interpreted first.
+    fn interpret(
+        &mut self,
+        place: usize,
+        client: &mut Client,
+        filled: std::ops::Range<usize>,
+        shared: &Shared,
+    ) -> std::result::Result<usize, Ended> {
+        let Some(mut interpreter) = self.interpreter.take() else { return Ok(filled.start) };
+        let mut at = filled.start;
+        let mut ended = loop {
+            let frame = match frame::front(&self.scratch[at..filled.end]) {
+                Front::Whole(frame) => frame,
+                Front::Cut(Some(size)) if size > self.scratch.len() as u64 / 2 => {
+                    self.ledger.garbled();
+                    break Some(Ended(None));
+                }
+                Front::Cut(_) => break None,
+            };
+            let body = at + frame.body..at + frame.end;
+            at += frame.end;
+            if frame.kind == Kind::Message {
+                if interpreter.hear(place, &self.scratch[body]).is_err() {
+                    self.ledger.garbled();
+                    break Some(Ended(None));
+                }
+            } else if let Some(ended) = self.take_other(client, frame, body) {
+                break Some(ended);
+            }
+        };
+        if let Some(stream) = &mut client.stream {
+            // As with pongs: what does not fit now would not be read.
+            let _ = stream.write(&interpreter.take_replies());
+        }
+        if interpreter.take_joined() && client.state == State::Joining {
+            self.open(client);
+        }
+        // What was heard is read as if the server had sent it so.
+        std::mem::swap(&mut self.scratch, interpreter.frames());
+        let heard = 0..self.scratch.len();
+        ended = self.take_frames(place, client, heard, shared).err().or(ended);
+        std::mem::swap(&mut self.scratch, interpreter.frames());
+        interpreter.frames().clear();
+        self.interpreter = Some(interpreter);
+        ended.map_or(Ok(at), Err)
     }
 
     /// Takes every whole frame of that part of the buffer and gives the place where a cut one begins.

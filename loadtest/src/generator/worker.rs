@@ -20,6 +20,7 @@ use super::reader::{self, Reader, Turn};
 use super::shared::{Phase, Shared};
 use super::timer::Timer;
 use super::{Pace, Plan};
+use crate::dialect::Interpreter;
 use crate::error::{Context, Error, Result};
 
 pub(super) const WAKE: Token = Token(usize::MAX);
@@ -84,6 +85,8 @@ impl Worker {
         let (streams, clients) = (Arc::clone(&plan.streams), first..first + count);
         let connector = Connector::new(plan.address, plan.dialect, streams, clients, registry, REGISTRAR)
             .context(|| format!("cannot connect to {}", plan.address))?;
+        let topics = plan.streams.topics_of(0);
+        let interpreter = topics.first().and_then(|topic| Interpreter::new(plan.dialect.framing, topic));
         let publishers = plan.supply.map_or(0, |supply| supply.publishers);
         let publishers = (index..publishers).step_by(threads).enumerate();
         let publishers = publishers.map(|(at, number)| {
@@ -94,7 +97,7 @@ impl Worker {
             index,
             shared,
             clients: (first..first + count).map(|number| simulate(number, plan)).collect(),
-            reader: Reader::new(plan.message.clone(), plan.streams.len())?,
+            reader: Reader::new(plan.message.clone(), plan.streams.len(), interpreter)?,
             connector,
             timer: match plan.supply.map(|supply| supply.pace) {
                 Some(Pace::Rate(_) | Pace::Open(Some(_))) if publishers.len() > 0 => {
@@ -148,7 +151,7 @@ impl Worker {
         if client.state == State::Connecting {
             client.send_request().context(|| format!("client {place} cannot connect"))?;
         }
-        if !matches!(client.state, State::Upgrading | State::Open) {
+        if !matches!(client.state, State::Upgrading | State::Joining | State::Open) {
             return Ok(());
         }
         let was_open = client.state == State::Open;

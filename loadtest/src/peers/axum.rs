@@ -1,7 +1,7 @@
 //! axum with a broadcast channel per topic.
 
 use super::{Kit, Peer, Readiness, Worker, rust_program};
-use crate::dialect::{Dialect, Joining, Publishing};
+use crate::dialect::Dialect;
 
 pub(super) const PEER: Peer = Peer {
     name: "axum",
@@ -13,11 +13,7 @@ pub(super) const PEER: Peer = Peer {
     tuning: "read_buffer_size 4 KiB (tungstenite's docs), feed and one flush for what waits, TCP_NODELAY, LTO",
     lacks: "a client that is 16,384 messages behind loses messages; no registration, no users",
     kit: Kit::Rust { program: "axum" },
-    dialect: Dialect {
-        joining: Joining::Path("/ws/{topic}"),
-        publishing: Publishing::Post,
-        publish_at: None,
-    },
+    dialect: Dialect::by_path("/ws/{topic}"),
     readiness: Readiness::Health,
     publishes_apart: false,
     worker: Worker::Itself,

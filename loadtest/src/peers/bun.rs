@@ -1,7 +1,7 @@
 //! Bun's server with its native publish and subscribe.
 
 use super::{Kit, Peer, Readiness, Start, Worker};
-use crate::dialect::{Dialect, Joining, Publishing};
+use crate::dialect::Dialect;
 
 pub(super) const PEER: Peer = Peer {
     name: "bun",
@@ -17,11 +17,7 @@ pub(super) const PEER: Peer = Peer {
             ("server.mjs", include_str!("../../peers/bun/server.mjs")),
         ],
     },
-    dialect: Dialect {
-        joining: Joining::Path("/ws/{topic}"),
-        publishing: Publishing::Post,
-        publish_at: None,
-    },
+    dialect: Dialect::by_path("/ws/{topic}"),
     readiness: Readiness::Health,
     publishes_apart: false,
     worker: Worker::Itself,

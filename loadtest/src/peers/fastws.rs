@@ -1,7 +1,7 @@
 //! fastwebsockets behind hyper.
 
 use super::{Kit, Peer, Readiness, Worker, rust_program};
-use crate::dialect::{Dialect, Joining, Publishing};
+use crate::dialect::Dialect;
 
 pub(super) const PEER: Peer = Peer {
     name: "fastws",
@@ -10,11 +10,7 @@ pub(super) const PEER: Peer = Peer {
     tuning: "defaults (vectored writes), TCP_NODELAY, LTO",
     lacks: "a client that is 1,024 messages behind is dropped; one write per message; no registration, no users",
     kit: Kit::Rust { program: "fastws" },
-    dialect: Dialect {
-        joining: Joining::Path("/ws/{topic}"),
-        publishing: Publishing::Post,
-        publish_at: None,
-    },
+    dialect: Dialect::by_path("/ws/{topic}"),
     readiness: Readiness::Health,
     publishes_apart: false,
     worker: Worker::Itself,

@@ -7,8 +7,10 @@ mod bun;
 mod fastws;
 mod home;
 mod install;
+mod nats;
 mod nginx;
 mod scratch;
+mod socketio;
 mod tungstenite;
 mod tutorial;
 mod ws;
@@ -24,8 +26,17 @@ pub(crate) use install::{PeersArgs, run};
 pub(crate) use scratch::Scratch;
 
 /// Every server there is an adapter for, in the order in which they are listed.
-pub(crate) const ALL: [&Peer; 7] =
-    [&tutorial::PEER, &axum::PEER, &fastws::PEER, &tungstenite::PEER, &ws::PEER, &bun::PEER, &nginx::PEER];
+pub(crate) const ALL: [&Peer; 9] = [
+    &tutorial::PEER,
+    &axum::PEER,
+    &fastws::PEER,
+    &tungstenite::PEER,
+    &bun::PEER,
+    &ws::PEER,
+    &socketio::PEER,
+    &nginx::PEER,
+    &nats::PEER,
+];
 
 /// A server that somebody else wrote, or that shows how others' libraries are used.
 #[derive(Debug)]
@@ -55,7 +66,6 @@ pub(crate) enum Kit {
     Rust { program: &'static str },
     /// Files of ours and packages of npm, pinned by their lock file.
     Npm { files: &'static [(&'static str, &'static str)] },
-    #[expect(dead_code, reason = "for a server that is still to come")]
     /// A wheel that ships a program.
     Pip { requirement: &'static str },
     /// Debian packages of the running release, unpacked and not installed: nothing of the system changes.
@@ -67,7 +77,6 @@ pub(crate) enum Kit {
 pub(crate) enum Readiness {
     /// `GET /health` answers 200.
     Health,
-    #[expect(dead_code, reason = "for a server that is still to come")]
     /// It accepts connections.
     Accepts,
 }
@@ -89,7 +98,6 @@ pub(crate) struct Site<'a> {
     /// For generated configuration; goes away with the server.
     pub(crate) scratch: &'a Path,
     pub(crate) listen: SocketAddr,
-    #[expect(dead_code, reason = "for a server that is still to come")]
     /// For servers that are published to at another address than clients connect to.
     pub(crate) publish: SocketAddr,
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Kit, Peer, Readiness, Site, Start, Worker};
-use crate::dialect::{Dialect, Joining, Publishing};
+use crate::dialect::Dialect;
 use crate::error::{Context, Result};
 
 pub(super) const PEER: Peer = Peer {
@@ -14,11 +14,7 @@ pub(super) const PEER: Peer = Peer {
     tuning: "worker_processes 1, no message buffer, access_log off, keepalive unlimited (nginx.org, nchan.io)",
     lacks: "no users; with nchan_message_buffer_length 0 a subscriber is given what comes while it is connected",
     kit: Kit::Debian { packages: &["nginx", "libnginx-mod-nchan"] },
-    dialect: Dialect {
-        joining: Joining::Path("/ws/{topic}"),
-        publishing: Publishing::Post,
-        publish_at: None,
-    },
+    dialect: Dialect::by_path("/ws/{topic}"),
     readiness: Readiness::Health,
     publishes_apart: false,
     worker: Worker::Child,

@@ -1,7 +1,7 @@
 //! The tutorial server: the base contract in the shape in which it is usually first written.
 
 use super::{Kit, Peer, Readiness, Worker, rust_program};
-use crate::dialect::{Dialect, Joining, Publishing};
+use crate::dialect::{Dialect, Publishing};
 
 pub(super) const PEER: Peer = Peer {
     name: "tutorial",
@@ -10,7 +10,7 @@ pub(super) const PEER: Peer = Peer {
     tuning: "as written in tutorials, release build with LTO",
     lacks: "no backpressure: what a client does not take grows without a bound; scans every client per publication",
     kit: Kit::Rust { program: "tutorial" },
-    dialect: Dialect { joining: Joining::Register, publishing: Publishing::JsonPost, publish_at: None },
+    dialect: Dialect { publishing: Publishing::JsonPost, ..Dialect::CONTRACT },
     readiness: Readiness::Health,
     publishes_apart: false,
     worker: Worker::Itself,

@@ -1,7 +1,7 @@
 //! Node's `ws`.
 
 use super::{Kit, Peer, Readiness, Start, Worker};
-use crate::dialect::{Dialect, Joining, Publishing};
+use crate::dialect::Dialect;
 
 pub(super) const PEER: Peer = Peer {
     name: "ws",
@@ -18,11 +18,7 @@ pub(super) const PEER: Peer = Peer {
             ("server.mjs", include_str!("../../peers/ws/server.mjs")),
         ],
     },
-    dialect: Dialect {
-        joining: Joining::Path("/ws/{topic}"),
-        publishing: Publishing::Post,
-        publish_at: None,
-    },
+    dialect: Dialect::by_path("/ws/{topic}"),
     readiness: Readiness::Health,
     publishes_apart: false,
     worker: Worker::Itself,

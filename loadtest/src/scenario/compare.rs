@@ -128,6 +128,9 @@ pub(crate) fn run(args: &CompareArgs) -> Result<Verdict> {
     if args.duration.is_zero() {
         return Err(Error::Usage("--duration must be longer than nothing".to_owned()));
     }
+    if args.crowd.counts.len() > 1 {
+        return Err(Error::Usage("compare takes one number of --clients: run it once for each".to_owned()));
+    }
     let names: Vec<_> = args.targets.iter().map(|target| target.name()).collect();
     if let Some((_, twice)) = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name)) {
         return Err(Error::Usage(format!("--targets names {twice} twice")));
@@ -189,7 +192,7 @@ impl CompareArgs {
         let names: Vec<_> = self.targets.iter().map(|target| target.name()).collect();
         let mut page = Page::new("compare", "Several servers in turn, each alone on the same core");
         page.fact("targets", names.join(" "))
-            .fact("clients", units::grouped(self.crowd.clients as u64))
+            .fact("clients", units::grouped(self.crowd.clients() as u64))
             .fact("threads", stage.threads.to_string())
             .fact("rounds", self.rounds.to_string())
             .fact("measured", format!("{:?}", self.duration));
@@ -247,7 +250,7 @@ impl CompareArgs {
             address: server.address,
             dialect: server.dialect,
             streams: Arc::new(Streams::one_topic(fresh_topic(), 1)),
-            clients: self.crowd.clients,
+            clients: self.crowd.clients(),
             threads: stage.threads,
             message: Message::new(self.payload, Instant::now()),
             supply: pace.map(|pace| Supply { pace, publishers: 1, obeys_retry_after: true }),

@@ -1,0 +1,162 @@
+//! How a delivery is wrapped, for servers that do not send the bare message. An [`Interpreter`] turns what they send
+//! into the plain frames that the reader checks, says what has to be answered, and notices when a client has joined.
+
+use std::collections::HashMap;
+
+use super::{nats, socketio};
+
+/// How a delivery travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// A frame holds the message and nothing else.
+    Plain,
+    /// Engine.IO 4 and Socket.IO 5 packets.
+    SocketIo,
+    /// The NATS protocol, as a stream over frames.
+    Nats,
+}
+
+/// What came out of one payload, collected over those of one read.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Heard {
+    /// Plain frames, one for each message.
+    pub(super) frames: Vec<u8>,
+    /// Frames to be sent.
+    pub(super) replies: Vec<u8>,
+    /// The server has confirmed that the client is on its topic.
+    pub(super) has_joined: bool,
+}
+
+/// Interprets for all clients of one generator thread.
+#[derive(Debug)]
+pub(crate) struct Interpreter {
+    framing: Framing,
+    /// Sent right after the upgrade.
+    pub(crate) opening: Vec<u8>,
+    heard: Heard,
+    /// By client, the beginning of what was cut at the end of a payload.
+    cut: HashMap<usize, Vec<u8>>,
+}
+
+impl Interpreter {
+    /// `None` if there is nothing to interpret. All clients are on `topic`.
+    pub(crate) fn new(framing: Framing, topic: &str) -> Option<Self> {
+        let opening = match framing {
+            Framing::Plain => return None,
+            Framing::SocketIo => Vec::new(),
+            Framing::Nats => client_frame(&nats::subscribe(topic)),
+        };
+        Some(Self { framing, opening, heard: Heard::default(), cut: HashMap::new() })
+    }
+
+    /// Takes the payload of one frame to `client`. Fails with the server's complaint, or if this is not its protocol.
+    pub(crate) fn hear(&mut self, client: usize, payload: &[u8]) -> Result<(), String> {
+        match self.framing {
+            Framing::Plain => {
+                server_frame(payload, &mut self.heard.frames);
+                Ok(())
+            }
+            Framing::SocketIo => socketio::hear(payload, &mut self.heard),
+            Framing::Nats => match self.cut.remove(&client) {
+                None => {
+                    let taken = nats::hear(payload, &mut self.heard)?;
+                    self.keep(client, &payload[taken..]);
+                    Ok(())
+                }
+                Some(mut bytes) => {
+                    bytes.extend_from_slice(payload);
+                    let taken = nats::hear(&bytes, &mut self.heard)?;
+                    self.keep(client, &bytes[taken..]);
+                    Ok(())
+                }
+            },
+        }
+    }
+
+    /// The plain frames of what was heard since the last call.
+    pub(crate) fn frames(&mut self) -> &mut Vec<u8> {
+        &mut self.heard.frames
+    }
+
+    /// What is to be sent now, to the client that was heard last; empties it.
+    pub(crate) fn take_replies(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.heard.replies)
+    }
+
+    /// Whether the client that was heard last has just joined; forgets it.
+    pub(crate) fn take_joined(&mut self) -> bool {
+        std::mem::take(&mut self.heard.has_joined)
+    }
+
+    fn keep(&mut self, client: usize, rest: &[u8]) {
+        if !rest.is_empty() {
+            self.cut.insert(client, rest.to_vec());
+        }
+    }
+}
+
+/// A binary frame as a server sends it (RFC 6455 section 5.2).
+pub(super) fn server_frame(body: &[u8], frames: &mut Vec<u8>) {
+    frames.push(0x82);
+    push_length(body.len(), 0, frames);
+    frames.extend_from_slice(body);
+}
+
+/// A masked text frame as a client sends it.
+pub(super) fn client_frame(body: &[u8]) -> Vec<u8> {
+    // Fixed, but not zero: the server has to unmask it.
+    const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
+    let mut frame = vec![0x81];
+    push_length(body.len(), 0x80, &mut frame);
+    frame.extend_from_slice(&MASK);
+    frame.extend(body.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    frame
+}
+
+fn push_length(length: usize, mask_bit: u8, frame: &mut Vec<u8>) {
+    match length {
+        0..126 => frame.push(mask_bit | length as u8),
+        126..=0xFFFF => {
+            frame.push(mask_bit | 126);
+            frame.extend_from_slice(&(length as u16).to_be_bytes());
+        }
+        _ => {
+            frame.push(mask_bit | 127);
+            frame.extend_from_slice(&(length as u64).to_be_bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_cut_over_frames_is_put_together_for_its_client_only() {
+        let mut interpreter = Interpreter::new(Framing::Nats, "t").expect("not plain");
+        let whole = b"MSG t 1 5\r\nhello\r\nMSG t 1 2\r\nho\r\n";
+        let mut expected = Vec::new();
+        server_frame(b"hello", &mut expected);
+        server_frame(b"ho", &mut expected);
+        for cut in 0..whole.len() {
+            interpreter.frames().clear();
+            interpreter.hear(7, &whole[..cut]).expect("NATS");
+            interpreter.hear(8, b"PING\r\n").expect("NATS");
+            interpreter.hear(7, &whole[cut..]).expect("NATS");
+            assert_eq!(*interpreter.frames(), expected, "cut at {cut}");
+            assert_eq!(interpreter.take_replies(), client_frame(b"PONG\r\n"));
+            assert!(interpreter.cut.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_clients_frame_is_masked() {
+        let frame = client_frame(b"40");
+        assert_eq!(frame[..2], [0x81, 0x82]);
+        let mask = &frame[2..6];
+        let body: Vec<u8> = frame[6..].iter().zip(mask).map(|(byte, mask)| byte ^ mask).collect();
+        assert_eq!(body, b"40");
+        assert_eq!(client_frame(&[0; 200])[1..4], [0xFE, 0, 200]);
+        assert_eq!(client_frame(&[0; 70_000])[1..10], [0xFF, 0, 0, 0, 0, 0, 1, 17, 112]);
+    }
+}
