@@ -4,6 +4,7 @@
 //! tutorials teach, and `tokio::sync::broadcast`. Both are spared what they would pay to wake a task a receiver; here
 //! one loop drains all receivers.
 
+#[allow(dead_code, reason = "benches use different parts of it")]
 mod memory_shard;
 
 use std::{collections::HashMap, hint::black_box, time::Duration};

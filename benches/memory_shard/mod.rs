@@ -5,6 +5,7 @@
 
 use std::io::IoSlice;
 
+use crossbeam_utils::CachePadded;
 use fanfare::{
     admission::Admission,
     engine::{Change, Common, Event, Ingress, Key, Offered, Shard, Transport},
@@ -36,22 +37,66 @@ pub(crate) struct MemoryShard {
     pub(crate) sink: Sink,
     /// All subscribers, in the order in which they came.
     pub(crate) keys: Vec<Key>,
+    number: usize,
     common: Common,
     admission: Admission,
+}
+
+/// The shards of one node, each with as many subscribers.
+#[derive(Debug)]
+pub(crate) struct MemoryNode {
+    /// On cache lines of their own, as they are when each thread makes its own.
+    pub(crate) shards: Vec<CachePadded<MemoryShard>>,
+}
+
+impl MemoryNode {
+    /// A node each of whose `shards` has `subscribers` of all of `topics`.
+    pub(crate) fn new(shards: usize, subscribers: usize, topics: &[Topic]) -> Self {
+        let common = Common::new(&Settings { shards, ..Settings::default() }, 1);
+        let shard = |number| MemoryShard::of(&common, number, subscribers);
+        let mut shards: Vec<_> = (0..shards).map(shard).map(CachePadded::new).collect();
+        for at in 0..subscribers.div_ceil(JOINS_INFLIGHT) {
+            for shard in &mut shards {
+                let from = at * JOINS_INFLIGHT;
+                for n in from..subscribers.min(from + JOINS_INFLIGHT) {
+                    let key = shard.keys[n];
+                    let _later = shard.shard.set_topics(key, topics.to_vec());
+                }
+            }
+            // Joins go to the home and come back.
+            for _ in 0..2 {
+                shards.iter_mut().for_each(|shard| shard.run());
+            }
+        }
+        for shard in &mut shards {
+            let mut joined = 0;
+            while shard.shard.next_event().is_some() {
+                joined += 1;
+            }
+            // In the home's own shard a join may be in force at once, and is not told.
+            assert!(joined == 0 || joined == subscribers, "{joined} of {subscribers} joined");
+        }
+        Self { shards }
+    }
 }
 
 impl MemoryShard {
     /// A shard whose `subscribers` have all of `topics`, joined in the order in which they came.
     pub(crate) fn new(subscribers: usize, topics: &[Topic]) -> Self {
         let common = Common::new(&Settings { shards: 1, ..Settings::default() }, 1);
-        let mut shard = Shard::new(0, common.clone());
+        let mut all = Self::of(&common, 0, subscribers);
+        let keys = all.keys.clone();
+        all.set_topics(&keys, topics);
+        all
+    }
+
+    /// One shard of a node, whose subscribers have no topics yet.
+    fn of(common: &Common, number: usize, subscribers: usize) -> Self {
+        let mut shard = Shard::new(number, common.clone());
         let keys = (0..subscribers).map(|_| shard.add(None, None)).collect::<Vec<_>>();
         keys.iter().for_each(|&key| shard.attached(key));
         let admission = Admission::new(INFLIGHT_PUBLICATIONS, INFLIGHT_BYTES);
-        let mut all = Self { shard, sink: Sink::default(), keys: Vec::new(), common, admission };
-        all.set_topics(&keys, topics);
-        all.keys = keys;
-        all
+        Self { shard, sink: Sink::default(), keys, number, common: common.clone(), admission }
     }
 
     /// The same after everyone has left and joined again, in random order.
@@ -90,13 +135,26 @@ impl MemoryShard {
             credits,
         };
         let (reply, _) = oneshot::channel();
-        self.common.mailboxes.to_home(0, Ingress::Publish(Box::new(publication), reply));
+        let home = topic.home(self.common.mailboxes.shards());
+        self.common.mailboxes.to_home(home, Ingress::Publish(Box::new(publication), reply));
     }
 
     /// Does what waits in the mailboxes: gives offsets, appends, marks.
     pub(crate) fn run(&mut self) {
         self.shard.begin_turn(0);
         while self.shard.sequence(JOINS_INFLIGHT) + self.shard.take(JOINS_INFLIGHT) > 0 {}
+    }
+
+    /// Does what waits until one publication is taken, with those of the same topic right behind it. Returns how many
+    /// were.
+    pub(crate) fn run_one(&mut self) -> u64 {
+        let metrics = self.common.metrics.clone();
+        let metrics = metrics.shard(self.number);
+        let before = metrics.matched.get();
+        self.shard.begin_turn(0);
+        self.shard.sequence(1);
+        self.shard.take(1);
+        (metrics.matched.get() - before) / self.keys.len() as u64
     }
 
     /// Writes to everyone who is marked.
