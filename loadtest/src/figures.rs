@@ -286,7 +286,11 @@ impl Ratio {
             .collect();
         let cpu: Option<Vec<f64>> = pairs
             .iter()
-            .map(|(target, floor)| Some(target.cpu?.ns_per_delivery() / floor.cpu?.ns_per_delivery()))
+            .map(|(target, floor)| {
+                // In a round too short for the kernel's clock there is nothing to divide by.
+                let floor_ns = floor.cpu.map(CpuFigures::ns_per_delivery).filter(|&ns| ns > 0.0)?;
+                Some(target.cpu?.ns_per_delivery() / floor_ns)
+            })
             .collect();
         let latency =
             |figure: fn(LatencyFigures) -> u64| {

@@ -10,8 +10,8 @@ use crate::units;
 
 /// Redrawn at most this often.
 const DRAW_EVERY: Duration = Duration::from_millis(250);
-/// The bar's steps; it has far fewer characters.
-const STEPS: u64 = 1_000;
+/// Characters of the bar.
+const WIDTH: usize = 24;
 
 /// The line.
 #[derive(Debug, Clone)]
@@ -21,9 +21,9 @@ pub(crate) struct Progress {
 
 impl Progress {
     pub(crate) fn new() -> Self {
-        let bar = ProgressBar::with_draw_target(Some(STEPS), ProgressDrawTarget::stderr_with_hz(4));
-        if let Ok(style) = ProgressStyle::with_template("{prefix}{bar:24} {msg}") {
-            bar.set_style(style.progress_chars("━━─"));
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(4));
+        if let Ok(style) = ProgressStyle::with_template("{prefix}{msg}") {
+            bar.set_style(style);
         }
         Self { bar }
     }
@@ -64,16 +64,19 @@ impl Progress {
     /// Takes the line away, until something more is drawn.
     pub(crate) fn clear(&self) {
         self.bar.finish_and_clear();
-        self.bar.reset();
     }
 
     fn draw(&self, share: f64, message: impl FnOnce() -> String) {
         if self.bar.is_hidden() || self.bar.elapsed() < DRAW_EVERY {
             return;
         }
+        if self.bar.is_finished() {
+            // Not right after it was cleared: that would draw it once more, before whatever is printed next.
+            self.bar.reset();
+        }
         self.bar.reset_elapsed();
-        self.bar.set_message(message());
-        self.bar.set_position((share.clamp(0.0, 1.0) * STEPS as f64) as u64);
-        self.bar.tick();
+        // One call, since each draws: the bar is part of the message.
+        let done = (share.clamp(0.0, 1.0) * WIDTH as f64).round() as usize;
+        self.bar.set_message(format!("{}{} {}", "━".repeat(done), "─".repeat(WIDTH - done), message()));
     }
 }

@@ -213,8 +213,10 @@ impl Idle {
         let incomparable = pairs.iter().any(|(target, floor)| {
             target.pongs.abs_diff(floor.pongs) as f64 > floor.pongs as f64 * PONGS_APART
         });
-        let ratios: Option<Vec<f64>> =
-            pairs.iter().map(|(target, floor)| Some(target.cpu_share? / floor.cpu_share?)).collect();
+        let ratios: Option<Vec<f64>> = pairs
+            .iter()
+            .map(|(target, floor)| Some(target.cpu_share? / floor.cpu_share.filter(|&share| share > 0.0)?))
+            .collect();
         let ratio = ratios.and_then(|ratios| {
             Some(Ratio {
                 cpu: median(ratios.iter().copied())?,

@@ -138,7 +138,9 @@ fn events(lines: &Lines, axes: &Axes) -> String {
     let spans = if lines.spans.is_empty() { 0.0 } else { SPAN_ROW };
     for (number, (x, name)) in shown.enumerate() {
         let y = axes.top - spans - 4.0 - (number % EVENT_ROWS_MAX) as f64 * EVENT_ROW;
-        drawn += &stroke((x, y - 9.0), (x, axes.bottom), "event");
+        // With a gap for the row of the spans' names.
+        drawn += &stroke((x, y - 9.0), (x, axes.top - spans), "event");
+        drawn += &stroke((x, axes.top), (x, axes.bottom), "event");
         drawn += &match x + 6.0 + width_of(name) <= axes.right {
             true => text(x + 5.0, y, "small halo", name),
             false => text(x - 5.0, y, "small end halo", name),
