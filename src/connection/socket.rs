@@ -12,7 +12,7 @@ use mio::net::TcpStream;
 use socket2::SockRef;
 
 use crate::{
-    engine::{Key, Offered, Transport, total},
+    engine::{Key, Offered, Transport},
     limits::CLOSE_DISCARD_BYTES,
     session::Session,
     websocket::Reader,
@@ -146,11 +146,10 @@ impl Socket {
 
     /// Writes once.
     pub(super) fn write(&mut self, slices: &[IoSlice<'_>]) -> Offered {
-        let written = match slices {
-            [only] => uninterrupted(|| send(&mut self.stream, only)),
-            _ => uninterrupted(|| self.stream.write_vectored(slices)),
+        let (written, offered) = match slices {
+            [only] => (uninterrupted(|| self.stream.write(only)), only.len()),
+            _ => (uninterrupted(|| self.stream.write_vectored(slices)), total(slices)),
         };
-        let offered = total(slices);
         match written {
             Ok(0) => Offered::Closed,
             Ok(bytes) => {
@@ -210,17 +209,8 @@ fn uninterrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usiz
     }
 }
 
-/// Writes once, with the system call and nothing around it: that of the C library is a point where threads may be
-/// cancelled, for which it pays on entry and on return.
-#[cfg(target_os = "linux")]
-fn send(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    use rustix::net::SendFlags;
-    Ok(rustix::net::send(stream, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn send(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    stream.write(bytes)
+fn total(slices: &[IoSlice<'_>]) -> usize {
+    slices.iter().map(|slice| slice.len()).sum()
 }
 
 /// The sockets of one shard, under the indexes of its subscribers.

@@ -17,9 +17,9 @@ use super::{
 };
 use crate::metrics::Loss;
 
-/// Dirty subscribers taken off the list at once, and so the most that are offered the same bytes in one call. Looking
-/// at all of them first has the waits for their outboxes, which may lie anywhere in memory, pass together.
-const BATCH: usize = 256;
+/// Dirty subscribers taken off the list at once. Looking at all of them first has the waits for their outboxes, which
+/// may lie anywhere in memory, pass together.
+const BATCH: usize = 64;
 
 /// Dirty subscribers that have something to write.
 type Batch = [u32; BATCH];
@@ -74,26 +74,24 @@ impl Shard {
             self.flush_mixed(batch[0], transport);
             return 1;
         };
-        let mut keys = SmallVec::<[Key; BATCH]>::new();
+        let slices: SmallVec<[IoSlice<'_>; 2]> = self.log.slices(range).map(IoSlice::new).collect();
+        let whole = Offered::Wrote { bytes: range.len(), unflushed: false };
+        let mut taken = 0;
+        let mut not_whole = None;
         for &index in batch {
-            let outbox = &outboxes[index as usize];
+            let outbox = &mut outboxes[index as usize];
             if outbox.only_range() != Some(range) {
                 break;
             }
-            keys.push(Key { index, generation: outbox.generation });
-        }
-        let slices: SmallVec<[IoSlice<'_>; 2]> = self.log.slices(range).map(IoSlice::new).collect();
-        let mut partial = Vec::new();
-        transport.offer_alike(&keys, &slices, &mut partial);
-        drop(slices);
-        let mut odd = partial.iter().map(|&(place, _)| place as usize).peekable();
-        for (place, key) in keys.iter().enumerate() {
-            if odd.next_if_eq(&place).is_none() {
-                outboxes[key.index as usize].tail = Range::EMPTY;
+            let offered = transport.offer(Key { index, generation: outbox.generation }, &slices);
+            if offered != whole {
+                not_whole = Some((index, offered));
+                break;
             }
+            outbox.tail = Range::EMPTY;
+            taken += 1;
         }
-        debug_assert_eq!(odd.next(), None, "places come in ascending order");
-        let taken = (keys.len() - partial.len()) as u32;
+        drop(slices);
         if taken > 0 {
             let frames = self.log.frames(range);
             self.log.unpin(range.segment, taken);
@@ -102,11 +100,10 @@ impl Shard {
             metrics.bytes_written.add(range.len() as u64 * taken);
             metrics.writes.add(taken);
         }
-        for (place, offered) in partial {
-            let gathered = Gathered { bytes: range.len(), all: true };
-            self.offered(keys[place as usize].index, gathered, offered);
+        if let Some((index, offered)) = not_whole {
+            self.offered(index, Gathered { bytes: range.len(), all: true }, offered);
         }
-        keys.len()
+        taken as usize + usize::from(not_whole.is_some())
     }
 
     /// Offers one subscriber's queue, whatever it is.

@@ -30,5 +30,4 @@ pub use membership::Change;
 pub use shard::{Common, Event, Shard};
 pub use subscribers::{Goodbye, Key};
 pub use traffic::{Fanout, Ingress, Join, Joined, Kick, Mailboxes, Manner, Reply, Sequenced};
-pub(crate) use transport::total;
 pub use transport::{Offered, Transport};

@@ -1,4 +1,4 @@
-//! How the engine hands bytes to connections, whatever carries them: sockets, memory, a batch submitter.
+//! How the engine hands bytes to connections, whatever carries them: sockets, memory.
 
 use std::io::IoSlice;
 
@@ -8,20 +8,6 @@ use super::subscribers::Key;
 pub trait Transport {
     /// Writes the slices, as many bytes of them as it can now, without waiting.
     fn offer(&mut self, key: Key, slices: &[IoSlice<'_>]) -> Offered;
-
-    /// Offers the same slices to each of `keys`, as [`Self::offer`] would one by one and in that order. Adds those that
-    /// did not take all of it, with their place in `keys`, in ascending order; whoever is not named took all.
-    ///
-    /// The slices are not touched any more when this returns.
-    fn offer_alike(&mut self, keys: &[Key], slices: &[IoSlice<'_>], partial: &mut Vec<(u32, Offered)>) {
-        let whole = Offered::Wrote { bytes: total(slices), unflushed: false };
-        for (place, &key) in (0..).zip(keys) {
-            let offered = self.offer(key, slices);
-            if offered != whole {
-                partial.push((place, offered));
-            }
-        }
-    }
 }
 
 /// What became of an offer.
@@ -39,9 +25,4 @@ pub enum Offered {
     WouldBlock,
     /// The connection is gone.
     Closed,
-}
-
-/// Bytes of all of them.
-pub(crate) fn total(slices: &[IoSlice<'_>]) -> usize {
-    slices.iter().map(|slice| slice.len()).sum()
 }

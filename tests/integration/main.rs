@@ -16,6 +16,7 @@ mod hostile_frames;
 mod http_protocol;
 mod limits;
 mod liveness;
+mod neighbours;
 mod overload;
 mod plain;
 mod publishing;

@@ -1,9 +1,6 @@
 //! The connections of one shard: clients that read everything, little, nothing, later, or are gone.
 
-use std::{
-    collections::{HashMap, HashSet},
-    io::IoSlice,
-};
+use std::{collections::HashMap, io::IoSlice};
 
 use fanfare::engine::{Key, Offered, Transport};
 
@@ -55,8 +52,6 @@ pub(crate) struct Net {
     pub(crate) bytes: u64,
     /// Offers that were cut inside a control frame.
     pub(crate) control_cuts: u64,
-    /// Offers of the same bytes as to the one before, in one call.
-    pub(crate) alike: u64,
     /// Offers there were.
     pub(crate) offers: u64,
 }
@@ -70,7 +65,6 @@ impl Net {
             data_frames: 0,
             bytes: 0,
             control_cuts: 0,
-            alike: 0,
             offers: 0,
         }
     }
@@ -155,18 +149,5 @@ impl Transport for Net {
             always => always,
         };
         self.take(key, &bytes, manners)
-    }
-
-    fn offer_alike(&mut self, keys: &[Key], slices: &[IoSlice<'_>], partial: &mut Vec<(u32, Offered)>) {
-        assert!(!keys.is_empty() && partial.is_empty());
-        assert_eq!(keys.iter().collect::<HashSet<_>>().len(), keys.len(), "two offers of one call");
-        self.alike += keys.len() as u64 - 1;
-        let bytes = slices.iter().map(|slice| slice.len()).sum();
-        for (place, &key) in (0..).zip(keys) {
-            let offered = self.offer(key, slices);
-            if offered != (Offered::Wrote { bytes, unflushed: false }) {
-                partial.push((place, offered));
-            }
-        }
     }
 }

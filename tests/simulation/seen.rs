@@ -39,7 +39,6 @@ counts! {
     compactions,
     would_block,
     control_cuts,
-    alike,
     frames,
     late_joins,
     completed,

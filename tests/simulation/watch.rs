@@ -242,7 +242,6 @@ impl World {
         seen.compactions = total.compactions;
         seen.would_block = total.would_block;
         seen.control_cuts = self.nets.iter().map(|net| net.control_cuts).sum();
-        seen.alike = self.nets.iter().map(|net| net.alike).sum();
         seen.frames = total.written;
     }
 }
