@@ -21,8 +21,9 @@ server.keepAliveTimeout = 0;
 server.requestTimeout = 0;
 
 const io = new Server(server, { transports: ["websocket"], serveClient: false });
-io.on("connection", (socket) => socket.join(socket.handshake.query.topic));
-io.engine.on("connection", (socket) => {
-  socket.request = null;
+io.on("connection", (socket) => {
+  socket.join(socket.handshake.query.topic);
+  // Not earlier: the query is read from it.
+  socket.conn.request = null;
 });
 server.listen({ host, port: Number(port), backlog: 1024 });
