@@ -11,10 +11,13 @@ use crate::peers::PeersArgs;
 use crate::report::OutputArgs;
 use crate::scenario::compare::CompareArgs;
 use crate::scenario::idle::IdleArgs;
+use crate::scenario::ingest::IngestArgs;
+use crate::scenario::overload::OverloadArgs;
 use crate::scenario::rate::RateArgs;
 use crate::scenario::topics::TopicsArgs;
 use crate::scenario::users::UsersArgs;
 use crate::server::floor::FloorArgs;
+use crate::server::hyper::HyperArgs;
 use crate::server::launch::LaunchArgs;
 use crate::server::loopback;
 use crate::units::{parse_duration, parse_share, parse_size};
@@ -45,6 +48,12 @@ pub(crate) enum Command {
     /// Many topics, each client on some of them, at most a window of publications undelivered
     #[command(args_override_self = true)]
     Topics(TopicsArgs),
+    /// More than the server can deliver: who is refused, and whether anybody who reads is harmed
+    #[command(args_override_self = true, mut_arg("payload", |arg| arg.default_value("64KiB")))]
+    Overload(OverloadArgs),
+    /// Publishing alone, to a topic without clients: requests a second, and CPU time for each
+    #[command(args_override_self = true)]
+    Ingest(IngestArgs),
     /// Messages for one user each: all of that user's clients get them, and nobody else
     #[command(args_override_self = true)]
     Users(UsersArgs),
@@ -58,6 +67,8 @@ pub(crate) enum Command {
     Peers(PeersArgs),
     #[command(hide = true)]
     ServeFloor(FloorArgs),
+    #[command(hide = true)]
+    ServeHyper(HyperArgs),
     #[command(hide = true)]
     Launch(LaunchArgs),
 }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::generator::Faults;
 use crate::interval::Interval;
 use crate::procfs::CpuTime;
+use crate::server::ledger::Audit;
 use crate::timeline::Timeline;
 
 /// Below this share of a core the server was waiting, and its throughput says more about the generator.
@@ -104,16 +105,8 @@ pub(crate) struct SupplyFigures {
     /// From the intended time to the sending; the latency of a delivery counts from the intended time too.
     pub(crate) lag_p99_ns: u64,
     pub(crate) lag_max_ns: u64,
-}
-
-/// Below this share of the intended rate the publishers have fallen behind.
-const KEPT_UP_SHARE: f64 = 0.99;
-
-impl SupplyFigures {
-    /// Whether as much was sent as was intended.
-    pub(crate) fn kept_up(&self) -> bool {
-        self.intended_per_second.is_none_or(|intended| self.offered_per_second >= KEPT_UP_SHARE * intended)
-    }
+    /// Whether as much was sent and answered, or held back for good, as was intended.
+    pub(crate) kept_up: bool,
 }
 
 /// Resident memory of the server, in user space; what the kernel holds for its sockets is not in it.
@@ -125,6 +118,8 @@ pub(crate) struct MemoryFigures {
     pub(crate) connected_bytes: u64,
     /// At the end, before the clients leave.
     pub(crate) end_bytes: u64,
+    /// The most since the server started.
+    pub(crate) peak_bytes: Option<u64>,
     /// (`connected_bytes` − `before_bytes`) / clients.
     pub(crate) per_connection_bytes: f64,
 }
@@ -175,15 +170,18 @@ pub(crate) struct Round {
     /// The round was given up because nothing reached everybody for too long.
     pub(crate) stuck: bool,
     pub(crate) memory: Option<MemoryFigures>,
+    /// `None` if the server keeps no ledger.
+    pub(crate) audit: Option<Audit>,
     pub(crate) descriptors: Option<DescriptorFigures>,
     /// The round, moment by moment.
     pub(crate) timeline: Timeline,
 }
 
 impl Round {
-    /// Every client that was reading got everything, once, in order, and stayed connected.
+    /// Every client that was reading got everything, once, in order, stayed connected, and the server's own books agree.
     pub(crate) fn is_faultless(&self) -> bool {
-        self.faults.is_clean() && self.closed.is_empty() && !self.stuck
+        let agrees = self.audit.as_ref().is_none_or(|audit| audit.disagreement.is_none());
+        self.faults.is_clean() && self.closed.is_empty() && !self.stuck && agrees
     }
 
     /// What held the server back, if anything. `None` without its CPU time.

@@ -44,10 +44,13 @@ fn main() -> ExitCode {
         Command::Floor(args) => scenario::fanout::run_floor(&args),
         Command::Rate(args) => scenario::rate::run(&args),
         Command::Topics(args) => scenario::topics::run(&args),
+        Command::Overload(args) => scenario::overload::run(&args),
+        Command::Ingest(args) => scenario::ingest::run(&args),
         Command::Users(args) => scenario::users::run(&args),
         Command::Compare(args) => scenario::compare::run(&args),
         Command::Peers(args) => peers::run(&args),
         Command::Idle(args) => scenario::idle::run(&args),
+        Command::ServeHyper(args) => server::hyper::serve(&args).map(|()| Verdict::Faultless),
         Command::ServeFloor(args) => server::floor::serve(&args).map(|()| Verdict::Faultless),
         Command::Launch(args) => server::launch::run(args).map(|()| Verdict::Faultless),
     };

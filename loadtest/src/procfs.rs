@@ -87,6 +87,13 @@ pub(crate) fn only_child(pid: u32) -> Option<u32> {
     children.next().is_none().then_some(child)
 }
 
+/// The most resident memory `pid` has had since it started, in bytes.
+pub(crate) fn peak_resident_bytes(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
 /// How many descriptors `pid` has open.
 pub(crate) fn open_descriptors(pid: u32) -> Option<u64> {
     Some(fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten().count() as u64)
@@ -155,6 +162,7 @@ mod tests {
     fn the_own_process_has_memory_and_descriptors() {
         let pid = std::process::id();
         assert!(resident_bytes(pid).is_some_and(|bytes| bytes > 100_000));
+        assert!(peak_resident_bytes(pid).is_some_and(|bytes| bytes > 100_000));
         assert!(open_descriptors(pid).is_some_and(|count| count >= 3));
         assert!(CpuTime::of(pid).is_some());
         assert!(core_wait_ns(pid).is_some());

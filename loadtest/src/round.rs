@@ -18,12 +18,18 @@ use crate::generator::{Generator, Outcome, Pace, Phase, Plan, Supply, Totals};
 use crate::procfs::{self, CpuTime};
 use crate::progress::Progress;
 use crate::server::Server;
+use crate::server::ledger::{Audit, Seen, ServerLedger};
 use crate::timeline::{Recorder, Timeline};
 
 /// How often the directing thread looks at things while it waits.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How long no further client may get connected before the run is given up.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(15);
+
+/// Below this share of the intended rate the publishers have fallen behind.
+const KEPT_UP_SHARE: f64 = 0.99;
+/// Publications that may be under way when the window ends without anybody having fallen behind.
+const UNDER_WAY_SPARE: u64 = 5;
 
 /// How long each part of a round takes.
 #[derive(Debug, Clone, Copy)]
@@ -135,6 +141,26 @@ impl<'a> Audience<'a> {
         Ok(audience)
     }
 
+    /// Warms up, measures and drains; gives the measured window, and whether all went on to the end.
+    pub(crate) fn publish(&self, timing: Timing) -> Result<(Window, bool)> {
+        self.generator.enter(Phase::WarmUp);
+        let mut smooth = self.wait("warming up", timing.warm_up)?;
+        self.generator.enter(Phase::Measure);
+        let begin = self.sample();
+        if smooth {
+            smooth = self.wait("measuring", timing.duration)?;
+        }
+        let window = begin.until(&self.sample());
+        self.generator.enter(Phase::Drain);
+        self.wait_until("draining", timing.patience, || self.generator.is_settled())?;
+        Ok((window, smooth && self.generator.is_settled()))
+    }
+
+    /// Publications that were answered with 503 so far.
+    pub(crate) fn refused(&self) -> u64 {
+        self.generator.totals().refused
+    }
+
     /// Publishes nothing and measures for `duration`.
     pub(crate) fn rest(&self, duration: Duration) -> Result<Window> {
         let before = self.sample();
@@ -231,6 +257,7 @@ impl<'a> Audience<'a> {
             before_bytes,
             connected_bytes,
             end_bytes: self.server.pid.and_then(procfs::resident_bytes)?,
+            peak_bytes: self.server.pid.and_then(procfs::peak_resident_bytes),
             per_connection_bytes: (connected_bytes as f64 - before_bytes as f64) / self.clients as f64,
         })
     }
@@ -277,6 +304,11 @@ impl Window {
         self.server.map(|used| CpuFigures::new(used, self.seconds, self.deliveries))
     }
 
+    /// The server's CPU time, spread over `count` of whatever it did.
+    pub(crate) fn server_cpu_per(&self, count: u64) -> Option<CpuFigures> {
+        self.server.map(|used| CpuFigures::new(used, self.seconds, count))
+    }
+
     /// The server's CPU time as a share of one core, exact for a server at rest too.
     pub(crate) fn server_share(&self) -> Option<f64> {
         Some(self.server_used_ns? as f64 / (self.seconds * 1e9))
@@ -285,11 +317,16 @@ impl Window {
     /// What the publishers did. `lag` is how late they were, in nanoseconds.
     fn supply(&self, supply: Supply, lag: &Histogram<u64>) -> SupplyFigures {
         let per_second = |count: u64| count as f64 / self.seconds;
+        let (intended, done) = match supply.pace {
+            Pace::Rate(rate) => (Some(rate), self.offered.min(self.accepted + self.refused)),
+            // What is beyond the server's capacity is not answered in time, and need not be.
+            Pace::Open(Some(rate)) => (Some(rate), self.offered + self.held),
+            Pace::Window(_) | Pace::Open(None) => (None, 0),
+        };
         SupplyFigures {
-            intended_per_second: match supply.pace {
-                Pace::Rate(rate) | Pace::Open(Some(rate)) => Some(rate),
-                Pace::Window(_) | Pace::Open(None) => None,
-            },
+            intended_per_second: intended,
+            kept_up: intended
+                .is_none_or(|rate| (done + UNDER_WAY_SPARE) as f64 >= KEPT_UP_SHARE * rate * self.seconds),
             offered_per_second: per_second(self.offered),
             accepted_per_second: per_second(self.accepted),
             refused_per_second: per_second(self.refused),
@@ -318,6 +355,7 @@ pub(crate) fn fan_out(
     interrupt: &Interrupt,
 ) -> Result<Round> {
     let audience = Audience::gather(plan, server, timing.settle, interrupt)?;
+    let books = ServerLedger::read(server.address);
     let descriptors = server.pid.and_then(procfs::open_descriptors);
     audience.generator.enter(Phase::WarmUp);
     let mut smooth = audience.wait("warming up", timing.warm_up)?;
@@ -346,7 +384,9 @@ pub(crate) fn fan_out(
     let connects_per_second = audience.connects_per_second;
     let timeline = audience.timeline();
     let [core_wait_share, generator_wait_share] = window.wait_shares();
-    let Outcome { faults, latency, closed, refused, lag } = audience.finish()?;
+    let Outcome { faults, latency, closed, refused, lag, received } = audience.finish()?;
+    let is_everything = closed.is_empty() && plan.stalling() == 0 && !stuck;
+    let seen = Seen { received, lost: faults.lost, is_everything };
     Ok(Round {
         server: label.0,
         round: label.1,
@@ -371,6 +411,7 @@ pub(crate) fn fan_out(
         stalled: plan.stalling(),
         stuck,
         memory,
+        audit: books.and_then(|before| Audit::of(server.address, before, seen)),
         descriptors,
         timeline,
     })

@@ -1,6 +1,7 @@
 //! The harness is itself put to the test: against a server that is faithful, and against servers that each do one
 //! thing wrong and count how often. The harness has to report exactly that, and to exit accordingly.
 
+#[allow(dead_code, reason = "each file of tests uses its part")]
 mod support;
 
 use std::path::PathBuf;

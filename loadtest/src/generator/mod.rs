@@ -81,6 +81,8 @@ pub(crate) struct Outcome {
     pub(crate) refused: u64,
     /// Nanoseconds from when publications of the measured window were to leave to when they did.
     pub(crate) lag: Histogram<u64>,
+    /// Messages of any kind that came to clients.
+    pub(crate) received: u64,
 }
 
 /// The running threads.
@@ -146,10 +148,12 @@ impl Generator {
                 closed: BTreeMap::new(),
                 refused: 0,
                 lag: Histogram::new_from(&findings.lag),
+                received: 0,
             });
             // Both have the same bounds, so that adding cannot fail.
             let _ = outcome.latency.add(&findings.latency);
             let _ = outcome.lag.add(&findings.lag);
+            outcome.received += findings.received;
             for (code, count) in findings.closed {
                 *outcome.closed.entry(code).or_default() += count;
             }

@@ -24,7 +24,6 @@ pub(crate) enum Pace {
     /// As many as the connections take, each with at most one publication of every stream of its own under way. With
     /// a rate, so many a second are offered, and one that finds no stream free is held back for good. A publication
     /// that is refused is offered again.
-    #[expect(dead_code, reason = "the next scenario's")]
     Open(Option<f64>),
 }
 

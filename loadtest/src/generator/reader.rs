@@ -53,6 +53,8 @@ pub(crate) struct Reader {
     pub(crate) latency: Histogram<u64>,
     /// Messages that came in their turn.
     pub(crate) deliveries: u64,
+    /// Messages that came otherwise.
+    pub(crate) out_of_turn: u64,
     /// Calls of `read` that returned bytes of an open client.
     pub(crate) reads: u64,
     /// Pings that were answered.
@@ -71,6 +73,7 @@ impl Reader {
             ledger: Ledger::default(),
             latency: latencies()?,
             deliveries: 0,
+            out_of_turn: 0,
             reads: 0,
             pongs: 0,
         })
@@ -250,6 +253,7 @@ impl Reader {
         if take_seated(client, found, &mut self.census) {
             self.deliveries += 1;
         } else {
+            self.out_of_turn += 1;
             exception(place, client, found, &mut self.census, &mut self.ledger, shared);
         }
     }

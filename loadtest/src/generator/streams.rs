@@ -70,6 +70,12 @@ impl Streams {
         Self::of(vec![topic], streams.collect(), Membership::Everybody, 1)
     }
 
+    /// Everybody on `topic`, and for each publisher `each` streams of it, which may be under way at once.
+    pub(crate) fn side_by_side(topic: String, publishers: usize, each: usize) -> Self {
+        let stream = |name: usize| Stream { topic: 0, user: None, publisher: name / each };
+        Self::of(vec![topic], (0..publishers * each).map(stream).collect(), Membership::Everybody, 1)
+    }
+
     /// As [`Self::one_topic`], but only `audience` of the `clients`, spread evenly, are on the topic; the others are on
     /// one that nothing is published to.
     pub(crate) fn one_topic_of_some(

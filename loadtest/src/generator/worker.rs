@@ -44,6 +44,8 @@ pub(super) struct Findings {
     pub(super) closed: BTreeMap<Option<u16>, u64>,
     /// What the server refused of what this thread published.
     pub(super) refused: BTreeSet<Place>,
+    /// Messages of any kind that came.
+    pub(super) received: u64,
     /// Nanoseconds from when publications were to leave to when they did.
     pub(super) lag: Histogram<u64>,
 }
@@ -283,6 +285,7 @@ impl Worker {
             ledger: self.reader.ledger,
             latency: self.reader.latency,
             lag: self.lag,
+            received: self.reader.deliveries + self.reader.out_of_turn,
             closed: self.closed,
             refused: self.publishers.into_iter().flat_map(Publisher::into_refused).collect(),
         }

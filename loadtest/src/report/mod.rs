@@ -11,6 +11,7 @@
 //! output.end(&page, &environment, &result)?; // tables on the terminal, HTML and JSON files
 //! ```
 
+mod audit;
 pub(crate) mod comparison;
 mod document;
 mod environment;

@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use super::plots::{latency, over_time};
-use super::{Axis, Dot, Dots, Lines, Page, Table, Unit, supply, unknown};
+use super::{Axis, Dot, Dots, Lines, Page, Table, Unit, audit, supply, unknown};
 use crate::figures::{Limit, Medians, Ratio, Round, median_curve};
 use crate::scenario::Verdict;
 use crate::units;
@@ -71,7 +71,11 @@ impl Rounds {
                 |round| Some(round.cpu?.ns_per_delivery()),
             ));
         }
-        page.section(heading(prefix, "Deliveries and memory")).table(self.care_table());
+        let care = page.section(heading(prefix, "Deliveries and memory"));
+        care.table(self.care_table());
+        if let Some(table) = self.audit_table() {
+            care.table(table);
+        }
     }
 
     /// What a reader wants to know first.
@@ -266,6 +270,7 @@ impl Rounds {
                 remarks.push(format!("{name}: the server closed {count} reading clients ({code})"));
             }
             remarks.extend(supply::remark(&name, round));
+            remarks.extend(audit::remark(&name, round));
             if round.stalled > 0 {
                 remarks.push(stalled_remark(&name, round));
             }

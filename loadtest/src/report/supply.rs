@@ -16,6 +16,7 @@ impl Rounds {
                 "offered/s",
                 "accepted/s",
                 "503/s",
+                "held/s",
                 "late p99",
                 "late max",
                 "p50",
@@ -30,8 +31,13 @@ impl Rounds {
             let mut row = vec![format!("{} {}", round.server, round.round)];
             row.push(supply.intended_per_second.map_or_else(unknown, units::whole));
             row.extend(
-                [supply.offered_per_second, supply.accepted_per_second, supply.refused_per_second]
-                    .map(units::whole),
+                [
+                    supply.offered_per_second,
+                    supply.accepted_per_second,
+                    supply.refused_per_second,
+                    supply.held_per_second,
+                ]
+                .map(units::whole),
             );
             let latency = round.latency;
             row.extend(
@@ -54,11 +60,15 @@ impl Rounds {
 
 /// Says when the publishers did not do what they were asked to.
 pub(super) fn remark(name: &str, round: &Round) -> Option<String> {
-    let supply = round.supply.filter(|supply| !supply.kept_up())?;
-    let [offered, intended] =
-        [supply.offered_per_second, supply.intended_per_second.unwrap_or_default()].map(units::whole);
+    let supply = round.supply.filter(|supply| !supply.kept_up)?;
+    let [sent, answered, intended] = [
+        supply.offered_per_second,
+        supply.accepted_per_second + supply.refused_per_second,
+        supply.intended_per_second.unwrap_or_default(),
+    ]
+    .map(units::whole);
     Some(format!(
-        "{name}: THE PUBLISHERS FELL BEHIND: {offered} of {intended} publications a second; latencies count from the \
+        "{name}: THE PUBLISHERS FELL BEHIND: of {intended} publications a second {sent} were sent and {answered} answered; latencies count from the \
          intended times all the same"
     ))
 }

@@ -5,6 +5,8 @@ mod alternation;
 pub(crate) mod compare;
 pub(crate) mod fanout;
 pub(crate) mod idle;
+pub(crate) mod ingest;
+pub(crate) mod overload;
 pub(crate) mod rate;
 mod scaling;
 pub(crate) mod topics;

@@ -2,7 +2,9 @@
 //! Only processes started here are ever ended, by their id.
 
 pub(crate) mod floor;
+pub(crate) mod hyper;
 pub(crate) mod launch;
+pub(crate) mod ledger;
 mod pings;
 mod process;
 

@@ -35,6 +35,8 @@ pub(crate) enum Side {
     PingingFloor { core: Option<usize>, every: Duration },
     /// Somebody else's, started afresh for each round.
     Peer { peer: &'static Peer, home: Home, core: Option<usize> },
+    /// A bare HTTP server on hyper, whose answers have a body of so many bytes, started afresh for each round.
+    Hyper { core: Option<usize>, answer_bytes: usize },
 }
 
 impl Side {
@@ -44,6 +46,7 @@ impl Side {
             Self::Running { .. } | Self::Started { .. } => "target",
             Self::Floor { .. } | Self::PingingFloor { .. } => "floor",
             Self::Peer { peer, .. } => peer.name,
+            Self::Hyper { .. } => "hyper",
         }
     }
 
@@ -67,6 +70,13 @@ impl Side {
             Self::Floor { core } => {
                 let address = free_address()?;
                 Server::start(floor_command(*core, address)?, address)
+            }
+            Self::Hyper { core, answer_bytes } => {
+                let address = free_address()?;
+                let mut command = launcher(*core)?;
+                command.arg(own_program()?).args(["serve-hyper", "--listen", &address.to_string()]);
+                command.args(["--answer-bytes", &answer_bytes.to_string()]);
+                Server::start(command, address)
             }
             Self::PingingFloor { core, every } => {
                 let address = free_address()?;

@@ -34,6 +34,14 @@ pub(crate) enum Fault {
     Cut(u64),
     /// A publication in every so many is answered with 503.
     Refuse(u64),
+    /// In every so many publications that are for others, it gets one too.
+    Misdeliver(u64),
+    /// Every publication is kept back this long, from everybody.
+    Delay(Duration),
+    /// So many publications are delivered; then nothing happens for this long.
+    Pause(u64, Duration),
+    /// Nothing, but from the first publication on the ledger says that so many more frames were written.
+    Miscount(u64),
 }
 
 /// A running server; its threads end with the test process.
@@ -43,8 +51,48 @@ pub(crate) struct FaultyServer {
 }
 
 enum Order {
-    Join(TcpStream),
-    Publish(Vec<u8>, SyncSender<bool>),
+    /// Answered with the number of the registration.
+    Register(Registration, SyncSender<usize>),
+    Join(TcpStream, usize),
+    Publish(Address, Vec<u8>, SyncSender<bool>),
+    /// Answered with a body, if there is a ledger.
+    Health(SyncSender<Option<String>>),
+}
+
+/// Who a client is, and what it is to get.
+#[derive(Debug, Clone, serde::Deserialize)]
+struct Registration {
+    user_id: u64,
+    topics: Vec<String>,
+}
+
+/// Whom a publication is for.
+#[derive(Debug, Clone, PartialEq)]
+struct Address {
+    topic: String,
+    user: Option<u64>,
+}
+
+impl Address {
+    /// From the target of a publish call and, if that does not say, from its body, which is replaced by the message.
+    fn parse(line: &str, body: &mut Vec<u8>) -> Self {
+        let target = line.split(' ').nth(1).expect("a target");
+        if target != "/publish" {
+            let (topic, user) = target.split_once("?user_id=").unwrap_or((target, ""));
+            let topic = topic.strip_prefix("/publish/").expect("a topic").to_owned();
+            return Self { topic, user: user.parse().ok() };
+        }
+        let object: serde_json::Value = serde_json::from_slice(body).expect("a publish object");
+        *body = object["message"].as_str().expect("a message").as_bytes().to_vec();
+        Self {
+            topic: object["topic"].as_str().expect("a topic").to_owned(),
+            user: object["user_id"].as_u64(),
+        }
+    }
+
+    fn is_for(&self, client: &Registration) -> bool {
+        client.topics.contains(&self.topic) && self.user.is_none_or(|user| user == client.user_id)
+    }
 }
 
 const VICTIM: usize = 3;
@@ -58,7 +106,9 @@ impl FaultyServer {
         let done = Arc::new(AtomicU64::new(0));
         let (orders, hub) = sync_channel(64);
         let hub = Hub {
+            registrations: Vec::new(),
             subscribers: Vec::new(),
+            written: 0,
             count: 0,
             body_length: 0,
             held: None,
@@ -87,17 +137,26 @@ fn serve(stream: TcpStream, orders: &SyncSender<Order>, address: SocketAddr) {
     stream.set_nodelay(true).expect("a connected socket");
     let mut writer = stream.try_clone().expect("a second handle");
     let mut reader = BufReader::new(stream);
-    while let Some((line, body)) = request(&mut reader) {
+    while let Some((line, mut body)) = request(&mut reader) {
         let (status, answer) = if line.starts_with("POST /register ") {
-            assert!(body.starts_with(b"{"), "a registration is JSON");
-            ("200 OK", format!(r#"{{"url":"ws://{address}/ws/0123456789abcdef0123456789abcdef"}}"#))
-        } else if line.starts_with("GET /ws/0123456789abcdef0123456789abcdef ") {
+            let registration = serde_json::from_slice(&body).expect("a registration is JSON");
+            let (given, number) = sync_channel(1);
+            orders.send(Order::Register(registration, given)).expect("the hub runs");
+            let number = number.recv().expect("the hub answers");
+            ("200 OK", format!(r#"{{"url":"ws://{address}/ws/{number:032x}"}}"#))
+        } else if let Some(id) = line.strip_prefix("GET /ws/") {
             // The hub takes part from before the 101, so that nothing published after it is missed.
-            orders.send(Order::Join(writer)).expect("the hub runs");
+            let number = usize::from_str_radix(&id[..32], 16).expect("an id that was given out");
+            orders.send(Order::Join(writer, number)).expect("the hub runs");
             return;
-        } else if line.starts_with("POST /publish/") {
+        } else if line.starts_with("GET /health ") {
+            let (told, ledger) = sync_channel(1);
+            orders.send(Order::Health(told)).expect("the hub runs");
+            ("200 OK", ledger.recv().expect("the hub answers").unwrap_or_else(|| "{}".to_owned()))
+        } else if line.starts_with("POST /publish") {
+            let address = Address::parse(&line, &mut body);
             let (taken, is_taken) = sync_channel(1);
-            orders.send(Order::Publish(body, taken)).expect("the hub runs");
+            orders.send(Order::Publish(address, body, taken)).expect("the hub runs");
             match is_taken.recv().expect("the hub answers") {
                 true => ("200 OK", r#"{"topic":"t","offset":1,"epoch":"x"}"#.to_owned()),
                 false => ("503 Service Unavailable\r\nRetry-After: 0", "{}".to_owned()),
@@ -134,13 +193,17 @@ fn request(reader: &mut BufReader<TcpStream>) -> Option<(String, Vec<u8>)> {
 }
 
 struct Hub {
-    subscribers: Vec<Option<TcpStream>>,
+    registrations: Vec<Registration>,
+    /// Each with the number of its registration.
+    subscribers: Vec<(Option<TcpStream>, usize)>,
+    /// Frames of publications sent so far.
+    written: u64,
     /// Publications taken so far.
     count: u64,
     /// Of the current publication.
     body_length: usize,
-    /// A frame of the victim's that waits for the next one to overtake it.
-    held: Option<Vec<u8>>,
+    /// A frame of the victim's that waits for the next one of the same address to overtake it.
+    held: Option<(Address, Vec<u8>)>,
     fault: Fault,
     done: Arc<AtomicU64>,
     orders: Receiver<Order>,
@@ -150,18 +213,23 @@ impl Hub {
     fn run(mut self) {
         loop {
             match self.orders.recv_timeout(Duration::from_millis(20)) {
-                Ok(Order::Join(mut stream)) => {
+                Ok(Order::Register(registration, given)) => {
+                    self.registrations.push(registration);
+                    given.send(self.registrations.len() - 1).expect("the client waits");
+                }
+                Ok(Order::Health(told)) => told.send(self.ledger()).expect("the client waits"),
+                Ok(Order::Join(mut stream, number)) => {
                     stream.write_all(HANDSHAKE).expect("a fresh socket takes a handshake");
                     // A subscriber that stops reading is dropped and must not stop the others.
                     stream.set_nonblocking(self.subscribers.len() != VICTIM).expect("a connected socket");
-                    self.subscribers.push(Some(stream));
+                    self.subscribers.push((Some(stream), number));
                 }
-                Ok(Order::Publish(body, taken)) => {
-                    let is_taken = self.publish(body);
+                Ok(Order::Publish(address, body, taken)) => {
+                    let is_taken = self.publish(&address, &body);
                     taken.send(is_taken).expect("the publisher waits");
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    if let Some(frame) = self.held.take() {
+                    if let Some((_, frame)) = self.held.take() {
                         self.send(VICTIM, &frame);
                     }
                 }
@@ -170,7 +238,21 @@ impl Hub {
         }
     }
 
-    fn publish(&mut self, body: Vec<u8>) -> bool {
+    /// Only a server that delivers as it should is made to keep books.
+    fn ledger(&self) -> Option<String> {
+        let too_many = match self.fault {
+            Fault::None => 0,
+            Fault::Miscount(frames) if self.count > 0 => frames,
+            Fault::Miscount(_) => 0,
+            _ => return None,
+        };
+        let written = self.written + too_many;
+        let ledger =
+            serde_json::json!({ "matched": written, "written": written, "queued": 0, "dropped": {} });
+        Some(serde_json::json!({ "ledger": ledger }).to_string())
+    }
+
+    fn publish(&mut self, address: &Address, body: &[u8]) -> bool {
         self.count += 1;
         self.body_length = body.len();
         if let Fault::Refuse(every) = self.fault
@@ -179,14 +261,39 @@ impl Hub {
             self.done.fetch_add(1, SeqCst);
             return false;
         }
-        let frame = text_frame(&body);
+        match self.fault {
+            Fault::Delay(time) => self.wait(time),
+            Fault::Pause(after, time) if self.count == after + 1 => self.wait(time),
+            _ => {}
+        }
+        let frame = text_frame(body);
         for place in 0..self.subscribers.len() {
-            if place == VICTIM { self.send_to_victim(&frame) } else { self.send(place, &frame) }
+            let is_due = address.is_for(&self.registrations[self.subscribers[place].1]);
+            match (place == VICTIM, is_due) {
+                (true, true) => self.send_to_victim(address, &frame),
+                (false, true) => self.send(place, &frame),
+                (true, false) => self.misdeliver(&frame),
+                (false, false) => {}
+            }
         }
         true
     }
 
-    fn send_to_victim(&mut self, frame: &[u8]) {
+    fn wait(&mut self, time: Duration) {
+        thread::sleep(time);
+        self.done.fetch_add(1, SeqCst);
+    }
+
+    fn misdeliver(&mut self, frame: &[u8]) {
+        if let Fault::Misdeliver(every) = self.fault
+            && self.count.is_multiple_of(every)
+        {
+            self.send(VICTIM, frame);
+            self.done.fetch_add(1, SeqCst);
+        }
+    }
+
+    fn send_to_victim(&mut self, address: &Address, frame: &[u8]) {
         let count = self.count;
         let due = |every: u64| count.is_multiple_of(every);
         let mut did = 0;
@@ -198,10 +305,12 @@ impl Hub {
                 self.send(VICTIM, frame);
                 did = 1;
             }
-            Fault::Reorder(every) if due(every) && self.held.is_none() => self.held = Some(frame.to_vec()),
+            Fault::Reorder(every) if due(every) && self.held.is_none() => {
+                self.held = Some((address.clone(), frame.to_vec()));
+            }
             Fault::Reorder(_) => {
                 self.send(VICTIM, frame);
-                if let Some(held) = self.held.take() {
+                if let Some((_, held)) = self.held.take_if(|(of, _)| of == address) {
                     self.send(VICTIM, &held);
                     did = 1;
                 }
@@ -216,11 +325,11 @@ impl Hub {
             Fault::Close(code, after) if count == after => {
                 let [high, low] = code.to_be_bytes();
                 self.send(VICTIM, &[0x88, 2, high, low]);
-                self.subscribers[VICTIM] = None;
+                self.subscribers[VICTIM].0 = None;
                 did = 1;
             }
             Fault::Cut(after) if count == after => {
-                self.subscribers[VICTIM] = None;
+                self.subscribers[VICTIM].0 = None;
                 did = 1;
             }
             Fault::Dribble => {
@@ -242,7 +351,7 @@ impl Hub {
 
     fn ping_victim(&mut self) {
         self.send(VICTIM, b"\x89\x03abc");
-        let Some(victim) = &mut self.subscribers[VICTIM] else { return };
+        let Some(victim) = &mut self.subscribers[VICTIM].0 else { return };
         let mut pong = [0; 9];
         victim.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
         victim.read_exact(&mut pong).expect("a pong within five seconds");
@@ -251,11 +360,11 @@ impl Hub {
     }
 
     fn send(&mut self, place: usize, frame: &[u8]) {
-        let Some(stream) = &mut self.subscribers[place] else { return };
+        let Some(stream) = &mut self.subscribers[place].0 else { return };
         match stream.write(frame) {
-            Ok(sent) if sent == frame.len() => {}
+            Ok(sent) if sent == frame.len() => self.written += 1,
             Err(error) if error.kind() == ErrorKind::Interrupted => self.send(place, frame),
-            _ => self.subscribers[place] = None,
+            _ => self.subscribers[place].0 = None,
         }
     }
 }

@@ -1,0 +1,189 @@
+//! What a server says became of its frames, from `GET /health` where it has a `ledger`. Held against what the clients
+//! of a run saw: a server whose books do not agree with its audience has a fault, even if nobody missed anything.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::http;
+
+/// How long a server may take to answer.
+const ANSWER_MAX: Duration = Duration::from_secs(2);
+/// How long the books may lag behind what clients have seen: a server may count after it has written.
+const AGREE_MAX: Duration = Duration::from_secs(2);
+const POLL_EVERY: Duration = Duration::from_millis(10);
+/// The longest answer that is read.
+const BODY_MAX: u64 = 1 << 20;
+
+/// Frames that were matched with a subscriber, and what became of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ServerLedger {
+    pub(crate) matched: u64,
+    /// Taken by the kernel.
+    pub(crate) written: u64,
+    pub(crate) queued: u64,
+    pub(crate) dropped: Dropped,
+    /// Connections the server ended.
+    #[serde(default)]
+    pub(crate) closed: Closed,
+}
+
+/// Frames that were not written, by reason.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Dropped {
+    pub(crate) bound: u64,
+    pub(crate) age: u64,
+    pub(crate) memory: u64,
+    pub(crate) closed: u64,
+}
+
+/// Connections that were closed, by reason.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Closed {
+    pub(crate) slow: u64,
+    pub(crate) no_pong: u64,
+}
+
+/// A server's books over one round.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Audit {
+    #[serde(flatten)]
+    pub(crate) ledger: ServerLedger,
+    /// Messages of any kind that came to clients.
+    pub(crate) received: u64,
+    /// What does not agree.
+    pub(crate) disagreement: Option<String>,
+}
+
+/// What the clients of a round saw.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seen {
+    pub(crate) received: u64,
+    pub(crate) lost: u64,
+    /// Whether every client read to the end: then the books have to agree to the frame. Else what was written to the
+    /// others may not have been read.
+    pub(crate) is_everything: bool,
+}
+
+impl Dropped {
+    pub(crate) fn total(self) -> u64 {
+        self.bound + self.age + self.memory + self.closed
+    }
+}
+
+impl ServerLedger {
+    /// What the server at `address` says now; `None` if it keeps no ledger or does not answer.
+    pub(crate) fn read(address: SocketAddr) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Health {
+            ledger: ServerLedger,
+        }
+        let mut stream = TcpStream::connect_timeout(&address, ANSWER_MAX).ok()?;
+        stream.set_read_timeout(Some(ANSWER_MAX)).ok()?;
+        write!(stream, "GET /health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").ok()?;
+        let mut bytes = Vec::new();
+        let mut chunk = stream.take(BODY_MAX);
+        loop {
+            if let Ok(Some(answer)) = http::response(&bytes) {
+                return serde_json::from_slice::<Health>(answer.body).ok().map(|health| health.ledger);
+            }
+            let mut part = [0; 4096];
+            match chunk.read(&mut part).ok()? {
+                0 => return None,
+                read => bytes.extend_from_slice(&part[..read]),
+            }
+        }
+    }
+
+    /// What was added since `earlier`. What is queued is of now.
+    pub(crate) fn since(self, earlier: Self) -> Self {
+        let less = u64::saturating_sub;
+        Self {
+            matched: less(self.matched, earlier.matched),
+            written: less(self.written, earlier.written),
+            queued: self.queued,
+            dropped: Dropped {
+                bound: less(self.dropped.bound, earlier.dropped.bound),
+                age: less(self.dropped.age, earlier.dropped.age),
+                memory: less(self.dropped.memory, earlier.dropped.memory),
+                closed: less(self.dropped.closed, earlier.dropped.closed),
+            },
+            closed: Closed {
+                slow: less(self.closed.slow, earlier.closed.slow),
+                no_pong: less(self.closed.no_pong, earlier.closed.no_pong),
+            },
+        }
+    }
+
+    /// What in it contradicts what clients saw, if anything.
+    pub(crate) fn disagreement(&self, seen: Seen) -> Option<String> {
+        let Self { matched, written, queued, dropped, .. } = *self;
+        let Seen { received, lost, is_everything } = seen;
+        let dropped = dropped.total();
+        if received > written {
+            Some(format!("clients got {received} frames, {} more than it wrote", received - written))
+        } else if is_everything && received < written {
+            Some(format!("it wrote {written} frames, {} more than clients got", written - received))
+        } else if is_everything && lost != dropped {
+            Some(format!("clients miss {lost} messages, and it dropped {dropped}"))
+        } else if is_everything && matched != written + dropped {
+            Some(format!("of {matched} frames it wrote {written} and dropped {dropped}; {queued} are queued"))
+        } else {
+            None
+        }
+    }
+}
+
+impl Audit {
+    /// Reads the books of the server at `address` until they agree with what clients have `seen`, for a while at most.
+    /// `None` without a ledger.
+    pub(crate) fn of(address: SocketAddr, before: ServerLedger, seen: Seen) -> Option<Self> {
+        let deadline = Instant::now() + AGREE_MAX;
+        loop {
+            let ledger = ServerLedger::read(address)?.since(before);
+            let disagreement = ledger.disagreement(seen);
+            if disagreement.is_none() || Instant::now() > deadline {
+                return Some(Self { ledger, received: seen.received, disagreement });
+            }
+            sleep(POLL_EVERY);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn books_have_to_agree_with_the_audience() {
+        let seen = |received, lost, is_everything| Seen { received, lost, is_everything };
+        let dropped = Dropped { bound: 2, ..Dropped::default() };
+        let ledger = ServerLedger { matched: 12, written: 10, dropped, ..ServerLedger::default() };
+        assert_eq!(ledger.disagreement(seen(10, 2, true)), None);
+        assert!(
+            ledger.disagreement(seen(9, 2, true)).is_some_and(|text| text.contains("1 more than clients"))
+        );
+        assert!(ledger.disagreement(seen(11, 2, true)).is_some_and(|text| text.contains("1 more than it")));
+        assert!(ledger.disagreement(seen(10, 3, true)).is_some_and(|text| text.contains("miss 3")));
+        assert_eq!(ledger.disagreement(seen(7, 0, false)), None, "a client that stopped has not read it all");
+        assert!(ledger.disagreement(seen(11, 0, false)).is_some());
+        let queued = ServerLedger { matched: 13, queued: 1, ..ledger };
+        assert!(queued.disagreement(seen(10, 2, true)).is_some());
+    }
+
+    #[test]
+    fn only_what_was_added_counts() {
+        let text =
+            r#"{"matched":9,"written":7,"queued":1,"dropped":{"bound":1,"left":4},"closed":{"slow":3}}"#;
+        let now: ServerLedger = serde_json::from_str(text).expect("unknown reasons are left out");
+        let before = ServerLedger { matched: 4, written: 4, ..ServerLedger::default() };
+        let since = now.since(before);
+        assert_eq!((since.matched, since.written, since.queued), (5, 3, 1));
+        assert_eq!((since.dropped.total(), since.closed.slow), (1, 3));
+    }
+}
