@@ -145,6 +145,39 @@ pub struct Cli {
     )]
     pub outbox_bytes: Size,
 
+    /// How long a publisher waits at most while the node has as much under way as it may; then it gets 503
+    #[arg(
+        long,
+        env = "FANFARE_PUBLISH_WAIT",
+        value_name = "TIME",
+        default_value = "5s",
+        help_heading = "Messages",
+        hide_env_values = true
+    )]
+    pub publish_wait: Span,
+
+    /// Unsent bytes the kernel may hold for one client (TCP_NOTSENT_LOWAT): what is not there is not stale
+    #[arg(
+        long,
+        env = "FANFARE_SOCKET_UNSENT",
+        value_name = "SIZE",
+        default_value = "128KiB",
+        help_heading = "Sockets",
+        hide_env_values = true
+    )]
+    pub socket_unsent: Size,
+
+    /// Send buffer of each client's socket (SO_SNDBUF, which Linux doubles); 0 leaves it to the kernel, which lets it grow
+    #[arg(
+        long,
+        env = "FANFARE_SOCKET_SEND_BUFFER",
+        value_name = "SIZE",
+        default_value = "0",
+        help_heading = "Sockets",
+        hide_env_values = true
+    )]
+    pub socket_send_buffer: Size,
+
     /// How log lines look: text or json
     #[arg(
         long,
@@ -204,6 +237,7 @@ impl Cli {
         let defaults = Settings::default();
         let (max_message, max_body, outbox_bytes) = self.sizes()?;
         let (ping_interval, pong_timeout) = self.liveness()?;
+        let (socket_unsent, socket_send_buffer) = self.sockets()?;
         let max_topics_per_client = within(
             "--max-topics-per-client",
             self.max_topics_per_client,
@@ -226,11 +260,34 @@ impl Cli {
             max_topics_per_client,
             ping_interval,
             pong_timeout,
+            publish_wait: within(
+                "--publish-wait",
+                self.publish_wait,
+                (Span(Duration::ZERO), Span(Duration::from_millis(limits::PUBLISH_WAIT_MS_MAX))),
+            )?
+            .0,
+            socket_unsent,
+            socket_send_buffer,
             shard_lag: defaults.shard_lag.min(outbox_bytes / 2),
             ..defaults
         };
         let log = LogOptions { format: self.log, filter: log_filter(self.log_level)? };
         Ok((self.listen, settings, log))
+    }
+
+    /// Unsent bytes and send buffer of a client's socket.
+    fn sockets(&self) -> Result<(u32, u32), ConfigError> {
+        let bytes = |flag, Size(size): Size| {
+            let sizes = (Size(limits::SOCKET_BUFFER_MIN), Size(limits::SOCKET_BUFFER_MAX));
+            within(flag, Size(size), sizes).map(|Size(size)| u32::try_from(size).unwrap_or(u32::MAX))
+        };
+        let unsent = bytes("--socket-unsent", self.socket_unsent)?;
+        let buffer = match self.socket_send_buffer {
+            Size(0) => 0,
+            size => bytes("--socket-send-buffer", size)
+                .map_err(|error| error.because("or 0 to leave it to the kernel"))?,
+        };
+        Ok((unsent, buffer))
     }
 
     /// Message, body and outbox, in bytes.
@@ -461,6 +518,9 @@ mod tests {
             (&["--max-body=64KiB"], &["--max-body", "'64KiB'", "388KiB to 64MiB"]),
             (&["--outbox-bytes=32KiB"], &["--outbox-bytes", "'32KiB'", "131092 to"]),
             (&["--outbox-bytes=1GiB"], &["--outbox-bytes", "'1GiB'"]),
+            (&["--publish-wait=61s"], &["--publish-wait", "0 to 1m"]),
+            (&["--socket-unsent=1KiB"], &["--socket-unsent", "4KiB to 64MiB"]),
+            (&["--socket-send-buffer=1KiB"], &["--socket-send-buffer", "4KiB to 64MiB", "or 0"]),
             (&["--ping-interval=50ms"], &["--ping-interval", "100ms to 1h", "0 for no pings"]),
             (&["--ping-interval=2h"], &["--ping-interval", "'2h'"]),
             (&["--pong-timeout=25s"], &["--pong-timeout", "'25s'", "10ms to 24999ms", "--ping-interval"]),

@@ -86,6 +86,12 @@ pub const OUTBOX_AGE_MS: u64 = 60_000;
 pub const SEGMENT_AGE_MS: u64 = 10_000;
 /// Unsent bytes the kernel takes from one socket (`TCP_NOTSENT_LOWAT`).
 pub const SOCKET_UNSENT: u32 = 128 * 1024;
+/// Smallest `--socket-unsent` and `--socket-send-buffer`, bytes.
+pub const SOCKET_BUFFER_MIN: usize = 4 * 1024;
+/// Largest `--socket-unsent` and `--socket-send-buffer`, bytes.
+pub const SOCKET_BUFFER_MAX: usize = 64 * 1024 * 1024;
+/// Longest `--publish-wait`, milliseconds.
+pub const PUBLISH_WAIT_MS_MAX: u64 = 60_000;
 /// Slices handed to one `writev`.
 pub const WRITE_SLICES: usize = 64;
 

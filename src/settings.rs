@@ -43,6 +43,8 @@ pub struct Settings {
     pub stop_deadline: Duration,
     /// Unsent bytes the kernel takes from one socket (`TCP_NOTSENT_LOWAT`).
     pub socket_unsent: u32,
+    /// Bytes of a client socket's send buffer (`SO_SNDBUF`); 0 leaves it to the kernel.
+    pub socket_send_buffer: u32,
     /// Most registered clients.
     pub registrations_max: usize,
     /// Most topics with a record.
@@ -91,6 +93,7 @@ impl Default for Settings {
             http_body_timeout: Duration::from_secs(10),
             stop_deadline: Duration::from_millis(limits::STOP_MS),
             socket_unsent: limits::SOCKET_UNSENT,
+            socket_send_buffer: 0,
             registrations_max: limits::REGISTRATIONS_MAX,
             topics_max: limits::TOPICS_MAX,
             inflight_publications: limits::INFLIGHT_PUBLICATIONS,

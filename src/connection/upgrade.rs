@@ -99,6 +99,9 @@ impl Attaching {
         stream.set_nodelay(true)?;
         let options = SockRef::from(&stream);
         options.set_tcp_notsent_lowat(settings.socket_unsent)?;
+        if settings.socket_send_buffer > 0 {
+            options.set_send_buffer_size(settings.socket_send_buffer as usize)?;
+        }
         // As an HTTP connection it had one; how long a WebSocket may be silent is for pings and the outbox to say.
         #[cfg(target_os = "linux")]
         options.set_tcp_user_timeout(None)?;
