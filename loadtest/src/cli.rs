@@ -16,6 +16,7 @@ use crate::scenario::overload::OverloadArgs;
 use crate::scenario::rate::RateArgs;
 use crate::scenario::topics::TopicsArgs;
 use crate::scenario::users::UsersArgs;
+use crate::scenario::storm::StormArgs;
 use crate::server::floor::FloorArgs;
 use crate::server::hyper::HyperArgs;
 use crate::server::launch::LaunchArgs;
@@ -65,6 +66,9 @@ pub(crate) enum Command {
     Compare(CompareArgs),
     /// The other servers there are adapters for
     Peers(PeersArgs),
+    /// Clients vanish all at once and come back: how soon they are served, and what those who stayed see of it
+    #[command(args_override_self = true)]
+    Storm(StormArgs),
     #[command(hide = true)]
     ServeFloor(FloorArgs),
     #[command(hide = true)]

@@ -51,6 +51,7 @@ fn main() -> ExitCode {
         Command::Peers(args) => peers::run(&args),
         Command::Idle(args) => scenario::idle::run(&args),
         Command::ServeHyper(args) => server::hyper::serve(&args).map(|()| Verdict::Faultless),
+        Command::Storm(args) => scenario::storm::run(&args),
         Command::ServeFloor(args) => server::floor::serve(&args).map(|()| Verdict::Faultless),
         Command::Launch(args) => server::launch::run(args).map(|()| Verdict::Faultless),
     };

@@ -47,6 +47,12 @@ pub(crate) fn milliseconds(time: Duration) -> String {
     format!("{}ms", time.as_millis())
 }
 
+/// Reads a rate per second: more than 0, at most a million.
+pub(crate) fn parse_rate(text: &str) -> Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|_| format!("`{text}` is not a number per second"))?;
+    if rate > 0.0 && rate <= 1e6 { Ok(rate) } else { Err(format!("`{text}` is not between 0 and 1,000,000")) }
+}
+
 /// `1234567` as `1,234,567`.
 pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
@@ -123,6 +129,14 @@ mod tests {
         assert!(parse_share("1").is_err());
         assert!(parse_share("100%").is_err());
         assert!(parse_share("NaN%").is_err());
+    }
+
+    #[test]
+    fn a_rate_is_positive() {
+        assert_eq!(parse_rate("2.5"), Ok(2.5));
+        for bad in ["0", "-1", "NaN", "1e9", "x"] {
+            assert!(parse_rate(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

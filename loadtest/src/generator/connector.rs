@@ -16,6 +16,7 @@ use super::pipeline::Pipeline;
 use super::streams::Streams;
 use crate::dialect::Dialect;
 use crate::handshake;
+use crate::http::Response;
 
 /// Registrations asked for and not yet used.
 const REGISTERING_MAX: usize = 128;
@@ -48,6 +49,29 @@ pub(crate) struct Connector {
 struct Registered<'a> {
     #[serde(borrow)]
     url: std::borrow::Cow<'a, str>,
+}
+
+/// Appends a registration of `user` for `topics` to `requests`.
+pub(super) fn ask(requests: &mut Vec<u8>, address: SocketAddr, user: u64, topics: &[&str]) -> io::Result<()> {
+    let body = serde_json::json!({ "user_id": user, "topics": topics }).to_string();
+    let length = body.len();
+    write!(
+        requests,
+        "POST /register HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: \
+         {length}\r\n\r\n{body}"
+    )
+}
+
+/// The path to connect to, from the answer to a registration.
+pub(super) fn granted(answer: &Response<'_>) -> io::Result<String> {
+    if answer.status != 200 {
+        let (status, body) = (answer.status, String::from_utf8_lossy(answer.body));
+        return Err(invalid(format!("a registration was answered with {status} {}", body.trim())));
+    }
+    let registered: Registered<'_> = serde_json::from_slice(answer.body)
+        .map_err(|error| invalid(format!("the answer to a registration has no url: {error}")))?;
+    let path = path_of(&registered.url).ok_or_else(|| invalid(format!("no URL: {}", registered.url)))?;
+    Ok(path.to_owned())
 }
 
 impl Connector {
@@ -86,13 +110,7 @@ impl Connector {
         for _ in 0..room.min(self.clients - self.asked) {
             let client = self.first + self.asked;
             let (user, topics) = (self.streams.user_of(client), self.streams.topics_of(client));
-            let body = serde_json::json!({ "user_id": user, "topics": topics }).to_string();
-            let (address, length) = (self.address, body.len());
-            write!(
-                pipeline.requests(),
-                "POST /register HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: \
-                 {length}\r\n\r\n{body}"
-            )?;
+            ask(pipeline.requests(), self.address, user, &topics)?;
             self.asked += 1;
         }
         pipeline.flush()
@@ -104,15 +122,7 @@ impl Connector {
         pipeline.flush()?;
         pipeline.fill()?;
         while let Some(answer) = pipeline.answer()? {
-            if answer.status != 200 {
-                let (status, body) = (answer.status, String::from_utf8_lossy(answer.body));
-                return Err(invalid(format!("a registration was answered with {status} {}", body.trim())));
-            }
-            let registered: Registered<'_> = serde_json::from_slice(answer.body)
-                .map_err(|error| invalid(format!("the answer to a registration has no url: {error}")))?;
-            let path =
-                path_of(&registered.url).ok_or_else(|| invalid(format!("no URL: {}", registered.url)))?;
-            self.paths.push_back(path.to_owned());
+            self.paths.push_back(granted(&answer)?);
         }
         Ok(())
     }
@@ -125,7 +135,7 @@ impl Connector {
         }
         let Some(path) = self.paths.pop_front() else { return Ok(None) };
         let place = self.opened;
-        let mut stream = dial(self.address, source(self.first + place))?;
+        let mut stream = dial(self.address, source(self.first + place), None)?;
         registry.register(&mut stream, Token(place), Interest::READABLE | Interest::WRITABLE)?;
         self.opened += 1;
         Ok(Some((place, stream, handshake::request(&path, self.address))))
@@ -141,9 +151,18 @@ impl Connector {
     }
 }
 
-/// Starts to connect from `source`; whether it succeeds shows when the socket is writable.
-fn dial(address: SocketAddr, source: Ipv4Addr) -> io::Result<TcpStream> {
+/// Starts to connect from `source`; whether it succeeds shows when the socket is writable. The kernel holds
+/// `receive_buffer` bytes for it, about twice as many with its own, or what it finds best.
+pub(super) fn dial(
+    address: SocketAddr,
+    source: Ipv4Addr,
+    receive_buffer: Option<usize>,
+) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    if let Some(size) = receive_buffer {
+        // Before connecting: the window is agreed on in the handshake.
+        socket.set_recv_buffer_size(size)?;
+    }
     socket.set_tcp_nodelay(true)?;
     socket.bind(&SocketAddrV4::new(source, 0).into())?;
     match socket.connect(&address.into()) {
@@ -154,7 +173,7 @@ fn dial(address: SocketAddr, source: Ipv4Addr) -> io::Result<TcpStream> {
     Ok(TcpStream::from_std(socket.into()))
 }
 
-fn source(client: usize) -> Ipv4Addr {
+pub(super) fn source(client: usize) -> Ipv4Addr {
     Ipv4Addr::new(127, 0, 0, 2 + (client % SOURCES) as u8)
 }
 

@@ -3,6 +3,9 @@
 /// Close code 1005: the close frame named none (RFC 6455 section 7.4.1).
 pub(crate) const NO_CODE: u16 = 1005;
 
+/// What every frame of ours is masked with: fixed, but not zero, so that the server has to unmask it.
+const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
+
 /// What a frame is, as far as a client that counts messages is concerned.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Kind {
@@ -71,13 +74,29 @@ pub(crate) fn close_code(body: &[u8]) -> u16 {
 
 /// The masked pong that answers a ping of `body`; a control frame holds at most 125 bytes.
 pub(crate) fn pong(body: &[u8]) -> Vec<u8> {
-    // Fixed, but not zero: the server has to unmask it.
-    const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
     let body = &body[..body.len().min(125)];
     let mut frame = vec![0x8A, 0x80 | body.len() as u8];
     frame.extend_from_slice(&MASK);
     frame.extend(body.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
     frame
+}
+
+/// Appends a masked text frame of `body`.
+pub(crate) fn push_text(body: &str, out: &mut Vec<u8>) {
+    out.push(0x81);
+    match body.len() {
+        length @ 0..126 => out.push(0x80 | length as u8),
+        length @ 126..=0xFFFF => {
+            out.push(0x80 | 126);
+            out.extend_from_slice(&(length as u16).to_be_bytes());
+        }
+        length => {
+            out.push(0x80 | 127);
+            out.extend_from_slice(&(length as u64).to_be_bytes());
+        }
+    }
+    out.extend_from_slice(&MASK);
+    out.extend(body.bytes().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
 }
 
 #[cfg(test)]

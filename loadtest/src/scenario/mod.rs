@@ -11,6 +11,7 @@ pub(crate) mod rate;
 mod scaling;
 pub(crate) mod topics;
 pub(crate) mod users;
+pub(crate) mod storm;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -1,0 +1,424 @@
+//! A crowd: clients that do not just listen. They vanish all at once or one by one and come back, change their topics,
+//! stall, or read slowly, while a publisher goes on at a fixed rate. Its account is exact for each client and topic,
+//! whatever the client does meanwhile (see `standing`).
+//!
+//! It stands beside the generator of the parent module, whose clients only listen, and which is made to take ten
+//! million deliveries a second; this one is made to know what is due to whom.
+//!
+//! ```text
+//! publisher (a thread, fixed rate) ─► server ─► workers (threads: arrivals, life, reading, standing)
+//!        └─ shared: numbers given out ─────────────┘
+//! ```
+
+mod arrivals;
+mod life;
+mod publisher;
+mod random;
+mod reading;
+mod rhythm;
+mod shared;
+mod standing;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread::{self, JoinHandle, sleep};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+use super::Faults;
+use crate::error::{Context, Error, Result};
+use crate::message::Message;
+use crate::round::Interrupt;
+use life::Life;
+use publisher::{Published, Publisher};
+use shared::{Phase, Shared};
+use standing::Standing;
+use worker::{Findings, Worker};
+
+/// How often the directing thread looks at things while it waits.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// How long no further client may get connected before the run is given up.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(15);
+
+/// What a client does besides listening.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// It stays and reads.
+    Steady,
+    /// It vanishes when told, and comes back.
+    Vanishing,
+    /// It reads slowly or not at all when told.
+    Slow,
+}
+
+/// What a crowd is and does.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) address: SocketAddr,
+    pub(crate) topics: Vec<String>,
+    /// Topics each client is on, at most as many as there are.
+    pub(crate) topics_each: usize,
+    pub(crate) clients: usize,
+    pub(crate) threads: usize,
+    pub(crate) message: Message,
+    /// Publications a second, over all topics.
+    pub(crate) rate: f64,
+    /// Shares of the clients with each role; spread evenly.
+    pub(crate) vanishing: f64,
+    pub(crate) slow: f64,
+    /// Bytes a second that a slow client reads; 0: none.
+    pub(crate) read_rate: f64,
+    /// What the kernel holds for a slow client, before its own bookkeeping.
+    pub(crate) receive_buffer: Option<usize>,
+    /// How long after it was closed a slow client comes back, and is slow again; `None`: never.
+    pub(crate) slow_back_after: Option<Duration>,
+    /// How long a vanished client stays away.
+    pub(crate) away: Duration,
+    /// Whether it registers anew, instead of coming back on its URL.
+    pub(crate) anew: bool,
+    /// Sockets of one thread between `connect` and the server's answer, after the first connecting.
+    pub(crate) under_way_max: usize,
+    /// How often any client changes its topics, and any of the vanishing ones vanishes by itself.
+    pub(crate) changes_per_second: f64,
+    pub(crate) cycles_per_second: f64,
+    pub(crate) seed: u64,
+}
+
+impl Plan {
+    /// Clients that only listen, all on one topic.
+    pub(crate) fn listening(
+        address: SocketAddr,
+        topic: String,
+        clients: usize,
+        threads: usize,
+        message: Message,
+        rate: f64,
+    ) -> Self {
+        Self {
+            address,
+            topics: vec![topic],
+            topics_each: 1,
+            clients,
+            threads,
+            message,
+            rate,
+            vanishing: 0.0,
+            slow: 0.0,
+            read_rate: 0.0,
+            receive_buffer: None,
+            slow_back_after: None,
+            away: Duration::ZERO,
+            anew: false,
+            under_way_max: 64,
+            changes_per_second: 0.0,
+            cycles_per_second: 0.0,
+            seed: 0,
+        }
+    }
+
+    pub(crate) fn slow_clients(&self) -> usize {
+        (0..self.clients).filter(|&number| self.role(number) == Role::Slow).count()
+    }
+
+    pub(crate) fn vanishing_clients(&self) -> usize {
+        (0..self.clients).filter(|&number| self.role(number) == Role::Vanishing).count()
+    }
+
+    fn role(&self, number: usize) -> Role {
+        let begins = |share: f64| {
+            let upto = |number: usize| (number as f64 * share) as usize;
+            upto(number + 1) > upto(number)
+        };
+        // The union of two shares is spread evenly, and within it the slow ones are.
+        if begins(self.slow) {
+            Role::Slow
+        } else if begins((self.slow + self.vanishing).min(1.0)) {
+            Role::Vanishing
+        } else {
+            Role::Steady
+        }
+    }
+
+    /// Client `number`, with neighbouring topics.
+    fn life(&self, number: usize) -> Life {
+        let count = self.topics.len();
+        let is_in = |topic: usize| (topic + count - number % count) % count < self.topics_each;
+        Life::new(number, self.role(number), (0..count).map(|topic| Standing::new(is_in(topic))).collect())
+    }
+}
+
+/// A connection the server ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Closing {
+    /// Its client was reading slowly.
+    pub(crate) was_slow: bool,
+    /// `None` is without a close frame.
+    pub(crate) code: Option<u16>,
+    pub(crate) at: Instant,
+}
+
+impl Closing {
+    /// As it stands in reports.
+    pub(crate) fn name(&self) -> String {
+        self.code.map_or_else(|| "no close frame".to_owned(), |code| code.to_string())
+    }
+}
+
+/// What all threads found together.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) faults: Faults,
+    /// Nanoseconds from the intended send time to reading, by segment, of the steady clients.
+    pub(crate) latencies: Vec<Histogram<u64>>,
+    /// The same of slow clients while they are slow.
+    pub(crate) ages: Histogram<u64>,
+    /// Nanoseconds from a command to its pong.
+    pub(crate) commands: Histogram<u64>,
+    pub(crate) closings: Vec<Closing>,
+    /// Upgrades that failed and were tried again, by reason.
+    pub(crate) retries: BTreeMap<String, u64>,
+    pub(crate) published: u64,
+    pub(crate) refused: u64,
+    pub(crate) deliveries: u64,
+    pub(crate) slow_deliveries: u64,
+    /// How late the latest publication left the publisher.
+    pub(crate) late_max: Duration,
+    /// The longest time in which no socket was looked at while publishing.
+    pub(crate) turn_max: Duration,
+    pub(crate) vanished: u64,
+    pub(crate) back: u64,
+    pub(crate) never_back: u64,
+    pub(crate) commands_sent: u64,
+    pub(crate) commands_unanswered: u64,
+    pub(crate) vanished_at: Option<Instant>,
+    pub(crate) first_back: Option<Instant>,
+    pub(crate) last_back: Option<Instant>,
+    pub(crate) last_served: Option<Instant>,
+}
+
+/// The running threads. Dropping it ends them.
+pub(crate) struct Crowd {
+    shared: Arc<Shared>,
+    clients: u64,
+    workers: Vec<JoinHandle<Result<Findings>>>,
+    publisher: Option<JoinHandle<Result<Published>>>,
+}
+
+impl Crowd {
+    /// Starts the threads, and waits until everybody is connected.
+    pub(crate) fn gather(plan: &Plan, interrupt: &Interrupt) -> Result<Self> {
+        let shared = Arc::new(Shared::new(plan.topics.len(), plan.threads));
+        let mut crowd = Self {
+            shared: Arc::clone(&shared),
+            clients: plan.clients as u64,
+            workers: Vec::with_capacity(plan.threads),
+            publisher: None,
+        };
+        for index in 0..plan.threads {
+            let worker = Worker::new(index, Arc::clone(&shared), plan)?;
+            let thread = thread::Builder::new().name(format!("crowd-{index}")).spawn(|| worker.run());
+            crowd.workers.push(thread.context(|| "cannot start a thread".to_owned())?);
+        }
+        let publisher =
+            Publisher::new(plan.address, &plan.topics, plan.message.clone(), plan.rate, Arc::clone(&shared));
+        let thread = thread::Builder::new().name("publisher".to_owned()).spawn(|| publisher.run());
+        crowd.publisher = Some(thread.context(|| "cannot start a thread".to_owned())?);
+        if crowd.connect(interrupt)? { Ok(crowd) } else { Err(crowd.why_it_failed()) }
+    }
+
+    /// `false` if a thread ended by itself.
+    fn connect(&self, interrupt: &Interrupt) -> Result<bool> {
+        let (mut seen, mut moved) = (0, Instant::now());
+        loop {
+            let open = self.open();
+            if open == self.clients {
+                return Ok(true);
+            }
+            if self.has_failed() {
+                return Ok(false);
+            }
+            if open != seen {
+                (seen, moved) = (open, Instant::now());
+            }
+            if moved.elapsed() > CONNECT_PATIENCE {
+                let clients = self.clients;
+                return Err(Error::Failed(format!(
+                    "only {open} of {clients} clients are connected, and none was added for {CONNECT_PATIENCE:?}"
+                )));
+            }
+            interrupt.check()?;
+            sleep(LOOK_EVERY);
+        }
+    }
+
+    /// Begins to publish.
+    pub(crate) fn run(&self) {
+        self.shared.enter(Phase::Run);
+    }
+
+    /// Keeps the latencies from now on under `segment`, 0 to 3.
+    pub(crate) fn begin_segment(&self, segment: usize) {
+        self.shared.set_segment(segment);
+    }
+
+    /// Lets the vanishing clients vanish, all at once.
+    pub(crate) fn vanish(&self) {
+        self.shared.order_vanish();
+    }
+
+    /// Lets the slow clients be slow.
+    pub(crate) fn slow_down(&self) {
+        self.shared.order_slow();
+    }
+
+    pub(crate) fn open(&self) -> u64 {
+        self.shared.sum(|worker| &worker.open)
+    }
+
+    pub(crate) fn deliveries(&self) -> u64 {
+        self.shared.sum(|worker| &worker.deliveries)
+    }
+
+    /// How many clients have vanished, come back and got a message since; each time counts.
+    pub(crate) fn served_again(&self) -> u64 {
+        self.shared.sum(|worker| &worker.served_again)
+    }
+
+    /// Waits for `done`, at most so long; `look` is called often. An error if a thread has ended by itself.
+    pub(crate) fn wait_until(
+        &self,
+        at_most: Duration,
+        interrupt: &Interrupt,
+        mut done: impl FnMut(&Self) -> bool,
+    ) -> Result<bool> {
+        let begun = Instant::now();
+        loop {
+            if done(self) {
+                return Ok(true);
+            }
+            let left = at_most.saturating_sub(begun.elapsed());
+            if left.is_zero() || self.has_failed() {
+                return Ok(false);
+            }
+            interrupt.check()?;
+            sleep(LOOK_EVERY.min(left));
+        }
+    }
+
+    /// Stops publishing and waits, at most so long, until nothing is due to anybody; then ends the threads and adds
+    /// up what they found. An error of any of them comes first.
+    pub(crate) fn finish(mut self, patience: Duration, interrupt: &Interrupt) -> Result<Outcome> {
+        self.shared.enter(Phase::Drain);
+        let settled = |crowd: &Self| crowd.shared.workers.iter().all(|worker| worker.settled.load(Relaxed));
+        self.wait_until(patience, interrupt, settled)?;
+        self.shared.enter(Phase::Stop);
+        let mut found = Vec::new();
+        for worker in self.workers.drain(..) {
+            found.push(joined(worker)?);
+        }
+        let Some(publisher) = self.publisher.take() else {
+            return Err(Error::Failed("no publisher".to_owned()));
+        };
+        let published = joined(publisher)?;
+        Outcome::of(found, &published, self.shared.published.load(Relaxed))
+    }
+
+    /// A worker never ends by itself, and the publisher only when it has nothing more to do.
+    fn has_failed(&self) -> bool {
+        let publisher_is_done = self.shared.published_all.load(Relaxed);
+        self.workers.iter().any(JoinHandle::is_finished)
+            || (!publisher_is_done && self.publisher.as_ref().is_some_and(JoinHandle::is_finished))
+    }
+
+    fn why_it_failed(mut self) -> Error {
+        self.shared.enter(Phase::Stop);
+        let workers = self.workers.drain(..).filter_map(|worker| joined(worker).err()).collect::<Vec<_>>();
+        let publisher = self.publisher.take().and_then(|publisher| joined(publisher).err());
+        let first = workers.into_iter().chain(publisher).next();
+        first.unwrap_or_else(|| Error::Failed("the generator ended early".to_owned()))
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        self.shared.enter(Phase::Stop);
+        for worker in self.workers.drain(..) {
+            // Its findings are of no interest to whoever dropped the crowd.
+            let _ = worker.join();
+        }
+        if let Some(publisher) = self.publisher.take() {
+            let _ = publisher.join();
+        }
+    }
+}
+
+fn joined<T>(thread: JoinHandle<Result<T>>) -> Result<T> {
+    thread.join().map_err(|_| Error::Failed("a generator thread panicked".to_owned())).and_then(|found| found)
+}
+
+impl Outcome {
+    fn of(found: Vec<Findings>, published: &Published, count: u64) -> Result<Self> {
+        let mut outcome = Self {
+            faults: Faults::default(),
+            latencies: (0..shared::SEGMENTS).map(|_| reading::histogram()).collect::<Result<_>>()?,
+            ages: reading::histogram()?,
+            commands: reading::histogram()?,
+            closings: Vec::new(),
+            retries: BTreeMap::new(),
+            published: count,
+            refused: published.refused.len() as u64,
+            deliveries: 0,
+            slow_deliveries: 0,
+            late_max: published.late_max,
+            turn_max: Duration::ZERO,
+            vanished: 0,
+            back: 0,
+            never_back: 0,
+            commands_sent: 0,
+            commands_unanswered: 0,
+            vanished_at: None,
+            first_back: None,
+            last_back: None,
+            last_served: None,
+        };
+        for findings in found {
+            outcome.add(findings, published);
+        }
+        Ok(outcome)
+    }
+
+    fn add(&mut self, found: Findings, published: &Published) {
+        let reading = found.reading;
+        self.faults.add(reading.ledger.settle(&published.refused));
+        for (all, one) in self.latencies.iter_mut().zip(&reading.latencies) {
+            // All histograms have the same bounds, so that adding cannot fail.
+            let _ = all.add(one);
+        }
+        let _ = self.ages.add(&reading.ages);
+        let _ = self.commands.add(&reading.commands);
+        self.closings.extend(found.closings);
+        for (reason, count) in found.retries {
+            *self.retries.entry(reason).or_default() += count;
+        }
+        self.deliveries += reading.deliveries;
+        self.slow_deliveries += reading.slow_deliveries;
+        self.turn_max = self.turn_max.max(found.turn_max);
+        self.vanished += found.vanished;
+        self.back += found.back;
+        self.never_back += found.never_back;
+        self.commands_sent += found.commands_sent;
+        self.commands_unanswered += found.unanswered;
+        self.vanished_at = earliest(self.vanished_at, found.vanished_at);
+        self.first_back = earliest(self.first_back, found.first_back);
+        self.last_back = self.last_back.max(found.last_back);
+        self.last_served = self.last_served.max(reading.last_served);
+    }
+}
+
+fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    one.into_iter().chain(other).min()
+}
