@@ -9,14 +9,17 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::message::MESSAGE_MIN;
 use crate::peers::PeersArgs;
 use crate::report::OutputArgs;
+use crate::scenario::churn::ChurnArgs;
 use crate::scenario::compare::CompareArgs;
 use crate::scenario::idle::IdleArgs;
 use crate::scenario::ingest::IngestArgs;
 use crate::scenario::overload::OverloadArgs;
 use crate::scenario::rate::RateArgs;
+use crate::scenario::slow::SlowArgs;
+use crate::scenario::soak::SoakArgs;
+use crate::scenario::storm::StormArgs;
 use crate::scenario::topics::TopicsArgs;
 use crate::scenario::users::UsersArgs;
-use crate::scenario::storm::StormArgs;
 use crate::server::floor::FloorArgs;
 use crate::server::hyper::HyperArgs;
 use crate::server::launch::LaunchArgs;
@@ -69,6 +72,15 @@ pub(crate) enum Command {
     /// Clients vanish all at once and come back: how soon they are served, and what those who stayed see of it
     #[command(args_override_self = true)]
     Storm(StormArgs),
+    /// Some clients stall or read slowly: what the others see of it, and who is closed for it
+    #[command(args_override_self = true)]
+    Slow(SlowArgs),
+    /// Clients replace their topics all the time while everybody is published to
+    #[command(args_override_self = true)]
+    Churn(ChurnArgs),
+    /// All of these at once for long, with a verdict on whether the server's memory goes on growing
+    #[command(args_override_self = true)]
+    Soak(SoakArgs),
     #[command(hide = true)]
     ServeFloor(FloorArgs),
     #[command(hide = true)]

@@ -52,6 +52,9 @@ fn main() -> ExitCode {
         Command::Idle(args) => scenario::idle::run(&args),
         Command::ServeHyper(args) => server::hyper::serve(&args).map(|()| Verdict::Faultless),
         Command::Storm(args) => scenario::storm::run(&args),
+        Command::Slow(args) => scenario::slow::run(&args),
+        Command::Soak(args) => scenario::soak::run(&args),
+        Command::Churn(args) => scenario::churn::run(&args),
         Command::ServeFloor(args) => server::floor::serve(&args).map(|()| Verdict::Faultless),
         Command::Launch(args) => server::launch::run(args).map(|()| Verdict::Faultless),
     };

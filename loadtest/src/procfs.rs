@@ -94,6 +94,17 @@ pub(crate) fn peak_resident_bytes(pid: u32) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
+/// What the kernel holds for all TCP sockets of this machine (of this network namespace's kernel), in bytes.
+pub(crate) fn tcp_bytes() -> Option<u64> {
+    tcp_pages(&fs::read_to_string("/proc/net/sockstat").ok()?).map(|pages| pages * page_size() as u64)
+}
+
+fn tcp_pages(sockstat: &str) -> Option<u64> {
+    let line = sockstat.lines().find_map(|line| line.strip_prefix("TCP:"))?;
+    let mut words = line.split_ascii_whitespace().skip_while(|&word| word != "mem");
+    words.nth(1)?.parse().ok()
+}
+
 /// How many descriptors `pid` has open.
 pub(crate) fn open_descriptors(pid: u32) -> Option<u64> {
     Some(fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten().count() as u64)
@@ -167,6 +178,13 @@ mod tests {
         assert!(CpuTime::of(pid).is_some());
         assert!(core_wait_ns(pid).is_some());
         assert!(core_used_ns(pid).is_some_and(|ns| ns > 0));
+    }
+
+    #[test]
+    fn pages_of_tcp_sockets_are_read() {
+        let text = "sockets: used 9\nTCP: inuse 4 orphan 0 tw 0 alloc 5 mem 17\nUDP: inuse 0 mem 3\n";
+        assert_eq!(tcp_pages(text), Some(17));
+        assert_eq!(tcp_pages("UDP: inuse 0 mem 3\n"), None);
     }
 
     #[test]

@@ -7,9 +7,8 @@ mod connector;
 mod frame;
 mod lane;
 mod ledger;
-mod pace;
-#[allow(dead_code, reason = "the scenarios that use all of it come one by one")]
 pub(crate) mod lives;
+mod pace;
 mod pipeline;
 mod place;
 mod publisher;

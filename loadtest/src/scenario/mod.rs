@@ -2,6 +2,7 @@
 //! report; how clients, servers and figures work is none of its business.
 
 mod alternation;
+pub(crate) mod churn;
 pub(crate) mod compare;
 pub(crate) mod fanout;
 pub(crate) mod idle;
@@ -9,9 +10,11 @@ pub(crate) mod ingest;
 pub(crate) mod overload;
 pub(crate) mod rate;
 mod scaling;
+pub(crate) mod slow;
+pub(crate) mod soak;
+pub(crate) mod storm;
 pub(crate) mod topics;
 pub(crate) mod users;
-pub(crate) mod storm;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

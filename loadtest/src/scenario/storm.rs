@@ -176,7 +176,7 @@ impl StormArgs {
             ..Plan::listening(
                 server.address,
                 fresh_topic(),
-                self.crowd.clients,
+                self.crowd.clients(),
                 stage.threads,
                 Message::new(self.payload, Instant::now()),
                 self.rate,
@@ -187,10 +187,10 @@ impl StormArgs {
     fn page(&self) -> Page {
         let mut page =
             Page::new("storm", "Clients vanish all at once and come back: what everybody sees of it");
-        page.fact("clients", units::grouped(self.crowd.clients as u64))
+        page.fact("clients", units::grouped(self.crowd.clients() as u64))
             .fact("vanish", format!("{} %", self.vanish * 100.0))
             .fact("come back", if self.anew { "with a new registration" } else { "on their URL" })
-            .fact("after", format!("{:?}", self.away))
+            .fact("away", format!("{} ms", self.away.as_millis()))
             .fact("publications/s", self.rate.to_string())
             .fact("message", units::bytes(self.payload as u64));
         page
@@ -206,10 +206,6 @@ impl Round {
         let [before, during, after] =
             [BEFORE, DURING, AFTER].map(|part| LatencyFigures::new(&outcome.latencies[part]));
         let all_connected_seconds = since(outcome.last_back);
-        let mut closed = BTreeMap::new();
-        for closing in &outcome.closings {
-            *closed.entry(closing.name()).or_default() += 1;
-        }
         Self {
             round: number,
             accepting_again_seconds: since(outcome.first_back),
@@ -233,7 +229,7 @@ impl Round {
             connected_bytes: memory[1],
             end_bytes: memory[2],
             faults: outcome.faults,
-            closed,
+            closed: outcome.closed_readers(),
         }
     }
 
@@ -246,7 +242,7 @@ impl Storm {
     fn new(args: &StormArgs, rounds: Vec<Round>) -> Self {
         let times: Option<Vec<f64>> = rounds.iter().map(|round| round.all_served_seconds).collect();
         Self {
-            clients: args.crowd.clients,
+            clients: args.crowd.clients(),
             vanishing: rounds.first().map_or(0, |round| round.vanished as usize),
             rate: args.rate,
             payload_bytes: args.payload,

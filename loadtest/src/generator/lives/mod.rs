@@ -279,10 +279,6 @@ impl Crowd {
         self.shared.sum(|worker| &worker.open)
     }
 
-    pub(crate) fn deliveries(&self) -> u64 {
-        self.shared.sum(|worker| &worker.deliveries)
-    }
-
     /// How many clients have vanished, come back and got a message since; each time counts.
     pub(crate) fn served_again(&self) -> u64 {
         self.shared.sum(|worker| &worker.served_again)
@@ -361,6 +357,15 @@ fn joined<T>(thread: JoinHandle<Result<T>>) -> Result<T> {
 }
 
 impl Outcome {
+    /// Clients the server closed though they read, by code.
+    pub(crate) fn closed_readers(&self) -> BTreeMap<String, u64> {
+        let mut closed = BTreeMap::new();
+        for closing in self.closings.iter().filter(|closing| !closing.was_slow) {
+            *closed.entry(closing.name()).or_default() += 1;
+        }
+        closed
+    }
+
     fn of(found: Vec<Findings>, published: &Published, count: u64) -> Result<Self> {
         let mut outcome = Self {
             faults: Faults::default(),

@@ -21,6 +21,8 @@ use crate::message::Message;
 
 /// Publications under way before the publisher waits for answers, late or not.
 const UNANSWERED_MAX: usize = 4_096;
+/// Bytes it keeps for a server that does not read.
+const QUEUED_MAX: usize = 16 << 20;
 /// The longest sleep: how often answers are read and the phase is looked at.
 const TURN_MAX: Duration = Duration::from_millis(5);
 
@@ -84,7 +86,7 @@ impl Publisher {
             match self.shared.phase() {
                 Phase::Connect => {}
                 Phase::Run => {
-                    while begun + self.every * count <= now && self.unanswered.len() < UNANSWERED_MAX {
+                    while begun + self.every * count <= now && self.has_room(&pipeline) {
                         self.prepare(&mut pipeline, count as usize, begun + self.every * count, now);
                         count += 1;
                     }
@@ -102,6 +104,11 @@ impl Publisher {
             sleep(rest);
             self.attend(&mut pipeline).context(|| "cannot publish".to_owned())?;
         }
+    }
+
+    /// Whoever falls behind here is late, and its latencies say so.
+    fn has_room(&self, pipeline: &Pipeline) -> bool {
+        self.unanswered.len() < UNANSWERED_MAX && pipeline.queued() < QUEUED_MAX
     }
 
     fn prepare(&mut self, pipeline: &mut Pipeline, count: usize, intended: Instant, now: Instant) {

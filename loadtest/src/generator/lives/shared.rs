@@ -47,7 +47,6 @@ pub(super) struct Progress {
     pub(super) open: AtomicU64,
     /// How often a client that had vanished got its first message again.
     pub(super) served_again: AtomicU64,
-    pub(super) deliveries: AtomicU64,
     /// Nothing is due to any of its clients.
     pub(super) settled: AtomicBool,
 }

@@ -1,0 +1,213 @@
+//! Clients that vanish, come back, change their topics or read slowly: a server that serves them as the contract says
+//! passes, and one that breaks it in one way is found out, with the right count.
+
+mod contract;
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use contract::{Breach, ContractServer};
+use serde_json::Value;
+
+/// How one run of the harness ended.
+struct Run {
+    code: Option<i32>,
+    output: String,
+    result: Value,
+}
+
+/// Runs `scenario` against `server`.
+fn run(server: &ContractServer, scenario: &str, arguments: &[&str]) -> Run {
+    static RUNS: AtomicU64 = AtomicU64::new(0);
+    let name = format!("lives-{}-{}.json", std::process::id(), RUNS.fetch_add(1, Relaxed));
+    let json = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let output = Command::new(env!("CARGO_BIN_EXE_loadtest"))
+        .args([scenario, "--target", &server.address.to_string(), "--threads", "2", "--json"])
+        .arg(&json)
+        .args(arguments)
+        .output()
+        .expect("the harness runs");
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let document =
+        std::fs::read_to_string(&json).unwrap_or_else(|error| panic!("no figures: {error}\n{text}"));
+    let _ = std::fs::remove_file(&json);
+    let mut document: Value = serde_json::from_str(&document).expect("valid JSON");
+    Run { code: output.status.code(), output: text, result: document["result"].take() }
+}
+
+impl Run {
+    /// A counter of the first round.
+    fn count(&self, pointer: &str) -> u64 {
+        let value = self.result["rounds"][0].pointer(pointer).and_then(Value::as_u64);
+        value.unwrap_or_else(|| panic!("no {pointer} in\n{}", self.result))
+    }
+
+    /// lost, duplicated, reordered, garbled, misdelivered
+    fn faults(&self) -> [u64; 5] {
+        ["lost", "duplicated", "reordered", "garbled", "misdelivered"]
+            .map(|name| self.count(&format!("/faults/{name}")))
+    }
+
+    fn assert_ended(&self, code: i32, faults: [u64; 5]) {
+        assert_eq!(self.faults(), faults, "{}", self.output);
+        assert_eq!(self.code, Some(code), "{}", self.output);
+    }
+}
+
+const STORM: [&str; 10] =
+    ["--clients", "40", "--vanish", "50%", "--rate", "200", "--duration", "300ms", "--warm-up", "100ms"];
+
+#[test]
+fn clients_that_vanish_are_served_again() {
+    for extra in [&[][..], &["--anew"], &["--away", "50ms", "--handshakes", "4"]] {
+        let server = ContractServer::start(Breach::None);
+        let run = run(&server, "storm", &[&STORM[..], extra].concat());
+        run.assert_ended(0, [0; 5]);
+        assert_eq!((run.count("/vanished"), run.count("/back"), run.count("/never_back")), (20, 20, 0));
+        let round = &run.result["rounds"][0];
+        assert!(round["all_served_seconds"].as_f64() >= round["accepting_again_seconds"].as_f64());
+        assert!(run.count("/during/samples") > 0 && run.count("/after/samples") > 0, "{}", run.output);
+    }
+}
+
+#[test]
+fn what_a_client_that_came_back_misses_is_lost() {
+    let server = ContractServer::start(Breach::LoseAfterReturn);
+    let run = run(&server, "storm", &STORM);
+    run.assert_ended(1, [server.breaches(), 0, 0, 0, 0]);
+    assert_eq!(server.breaches(), 20);
+}
+
+#[test]
+fn who_is_never_let_in_again_is_counted() {
+    let server = ContractServer::start(Breach::ForgetClients);
+    let run = run(&server, "storm", &[&STORM[..], &["--patience", "500ms"]].concat());
+    run.assert_ended(1, [0; 5]);
+    assert_eq!(run.count("/never_back"), 20);
+    assert!(run.output.contains("status 404"), "{}", run.output);
+}
+
+#[test]
+fn a_client_closed_though_it_reads_is_a_fault() {
+    let server = ContractServer::start(Breach::CloseReader(30));
+    let run = run(&server, "storm", &[&STORM[..], &["--vanish", "10%"]].concat());
+    assert_eq!(run.code, Some(1), "{}", run.output);
+    assert_eq!(run.result["rounds"][0]["closed"], serde_json::json!({ "1013": 1 }));
+}
+
+const CHURN: [&str; 12] = [
+    "--clients",
+    "30",
+    "--topics",
+    "6",
+    "--topics-each",
+    "3",
+    "--rate",
+    "400",
+    "--changes",
+    "100",
+    "--duration",
+    "800ms",
+];
+
+#[test]
+fn clients_that_change_their_topics_get_exactly_what_they_want() {
+    let server = ContractServer::start(Breach::None);
+    let run = run(&server, "churn", &CHURN);
+    run.assert_ended(0, [0; 5]);
+    assert!(run.count("/changes") > 10 && run.count("/deliveries") > 100, "{}", run.output);
+    assert_eq!(run.count("/change/samples"), run.count("/changes"));
+}
+
+#[test]
+fn a_topic_that_goes_on_after_it_was_left_is_noticed() {
+    let server = ContractServer::start(Breach::SpeakAfterLeave);
+    let run = run(&server, "churn", &CHURN);
+    let [others @ .., strays] = run.faults();
+    assert_eq!(others, [0; 4], "{}", run.output);
+    // One that was sent between the new list and its pong was no fault yet.
+    assert!(strays > 0 && strays <= server.breaches(), "{strays} of {}\n{}", server.breaches(), run.output);
+    assert_eq!(run.code, Some(1), "{}", run.output);
+}
+
+#[test]
+fn what_a_change_swallows_is_lost() {
+    for breach in [Breach::LoseKept, Breach::LoseJoined] {
+        let server = ContractServer::start(breach);
+        let run = run(&server, "churn", &[&CHURN[..], &["--patience", "3s"]].concat());
+        assert!(server.breaches() > 0);
+        let [lost, others @ ..] = run.faults();
+        assert_eq!(others, [0; 4], "{}", run.output);
+        // One that was sent before the client had its pong, or left again before the end, need not have come.
+        assert!(lost > 0 && lost <= server.breaches(), "{lost} of {}\n{}", server.breaches(), run.output);
+        assert_eq!(run.code, Some(1), "{}", run.output);
+    }
+}
+
+#[test]
+fn a_change_without_a_pong_is_a_fault() {
+    let server = ContractServer::start(Breach::IgnorePings);
+    let run = run(&server, "churn", &[&CHURN[..], &["--patience", "300ms"]].concat());
+    assert_eq!(run.code, Some(1), "{}", run.output);
+    assert_eq!(run.count("/unanswered"), server.breaches());
+}
+
+/// Enough for every buffer between a server and a client that reads nothing to run over.
+const SLOW: [&str; 14] = [
+    "--clients",
+    "20",
+    "--slow",
+    "10%",
+    "--rate",
+    "150",
+    "--payload",
+    "60000",
+    "--duration",
+    "1500ms",
+    "--rounds",
+    "1",
+    "--receive-buffer",
+    "256KiB",
+];
+
+#[test]
+fn slow_clients_may_be_closed_and_cost_nobody_anything() {
+    let server = ContractServer::start(Breach::None);
+    let run = run(&server, "slow", &SLOW);
+    run.assert_ended(0, [0; 5]);
+    let [without, with] = [0, 1].map(|round| &run.result["rounds"][round]);
+    assert_eq!((without["slow"].as_u64(), with["slow"].as_u64()), (Some(0), Some(2)));
+    let closed = with["closed_slow"].as_object().expect("codes");
+    assert_eq!(
+        closed.values().filter_map(|closed| closed["count"].as_u64()).sum::<u64>(),
+        2,
+        "{}",
+        run.output
+    );
+    assert_eq!(without["closed_slow"], serde_json::json!({}));
+    assert!(run.result["p99_ratio"].as_f64().is_some_and(|ratio| ratio > 0.0));
+}
+
+#[test]
+fn a_client_that_reads_slowly_enough_to_keep_up_gets_everything_late() {
+    let server = ContractServer::start(Breach::None);
+    let gently = ["--rate", "50", "--payload", "128", "--read-rate", "16KiB", "--duration", "800ms"];
+    let run = run(&server, "slow", &[&SLOW[..], &gently].concat());
+    run.assert_ended(0, [0; 5]);
+    let with = &run.result["rounds"][1];
+    assert!(with["slow_deliveries"].as_u64() > Some(0), "{}", run.output);
+    assert_eq!(with["slow_deliveries"], with["age"]["samples"]);
+    assert_eq!(with["closed_slow"], serde_json::json!({}), "{}", run.output);
+}
+
+#[test]
+fn a_slow_client_that_misses_something_and_goes_on_is_a_fault() {
+    let server = ContractServer::start(Breach::DropForSlow);
+    let run = run(&server, "slow", &[&SLOW[..], &["--patience", "3s"]].concat());
+    assert!(server.breaches() > 0);
+    let with = &run.result["rounds"][1];
+    assert_eq!(with["faults"]["lost"].as_u64(), Some(server.breaches()), "{}", run.output);
+    assert_eq!(run.code, Some(1), "{}", run.output);
+}
