@@ -5,8 +5,10 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Axis, Dot, Dots, Page, Scale, Table, Unit, unknown};
-use crate::figures::{CpuFigures, Limit, Round, median};
+use super::plots;
+use super::{Axis, Dot, Dots, Lines, Page, Scale, Table, Unit, unknown};
+use crate::figures::{CpuFigures, Limit, Round, median, median_curve};
+use crate::interval::Interval;
 use crate::units;
 
 /// What all servers of one comparison are put to.
@@ -134,6 +136,7 @@ impl Comparison {
     /// Adds a section with table and plots.
     pub(crate) fn fill(&self, page: &mut Page) {
         let section = page.section(self.setting.to_string());
+        section.is_printed = true;
         section.table(self.table());
         let speed = ("deliveries/s", "Deliveries per second", Unit::PerSecond);
         let cost = ("CPU ns/delivery", "CPU time per delivery", Unit::PlainNanoseconds);
@@ -149,6 +152,7 @@ impl Comparison {
                 section.plot(self.dots(figure, title, Axis::new(name, unit).scale(Scale::Log)));
             }
         }
+        section.plot(self.latency_plot());
     }
 
     fn table(&self) -> Table {
@@ -162,7 +166,8 @@ impl Comparison {
         head.extend(["rounds".to_owned(), "faults".to_owned()]);
         let head: Vec<&str> = head.iter().map(String::as_str).collect();
         let mut table = Table::new(
-            "Medians over rounds; ratios are medians over the rounds in which both were measured",
+            "Medians over rounds; ratios are medians over the rounds in which both were measured, from nine rounds on \
+             with their 95 % interval",
             &head,
         );
         for (at, server) in self.servers.iter().enumerate() {
@@ -173,9 +178,7 @@ impl Comparison {
                     .map(|figure| server.median(figure).map_or_else(unknown, |value| (figure.shown)(value))),
             );
             for figure in compared() {
-                row.extend(others.iter().map(|&(other, _)| {
-                    self.ratio(figure, at, other).map_or_else(unknown, |ratio| format!("{ratio:.3}"))
-                }));
+                row.extend(others.iter().map(|&(other, _)| self.ratio_text(figure, at, other)));
             }
             row.push(server.measured().to_string());
             row.push(server.troubles());
@@ -261,8 +264,32 @@ impl Comparison {
 
     /// Rounds have the same number at the same place, broken ones too.
     fn ratio(&self, figure: &Figure, at: usize, other: usize) -> Option<f64> {
+        median(self.ratios(figure, at, other).into_iter())
+    }
+
+    fn ratios(&self, figure: &Figure, at: usize, other: usize) -> Vec<f64> {
         let pairs = self.servers[at].rounds.iter().zip(&self.servers[other].rounds);
-        median(pairs.filter_map(|(one, other)| Some((figure.of)(one)? / (figure.of)(other)?)))
+        pairs.filter_map(|(one, other)| Some((figure.of)(one)? / (figure.of)(other)?)).collect()
+    }
+
+    /// The ratio, and from nine rounds on where its median lies.
+    fn ratio_text(&self, figure: &Figure, at: usize, other: usize) -> String {
+        let Some(ratio) = self.ratio(figure, at, other) else { return unknown() };
+        match Interval::of_median(self.ratios(figure, at, other)) {
+            Some(interval) if at != other => {
+                format!("{ratio:.3} ({:.3}–{:.3})", interval.low, interval.high)
+            }
+            _ => format!("{ratio:.3}"),
+        }
+    }
+
+    /// Latency by percentile, the median of each server's rounds.
+    fn latency_plot(&self) -> Lines {
+        let curves = self.servers.iter().map(|server| {
+            let rounds = server.rounds.iter().filter_map(round);
+            (server.name.to_owned(), median_curve(rounds.map(|round| &round.latency_curve_ns[..])))
+        });
+        plots::latency(curves.collect())
     }
 }
 

@@ -218,6 +218,7 @@ impl CompareArgs {
                     continue;
                 }
                 stage.interrupt.check()?;
+                stage.interrupt.progress.round(names[at], number + 1, self.rounds.into());
                 let outcome = match sides[at].open() {
                     Err(Error::Interrupted) => return Err(Error::Interrupted),
                     Err(error) => Outcome::NotStarted(error.to_string()),
@@ -227,6 +228,7 @@ impl CompareArgs {
                         Ok(outcome) => outcome,
                     },
                 };
+                stage.interrupt.progress.clear();
                 eprintln!("{setting}, round {}, {}: {outcome}", number + 1, names[at]);
                 comparison.add(at, outcome);
             }
