@@ -13,7 +13,7 @@ use crate::server::ledger::Audit;
 use crate::timeline::Timeline;
 
 /// Below this share of a core the server was waiting, and its throughput says more about the generator.
-const BUSY_SHARE: f64 = 0.9;
+pub(crate) const BUSY_SHARE: f64 = 0.9;
 /// From this share of the time on, waiting for a core is more than the odd kernel thread.
 const WAIT_SHARE: f64 = 0.05;
 

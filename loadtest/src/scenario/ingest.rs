@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::{Stage, Verdict, fresh_topic};
 use crate::cli::{CrowdArgs, TargetArgs, payload};
 use crate::error::{Context, Error, Result};
-use crate::figures::{CpuFigures, median};
+use crate::figures::{BUSY_SHARE, CpuFigures, median};
 use crate::generator::{Pace, Plan, Streams, Supply};
 use crate::http;
 use crate::message::Message;
@@ -261,6 +261,13 @@ impl Ingest {
         let mut remarks = Vec::new();
         for round in &self.rounds {
             let name = format!("{} {}", round.server, round.round);
+            if let Some(cpu) = round.cpu.filter(|cpu| cpu.share < BUSY_SHARE) {
+                remarks.push(format!(
+                    "{name}: the server was not the limit: it used {:.0} % of a core; compare CPU ns/request, or have \
+                     more under way",
+                    cpu.share * 100.0
+                ));
+            }
             if round.stuck {
                 remarks.push(format!("{name}: GIVEN UP, requests were not answered"));
             }

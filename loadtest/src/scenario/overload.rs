@@ -23,8 +23,10 @@ use crate::round::{self, Timing};
 use crate::server::Server;
 use crate::units;
 
-/// Publications undelivered at any time while the capacity is measured.
-const CAPACITY_WINDOW: u64 = 32;
+/// Publications undelivered at any time while the capacity is measured, and their bytes: fewer than a server may keep
+/// for one client, so that nobody is slow.
+const CAPACITY_WINDOW: usize = 32;
+const CAPACITY_BYTES: usize = 256 * 1024;
 /// How long that takes.
 const CAPACITY_TIME: Duration = Duration::from_secs(3);
 /// How long a server may take to deliver what it has accepted.
@@ -40,7 +42,7 @@ pub(crate) struct OverloadArgs {
     load: LoadArgs,
     #[command(flatten)]
     target: TargetArgs,
-    /// Offer this many times what the server delivers with a window of 32
+    /// Offer this many times what the server delivers with a small window
     #[arg(long, value_name = "X", default_value_t = 3.0, value_parser = factor)]
     factor: f64,
     /// Offer so many publications a second instead
@@ -107,11 +109,14 @@ impl OverloadArgs {
     /// Publications a second that the server delivers to all clients.
     fn capacity(&self, stage: &Stage, server: &Server) -> Result<f64> {
         let streams = Streams::one_topic(fresh_topic(), 1);
-        let plan = self.plan(stage, server, streams, Supply::window(CAPACITY_WINDOW));
+        let window = (CAPACITY_BYTES / self.load.payload).clamp(1, CAPACITY_WINDOW);
+        let plan = self.plan(stage, server, streams, Supply::window(window as u64));
         let timing = Timing { duration: CAPACITY_TIME, ..self.timing() };
         let round = round::fan_out(&plan, timing, server, ("capacity", 1), &stage.interrupt)?;
         if !round.is_faultless() {
-            return Err(Error::Failed("the server is faulty without any overload: see `fanout`".to_owned()));
+            let Round { faults, closed, stuck, .. } = round;
+            let text = format!("closed {closed:?}, given up {stuck}, {faults:?}");
+            return Err(Error::Failed(format!("the server is faulty without any overload: {text}")));
         }
         let per_second = round.deliveries_per_second / self.load.crowd.clients() as f64;
         if per_second > 0.0 {
