@@ -17,9 +17,11 @@ use crate::figures::{BUSY_SHARE, CpuFigures, median};
 use crate::generator::{Pace, Plan, Streams, Supply};
 use crate::http;
 use crate::message::Message;
+use crate::report::plots::over_time;
 use crate::report::{Environment, OutputArgs, Page, Table, unknown};
 use crate::round::{Audience, Timing};
 use crate::server::{Server, Side};
+use crate::timeline::Timeline;
 use crate::units::{self, parse_duration};
 
 const ROUNDS_ALONE: u16 = 1;
@@ -97,6 +99,8 @@ struct Round {
     refused: u64,
     /// Not every request was answered.
     stuck: bool,
+    /// The round, moment by moment.
+    timeline: Timeline,
 }
 
 /// Requests a second of the target over those of the other, in pairs of neighbouring rounds.
@@ -144,6 +148,18 @@ pub(crate) fn run(args: &IngestArgs) -> Result<Verdict> {
     if let Some(ratio) = &result.ratio {
         section.text(ratio.text());
     }
+    // The first round of each server.
+    let mut shown: Vec<&Round> = Vec::new();
+    for round in &result.rounds {
+        if shown.iter().all(|known| known.server != round.server) {
+            shown.push(round);
+        }
+    }
+    let named = shown.iter().map(|round| (format!("{} {}", round.server, round.round), &round.timeline));
+    let section = page.section("Over time");
+    for plot in over_time(&named.collect::<Vec<_>>()) {
+        section.plot(plot);
+    }
     page.conclude(verdict, result.remarks());
     args.output.end(&page, &environment, &result)?;
     Ok(verdict)
@@ -172,6 +188,7 @@ fn round(args: &IngestArgs, stage: &Stage, server: &Server, label: (&'static str
     let audience = Audience::gather(&plan, server, timing.settle, &stage.interrupt)?;
     let (window, smooth) = audience.publish(timing)?;
     let refused = audience.refused();
+    let timeline = audience.timeline();
     audience.finish()?;
     Ok(Round {
         server: label.0,
@@ -183,6 +200,7 @@ fn round(args: &IngestArgs, stage: &Stage, server: &Server, label: (&'static str
         generator_share: window.harness_share(),
         refused,
         stuck: !smooth,
+        timeline,
     })
 }
 
