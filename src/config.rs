@@ -145,7 +145,7 @@ pub struct Cli {
     )]
     pub outbox_bytes: Size,
 
-    /// How long a publisher waits at most while the node has as much under way as it may; then it gets 503
+    /// How long a publisher waits at most while the node has as much under way as it may; then it gets 503. 0: at once
     #[arg(
         long,
         env = "FANFARE_PUBLISH_WAIT",
@@ -167,7 +167,8 @@ pub struct Cli {
     )]
     pub socket_unsent: Size,
 
-    /// Send buffer of each client's socket (SO_SNDBUF, which Linux doubles); 0 leaves it to the kernel, which lets it grow
+    /// Send buffer of a client's socket (SO_SNDBUF; Linux caps it at net.core.wmem_max, then doubles it). 0: the
+    /// kernel's, which grows
     #[arg(
         long,
         env = "FANFARE_SOCKET_SEND_BUFFER",

@@ -110,7 +110,8 @@ impl Node {
         self.submit(topic, message, audience, until).await?.position().await
     }
 
-    /// The first half of [`Self::publish`]: waits for credits, `until` at the latest, and hands the publication to its home.
+    /// The first half of [`Self::publish`]: waits for credits, `until` at the latest, and hands the publication to its
+    /// home.
     pub(crate) async fn submit(
         &self,
         topic: Topic,
@@ -270,8 +271,25 @@ impl Drop for HttpCount {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::limits;
+
+    #[tokio::test]
+    async fn publisher_who_is_not_to_wait_is_refused_without_credits_and_nothing_of_it_is_taken() {
+        let settings = Settings { shards: 1, publish_wait: Duration::ZERO, ..Settings::default() };
+        let node = Node::new(settings);
+        let all = node.admission.try_admit(usize::MAX).expect("nothing is under way");
+        let topic = Topic::parse("cats").expect("a topic");
+        let publish = || node.publish(topic.clone(), Message::Text("purr".into()), Audience::default());
+        assert_eq!(publish().await, Err(PublishError::Overloaded));
+        drop(all);
+        assert_eq!(node.inflight(), 0);
+        let until = Instant::now();
+        let submitted = node.submit(topic.clone(), Message::Text("purr".into()), Audience::default(), until);
+        assert!(submitted.await.is_ok(), "with credits there is nothing to wait for");
+    }
 
     #[test]
     #[should_panic(expected = "1 to 64 shards")]

@@ -31,7 +31,7 @@ pub struct Settings {
     pub ping_interval: Duration,
     /// How long after a ping a client that gave no sign of life is closed.
     pub pong_timeout: Duration,
-    /// How long an HTTP publisher waits for credits before 503.
+    /// How long an HTTP publisher waits for credits before 503; zero answers at once.
     pub publish_wait: Duration,
     /// How long an upgrade waits for its joins before 503.
     pub join_wait: Duration,

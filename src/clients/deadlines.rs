@@ -1,6 +1,7 @@
 //! The deadlines of registrations one shard looks after.
 //!
-//! The shard's driver pushes what [`Clients`] hands out, and calls [`Deadlines::expire`] when one [`Deadlines::is_due`]. What an entry means is for [`Clients`] to say; here is only when to ask.
+//! The shard's driver pushes what [`Clients`] hands out, and calls [`Deadlines::expire`] when one [`Deadlines::is_due`].
+//! What an entry means is for [`Clients`] to say; here is only when to ask.
 
 use std::{cmp::Reverse, collections::BinaryHeap, sync::atomic::Ordering::Relaxed, time::Instant};
 

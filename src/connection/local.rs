@@ -114,8 +114,9 @@ impl Local {
         self.0.number
     }
 
-    /// Publishes, as [`Node::publish`] does, and waits for credits no longer than `until`. When this shard is the topic's home the publication is sequenced at once,
-    /// without a turn of the driver between: so a burst of pipelined requests is one burst for the subscribers too.
+    /// Publishes, as [`Node::publish`] does, and waits for credits no longer than `until`. When this shard is the
+    /// topic's home the publication is sequenced at once, without a turn of the driver between: so a burst of pipelined
+    /// requests is one burst for the subscribers too.
     ///
     /// # Errors
     /// When it was not taken; nothing of it was.

@@ -24,10 +24,20 @@ const MESSAGE: usize = 64 * 1024;
 
 #[test]
 fn overload_is_refused_to_publishers_and_closes_no_client_that_reads() {
+    overload(Duration::from_millis(1));
+}
+
+#[test]
+fn publishers_who_are_not_to_wait_are_served_or_refused_and_no_client_that_reads_is_closed() {
+    overload(Duration::ZERO);
+}
+
+/// Publishes more than a narrow node takes, until enough was taken and refused.
+fn overload(publish_wait: Duration) {
     let settings = Settings {
         inflight_publications: 4,
         inflight_bytes: 256 << 10,
-        publish_wait: Duration::from_millis(1),
+        publish_wait,
         shard_lag: 64 << 10,
         // Above what the readers are behind when the machine has no time for them; far below what is published.
         outbox_bytes: 8 << 20,

@@ -163,6 +163,30 @@ fn clients_stalled_on_one_topic_share_one_backlog() {
 }
 
 #[test]
+fn what_the_kernel_takes_for_a_client_that_does_not_read_is_set_by_two_options() {
+    const MESSAGES: usize = 64;
+    let written = |socket_unsent, socket_send_buffer| {
+        let mut written = 0;
+        serve(Settings { socket_unsent, socket_send_buffer, ..shards(1) }, |server| {
+            let stalled = stalled(server, "cats");
+            let mut http = server.http();
+            (0..MESSAGES).for_each(|n| http.publish("cats", &numbered(n, 1_000)));
+            eventually("the kernel has all, or no more is taken", || {
+                let total = server.total();
+                total.matched == MESSAGES as u64 && (total.written == total.matched || total.blocked == 1)
+            });
+            written = server.total().written as usize;
+            drop(stalled);
+        });
+        written
+    };
+    let plenty = 64 << 20;
+    assert_eq!(written(plenty, 0), MESSAGES, "it fits");
+    assert!(written(4_096, 0) < MESSAGES / 2, "no more than 4 KiB may be unsent");
+    assert!(written(plenty, 4_096) < MESSAGES / 2, "the buffer has room for 8 KiB");
+}
+
+#[test]
 fn thousand_messages_at_once_arrive_whole_and_in_order() {
     serve(shards(3), |server| {
         let mut clients: Vec<_> = (0..6).map(|_| server.client(&["cats"])).collect();
