@@ -11,6 +11,7 @@
 //!
 //! It connects to loopback addresses only, every loop is bounded, and it ends no process but those it started.
 
+mod args;
 mod cli;
 mod dialect;
 mod error;
@@ -22,6 +23,7 @@ mod interval;
 mod machine;
 mod message;
 mod peers;
+mod place;
 mod procfs;
 mod progress;
 mod report;
@@ -30,13 +32,14 @@ mod scenario;
 mod server;
 mod timeline;
 mod units;
+mod verdict;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use cli::{Cli, Command};
-use scenario::Verdict;
+use verdict::Verdict;
 
 fn main() -> ExitCode {
     let verdict = match Cli::parse().command {

@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use crate::generator::Place;
+use crate::place::Place;
 
 /// Bytes of place and send time: the smallest message there can be.
 pub(crate) const MESSAGE_MIN: usize = 32;

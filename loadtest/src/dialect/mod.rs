@@ -3,6 +3,7 @@
 //! compared with. Pure bytes in, bytes out: sockets belong to the generator.
 
 mod framing;
+mod heard;
 mod nats;
 mod publishing;
 mod socketio;

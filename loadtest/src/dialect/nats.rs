@@ -1,7 +1,7 @@
 //! The NATS client protocol, as far as subscribing and publishing need it (docs.nats.io, "NATS Client Protocol").
 //! Over WebSocket it is a stream: a frame may hold several messages, and a message may be cut by the end of one.
 
-use super::framing::{Heard, client_frame, server_frame};
+use super::heard::{Heard, client_frame, server_frame};
 
 /// What a publisher says first, and then nothing but publications.
 pub(super) const HELLO: &[u8] =

@@ -1,7 +1,7 @@
 //! Socket.IO packets in Engine.IO packets (socket.io/docs, "The Socket.IO protocol" 5 and "The Engine.IO protocol" 4):
 //! a digit for the one, a digit for the other, then JSON. Every frame holds one packet.
 
-use super::framing::{Heard, client_frame, server_frame};
+use super::heard::{Heard, client_frame, server_frame};
 
 /// An event named `m` with one text: what the server of this harness emits. The messages need no escapes.
 const BEFORE: &[u8] = br#"42["m",""#;

@@ -4,7 +4,7 @@
 //! A client of one stream that took 50 messages in one read is one step from its old place to its new one, so the
 //! cost is per read and not per delivery.
 
-use super::place::Place;
+use crate::place::Place;
 
 /// Numbers between the slowest client and the newest publication of a stream that can be told apart.
 /// A publisher never goes further ahead than this.

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Write};
 
 use mio::net::TcpStream;
 
-use super::place::Place;
+use crate::place::Place;
 
 /// Where a client is in its life.
 #[derive(Debug, Clone, Copy, PartialEq)]

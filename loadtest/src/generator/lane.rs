@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::place::Place;
 use crate::dialect::Envelope;
+use crate::place::Place;
 
 /// A stream, and how it is published.
 #[derive(Debug)]

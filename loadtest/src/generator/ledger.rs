@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use serde::Serialize;
 
-use super::place::Place;
+use crate::place::Place;
 
 /// Gaps remembered per client and stream. Beyond it a gap counts as lost at once, and its numbers, should they turn up, as
 /// duplicates: a server that broken has failed anyway, and the harness's memory stays bounded.

@@ -10,7 +10,6 @@ mod ledger;
 pub(crate) mod lives;
 mod pace;
 mod pipeline;
-mod place;
 mod publisher;
 mod reader;
 mod rotation;
@@ -30,9 +29,9 @@ use mio::{Poll, Waker};
 
 pub(crate) use ledger::Faults;
 pub(crate) use pace::{Pace, Supply};
-pub(crate) use place::Place;
+pub(crate) use rotation::Order;
 pub(crate) use shared::{Phase, Totals};
-pub(crate) use streams::{Order, Spread, Streams};
+pub(crate) use streams::{Spread, Streams};
 
 use crate::dialect::Dialect;
 use crate::error::{Context, Error, Result};

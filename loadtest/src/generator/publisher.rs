@@ -19,12 +19,12 @@ use super::census::SPAN;
 use super::lane::Lane;
 use super::pace::Timetable;
 use super::pipeline::Pipeline;
-use super::place::Place;
 use super::rotation::Rotation;
 use super::shared::Shared;
 use super::{Pace, Plan};
 use crate::dialect::Publishing;
 use crate::message::Message;
+use crate::place::Place;
 
 /// Publications sent and not yet answered, beyond the window: a server may answer after it delivers.
 const UNANSWERED_SPARE: u64 = 1_024;

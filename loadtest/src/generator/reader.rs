@@ -13,12 +13,12 @@ use super::census::{Census, SPAN};
 use super::client::{Client, State};
 use super::frame::{self, Frame, Front, Kind};
 use super::ledger::Ledger;
-use super::place::Place;
 use super::shared::Shared;
 use crate::dialect::Interpreter;
 use crate::error::{Error, Result};
 use crate::handshake::{self, Answer};
 use crate::message::{self, Message};
+use crate::place::Place;
 
 /// The least size of the read buffer. Loopback delivers what a socket buffer holds, which is this order.
 const SCRATCH_MIN: usize = 256 * 1024;

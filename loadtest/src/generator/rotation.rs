@@ -1,6 +1,13 @@
 //! Which of its streams a publisher publishes to next.
 
-use super::streams::Order;
+/// How a publisher goes through its streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// One after the other: neighbouring publications are never of one stream if there are two.
+    InTurn,
+    /// By lot, each topic as often as its weight says.
+    Drawn,
+}
 
 /// Goes through the streams of one publisher for ever.
 #[derive(Debug)]

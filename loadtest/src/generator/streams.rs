@@ -6,9 +6,9 @@
 
 use std::collections::HashMap;
 
-use super::place::STREAMS_MAX;
-use super::rotation::draw;
+use super::rotation::{Order, draw};
 use crate::error::{Error, Result};
+use crate::place::STREAMS_MAX;
 
 /// One series of messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,15 +18,6 @@ pub(crate) struct Stream {
     pub(crate) user: Option<u64>,
     /// The one connection it is published over.
     pub(crate) publisher: usize,
-}
-
-/// How a publisher goes through its streams.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Order {
-    /// One after the other: neighbouring publications are never of one stream if there are two.
-    InTurn,
-    /// By lot, each topic as often as its weight says.
-    Drawn,
 }
 
 /// How many topics there are, and how clients and publications spread over them.

@@ -14,7 +14,6 @@ use mio::{Events, Poll, Token};
 use super::client::{Client, State};
 use super::connector::Connector;
 use super::ledger::Ledger;
-use super::place::Place;
 use super::publisher::{self, Publisher};
 use super::reader::{self, Reader, Turn};
 use super::shared::{Phase, Shared};
@@ -22,6 +21,7 @@ use super::timer::Timer;
 use super::{Pace, Plan};
 use crate::dialect::Interpreter;
 use crate::error::{Context, Error, Result};
+use crate::place::Place;
 
 pub(super) const WAKE: Token = Token(usize::MAX);
 const REGISTRAR: Token = Token(usize::MAX - 1);

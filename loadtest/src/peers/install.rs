@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use super::home::{Home, RUST_FILES, State, fingerprint};
 use super::{ALL, Kit, Peer};
 use crate::error::{Context, Error, Result};
-use crate::scenario::Verdict;
+use crate::verdict::Verdict;
 
 #[derive(Debug, Args)]
 pub(crate) struct PeersArgs {

@@ -1,46 +1,43 @@
 //! How servers' own books are shown, beside what clients saw.
 
 use super::Table;
-use super::rounds::Rounds;
 use crate::figures::Round;
 use crate::units;
 
-impl Rounds {
-    /// What each server says became of its frames; empty if none keeps a ledger.
-    pub(crate) fn audit_table(&self) -> Option<Table> {
-        let mut table = Table::new(
-            "What each server says became of the frames of a round, and what clients got",
-            &[
-                "round", "matched", "written", "received", "queued", "dropped", "bound", "age", "memory",
-                "closed", "slow", "no pong",
-            ],
+/// What each server says became of its frames; empty if none keeps a ledger.
+pub(super) fn table(rounds: &[Round]) -> Option<Table> {
+    let mut table = Table::new(
+        "What each server says became of the frames of a round, and what clients got",
+        &[
+            "round", "matched", "written", "received", "queued", "dropped", "bound", "age", "memory",
+            "closed", "slow", "no pong",
+        ],
+    );
+    let mut is_empty = true;
+    for round in rounds {
+        let Some(audit) = &round.audit else { continue };
+        is_empty = false;
+        let (ledger, dropped) = (audit.ledger, audit.ledger.dropped);
+        let mut row = vec![format!("{} {}", round.server, round.round)];
+        row.extend(
+            [
+                ledger.matched,
+                ledger.written,
+                audit.received,
+                ledger.queued,
+                dropped.total(),
+                dropped.bound,
+                dropped.age,
+                dropped.memory,
+                dropped.closed,
+                ledger.closed.slow,
+                ledger.closed.no_pong,
+            ]
+            .map(units::grouped),
         );
-        let mut is_empty = true;
-        for round in &self.rounds {
-            let Some(audit) = &round.audit else { continue };
-            is_empty = false;
-            let (ledger, dropped) = (audit.ledger, audit.ledger.dropped);
-            let mut row = vec![format!("{} {}", round.server, round.round)];
-            row.extend(
-                [
-                    ledger.matched,
-                    ledger.written,
-                    audit.received,
-                    ledger.queued,
-                    dropped.total(),
-                    dropped.bound,
-                    dropped.age,
-                    dropped.memory,
-                    dropped.closed,
-                    ledger.closed.slow,
-                    ledger.closed.no_pong,
-                ]
-                .map(units::grouped),
-            );
-            table.row(row);
-        }
-        (!is_empty).then_some(table)
+        table.row(row);
     }
+    (!is_empty).then_some(table)
 }
 
 /// Says what does not agree.

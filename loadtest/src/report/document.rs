@@ -8,7 +8,7 @@ use serde_json::ser::{CompactFormatter, Formatter, PrettyFormatter, Serializer};
 
 use super::{Environment, Page};
 use crate::error::{Error, Result};
-use crate::scenario::Verdict;
+use crate::verdict::Verdict;
 
 /// Raised when a field changes its meaning or goes away; a new field does not raise it.
 pub(super) const SCHEMA_VERSION: u32 = 2;

@@ -15,6 +15,7 @@ mod audit;
 pub(crate) mod comparison;
 mod document;
 mod environment;
+mod escape;
 mod html;
 #[allow(dead_code, reason = "scenarios begin to draw step by step")]
 mod plot;
@@ -30,7 +31,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::error::{Context, Error, Result};
-use crate::scenario::Verdict;
+use crate::verdict::Verdict;
 use document::Document;
 pub(crate) use environment::Environment;
 #[allow(unused_imports, reason = "scenarios begin to draw step by step")]

@@ -6,8 +6,8 @@ use serde::Serialize;
 use super::plots::{latency, over_time};
 use super::{Axis, Dot, Dots, Lines, Page, Table, Unit, audit, supply, unknown};
 use crate::figures::{Limit, Medians, Ratio, Round, median_curve};
-use crate::scenario::Verdict;
 use crate::units;
+use crate::verdict::Verdict;
 
 /// All rounds, their medians, and the ratio to what the target is compared with.
 #[derive(Debug, Serialize)]
@@ -73,7 +73,7 @@ impl Rounds {
         }
         let care = page.section(heading(prefix, "Deliveries and memory"));
         care.table(self.care_table());
-        if let Some(table) = self.audit_table() {
+        if let Some(table) = audit::table(&self.rounds) {
             care.table(table);
         }
     }
@@ -156,6 +156,11 @@ impl Rounds {
             table.total(row);
         }
         table
+    }
+
+    /// Publications a second, from intended to accepted, and latencies from the intended time.
+    pub(crate) fn supply_table(&self) -> Table {
+        supply::table(&self.rounds)
     }
 
     /// The rounds of each side, the target's first; a side may have none.

@@ -1,61 +1,58 @@
 //! How the publishing side of rounds is shown: what was offered, what of it was taken, and how late.
 
-use super::rounds::Rounds;
 use super::{Table, unknown};
 use crate::figures::Round;
 use crate::units;
 
-impl Rounds {
-    /// Publications a second, from intended to accepted, and latencies from the intended time.
-    pub(crate) fn supply_table(&self) -> Table {
-        let mut table = Table::new(
-            "What the publishers offered, and latency from when each publication was to leave",
-            &[
-                "round",
-                "intended/s",
-                "offered/s",
-                "accepted/s",
-                "503/s",
-                "held/s",
-                "late p99",
-                "late max",
-                "p50",
-                "p90",
-                "p99",
-                "p99.9",
-                "max",
-            ],
+/// Publications a second, from intended to accepted, and latencies from the intended time.
+pub(super) fn table(rounds: &[Round]) -> Table {
+    let mut table = Table::new(
+        "What the publishers offered, and latency from when each publication was to leave",
+        &[
+            "round",
+            "intended/s",
+            "offered/s",
+            "accepted/s",
+            "503/s",
+            "held/s",
+            "late p99",
+            "late max",
+            "p50",
+            "p90",
+            "p99",
+            "p99.9",
+            "max",
+        ],
+    );
+    for round in rounds {
+        let Some(supply) = round.supply else { continue };
+        let mut row = vec![format!("{} {}", round.server, round.round)];
+        row.push(supply.intended_per_second.map_or_else(unknown, units::whole));
+        row.extend(
+            [
+                supply.offered_per_second,
+                supply.accepted_per_second,
+                supply.refused_per_second,
+                supply.held_per_second,
+            ]
+            .map(units::whole),
         );
-        for round in &self.rounds {
-            let Some(supply) = round.supply else { continue };
-            let mut row = vec![format!("{} {}", round.server, round.round)];
-            row.push(supply.intended_per_second.map_or_else(unknown, units::whole));
-            row.extend(
-                [
-                    supply.offered_per_second,
-                    supply.accepted_per_second,
-                    supply.refused_per_second,
-                    supply.held_per_second,
-                ]
-                .map(units::whole),
-            );
-            let latency = round.latency;
-            row.extend(
-                [
-                    supply.lag_p99_ns,
-                    supply.lag_max_ns,
-                    latency.p50_ns,
-                    latency.p90_ns,
-                    latency.p99_ns,
-                    latency.p999_ns,
-                    latency.max_ns,
-                ]
-                .map(units::latency),
-            );
-            table.row(row);
-        }
-        table
+        let latency = round.latency;
+        row.extend(
+            [
+                supply.lag_p99_ns,
+                supply.lag_max_ns,
+                latency.p50_ns,
+                latency.p90_ns,
+                latency.p99_ns,
+                latency.p999_ns,
+                latency.max_ns,
+            ]
+            .map(units::latency),
+        );
+        table.row(row);
     }
+    table
 }
 
 /// Says when the publishers did not do what they were asked to.

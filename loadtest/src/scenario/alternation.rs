@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::Stage;
-use crate::cli::LoadArgs;
+use crate::args::LoadArgs;
 use crate::error::{Error, Result};
 use crate::figures::Round;
 use crate::generator::Plan;

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 
 use super::rate::rate as parse_rate;
 use super::{Stage, Verdict, fresh_topic};
-use crate::cli::{CrowdArgs, payload};
+use crate::args::{CrowdArgs, payload};
 use crate::error::{Error, Result};
 use crate::generator::{Pace, Plan, Streams, Supply};
 use crate::message::Message;

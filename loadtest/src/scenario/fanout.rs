@@ -3,13 +3,14 @@
 //! target and the floor, since a figure on a shared machine means something only beside another of the same time.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use clap::Args;
 use serde::Serialize;
 
 use super::scaling::{Scaling, Step};
 use super::{Stage, Verdict, fresh_topic};
-use crate::cli::{FanoutArgs, LoadArgs, WindowedArgs};
+use crate::args::{Against, LoadArgs, TargetArgs, WindowedArgs};
 use crate::error::{Error, Result};
 use crate::generator::{Plan, Streams, Supply};
 use crate::message::Message;
@@ -17,10 +18,31 @@ use crate::report::rounds::Rounds;
 use crate::report::{Environment, Page};
 use crate::round::{self, Timing};
 use crate::server::Side;
-use crate::units;
+use crate::units::{self, parse_duration, parse_share};
 
 const ROUNDS_ALONE: u16 = 1;
 const ROUNDS_AGAINST: u16 = 3;
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  loadtest fanout --clients 5000 --window 32
+  loadtest fanout --server target/release/fanfare --pin --against floor --rounds 5
+  loadtest fanout --clients 2000 --window 256 --stalled 1% --json run.json")]
+pub(crate) struct FanoutArgs {
+    #[command(flatten)]
+    windowed: WindowedArgs,
+    #[command(flatten)]
+    target: TargetArgs,
+    /// Alternate with rounds against this, and give the ratio
+    #[arg(long)]
+    against: Option<Against>,
+    /// Stop reading, for good, at this share of the clients
+    #[arg(long, value_name = "SHARE", default_value = "0%", value_parser = parse_share)]
+    stalled: f64,
+    /// When they stop, counted from the beginning of the measured window
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = parse_duration)]
+    stall_after: Duration,
+}
 
 /// What is found: for one number of clients all rounds, for a list the rounds of each.
 #[derive(Debug, Serialize)]

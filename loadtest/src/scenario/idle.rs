@@ -9,7 +9,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{Stage, Verdict, fresh_topic};
-use crate::cli::{Against, CrowdArgs, TargetArgs};
+use crate::args::{Against, CrowdArgs, TargetArgs};
 use crate::error::{Error, Result};
 use crate::figures::median;
 use crate::generator::{Plan, Streams};

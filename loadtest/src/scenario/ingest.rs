@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::{Stage, Verdict, fresh_topic};
-use crate::cli::{CrowdArgs, TargetArgs, payload};
+use crate::args::{CrowdArgs, TargetArgs, payload};
 use crate::error::{Context, Error, Result};
 use crate::figures::{BUSY_SHARE, CpuFigures, median};
 use crate::generator::{Pace, Plan, Streams, Supply};

@@ -18,18 +18,12 @@ pub(crate) mod users;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::cli::{CrowdArgs, TargetArgs};
+use crate::args::{CrowdArgs, TargetArgs};
 use crate::error::{Error, Result};
 use crate::machine::{self, Cores};
 use crate::round::Interrupt;
 use crate::server::Side;
-
-/// How a measurement ended.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Verdict {
-    Faultless,
-    Faulty,
-}
+use crate::verdict::Verdict;
 
 /// What all scenarios prepare alike.
 struct Stage {

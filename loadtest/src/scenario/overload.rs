@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::alternation;
 use super::{Stage, Verdict, fresh_topic, rate};
-use crate::cli::{LoadArgs, TargetArgs};
+use crate::args::{LoadArgs, TargetArgs};
 use crate::error::{Error, Result};
 use crate::figures::Round;
 use crate::generator::{Pace, Plan, Streams, Supply};

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::alternation::{self, Contestant};
 use super::{Stage, Verdict, fresh_topic};
-use crate::cli::{Against, LoadArgs, TargetArgs};
+use crate::args::{Against, LoadArgs, TargetArgs};
 use crate::error::Result;
 use crate::generator::{Pace, Plan, Streams, Supply};
 use crate::message::Message;

@@ -9,7 +9,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{Stage, Verdict, fresh_topic};
-use crate::cli::{CrowdArgs, TargetArgs, payload};
+use crate::args::{CrowdArgs, TargetArgs, payload};
 use crate::error::{Error, Result};
 use crate::figures::{LatencyFigures, median};
 use crate::generator::Faults;

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::alternation::{self, Contestant};
 use super::{Stage, Verdict, fresh_topic};
-use crate::cli::{TargetArgs, WindowedArgs};
+use crate::args::{TargetArgs, WindowedArgs};
 use crate::error::{Error, Result};
 use crate::generator::{Order, Plan, Spread, Streams, Supply};
 use crate::message::Message;

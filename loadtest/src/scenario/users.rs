@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::alternation::{self, Contestant};
 use super::{Stage, Verdict, fresh_topic};
-use crate::cli::{TargetArgs, WindowedArgs};
+use crate::args::{TargetArgs, WindowedArgs};
 use crate::dialect::{Dialect, Publishing};
 use crate::error::{Error, Result};
 use crate::generator::{Plan, Streams, Supply};

@@ -15,9 +15,9 @@ use mio::{Poll, Token};
 use super::shared::{Phase, Shared};
 use crate::dialect::{Dialect, Envelope};
 use crate::error::{Context, Result};
-use crate::generator::Place;
 use crate::generator::pipeline::Pipeline;
 use crate::message::Message;
+use crate::place::Place;
 
 /// Publications under way before the publisher waits for answers, late or not.
 const UNANSWERED_MAX: usize = 4_096;

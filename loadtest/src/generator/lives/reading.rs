@@ -10,11 +10,11 @@ use super::life::{Life, Pace, State};
 use super::shared::{Phase, SEGMENTS, Shared};
 use super::standing::Taken;
 use crate::error::{Error, Result};
-use crate::generator::Place;
 use crate::generator::frame::{self, Front, Kind};
 use crate::generator::ledger::Ledger;
 use crate::handshake::{self, Answer};
 use crate::message::{self, Message};
+use crate::place::Place;
 
 /// The least size of the read buffer.
 const SCRATCH_MIN: usize = 256 * 1024;

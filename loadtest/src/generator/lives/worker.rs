@@ -19,7 +19,8 @@ use super::shared::{Phase, Shared};
 use super::standing::{Hold, Standing};
 use super::{Closing, Plan, Role};
 use crate::error::{Context, Error, Result};
-use crate::generator::{Place, frame};
+use crate::generator::frame;
+use crate::place::Place;
 
 const REGISTRAR: Token = Token(usize::MAX);
 const EVENTS_MAX: usize = 1024;

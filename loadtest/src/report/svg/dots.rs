@@ -2,7 +2,7 @@
 
 use super::mapping::{Begin, Mapping, written};
 use super::{Canvas, FOOTROOM, HEADROOM, MARGIN, frame, mark, place, stroke, text, width_of};
-use crate::report::html::escape;
+use crate::report::escape::escape;
 use crate::report::plot::Dots;
 
 /// Room between the axis and the figures at the right.

@@ -2,7 +2,7 @@
 
 use super::mapping::{Begin, Mapping, written};
 use super::{Canvas, FOOTROOM, HEADROOM, MARGIN, SLOTS, frame, mark, place, stroke, text, width_of};
-use crate::report::html::escape;
+use crate::report::escape::escape;
 use crate::report::plot::{Lines, Scale, Series, Unit};
 
 /// Stretches of the x axis that have a tooltip of their own, at most.

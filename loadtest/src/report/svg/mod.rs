@@ -6,7 +6,7 @@ mod dots;
 mod lines;
 mod mapping;
 
-use super::html::escape;
+use super::escape::escape;
 use super::plot::Plot;
 
 /// Colours, dashes and marks that are told apart; further series begin again with the first.
