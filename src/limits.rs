@@ -136,6 +136,8 @@ pub const HTTP_HEADERS_MAX: usize = 64;
 pub const HTTP_BODIES_BYTES: usize = 64 * 1024 * 1024;
 /// How long an HTTP client may leave what is sent to it unread, milliseconds (`TCP_USER_TIMEOUT`).
 pub const HTTP_UNREAD_MS: u64 = 30_000;
+/// Bytes of answers held back for a moment so that they leave in one write.
+pub const HTTP_CORKED_BYTES: usize = 16 * 1024;
 /// Bytes read and thrown away behind the last answer of an HTTP connection, so that the answer is not lost to a reset.
 pub const HTTP_DISCARD_BYTES: usize = 4 * 1024 * 1024;
 /// Below this many file descriptors the start-up warns.

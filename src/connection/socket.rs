@@ -147,7 +147,7 @@ impl Socket {
     /// Writes once.
     pub(super) fn write(&mut self, slices: &[IoSlice<'_>]) -> Offered {
         let (written, offered) = match slices {
-            [only] => (uninterrupted(|| self.stream.write(only)), only.len()),
+            [only] => (uninterrupted(|| send(&self.stream, only)), only.len()),
             _ => (uninterrupted(|| self.stream.write_vectored(slices)), total(slices)),
         };
         match written {
@@ -197,6 +197,19 @@ impl Socket {
     pub(super) fn clear(&mut self, flags: Flags) {
         self.flags.0 &= !flags.0;
     }
+}
+
+/// The system call itself: in a process of several threads the C library's wrapper turns asynchronous cancellation on
+/// and off around it, which is a good part of what is left of a delivery's user time.
+#[cfg(target_os = "linux")]
+fn send(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    use rustix::net::SendFlags;
+    Ok(rustix::net::send(stream, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn send(mut stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    stream.write(bytes)
 }
 
 /// Does a system call again until no signal comes in between: no event would tell that it is worth another try.

@@ -6,10 +6,9 @@
 use std::{convert::Infallible, io, net::Shutdown, pin::pin, rc::Rc, time::Duration};
 
 use hyper::{Request, Response, body::Incoming, server::conn::http1::Parts, service::service_fn};
-use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time};
 
-use super::{answer::Answer, connections::Entry};
+use super::{answer::Answer, connections::Entry, corked::Corked};
 use crate::limits;
 
 /// Answers every request on `stream` with `handle`, until either side ends it, the entry has to make room, or
@@ -33,7 +32,7 @@ pub(super) async fn converse<H>(
         }
     });
     let protocol = &entry.connections().protocol;
-    let mut connection = protocol.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    let mut connection = protocol.serve_connection(Corked::new(stream), service).with_upgrades();
     let mut stopping = pin!(stopping);
     let mut handshake = pin!(time::sleep(Duration::from_millis(limits::HANDSHAKE_MS)));
     let (mut told, mut freed) = (false, false);
@@ -58,7 +57,7 @@ pub(super) async fn converse<H>(
     if let Some(Parts { io, .. }) = connection.into_parts() {
         tokio::select! {
             () = entry.evicted() => {}
-            () = linger(io.into_inner(), told) => {}
+            () = linger(io, told) => {}
         }
     }
 }
@@ -66,10 +65,11 @@ pub(super) async fn converse<H>(
 /// Reads and throws away what the peer still sends, until it closes too. Closing with bytes unread would reset the
 /// connection, and the reset may overtake the answer: a client in the middle of a body too large would not learn so.
 /// In a `hurry`, because the node stops, only what is there already is read: a pool of kept connections closes late.
-async fn linger(stream: TcpStream, hurry: bool) {
-    // hyper has done so already, unless it ended in an error; then this says that nothing more comes.
-    let _ = socket2::SockRef::from(&stream).shutdown(Shutdown::Write);
+async fn linger(io: Corked, hurry: bool) {
     let discard = async {
+        let stream = io.into_stream().await;
+        // hyper has done so already, unless it ended in an error; then this says that nothing more comes.
+        let _ = socket2::SockRef::from(&stream).shutdown(Shutdown::Write);
         let mut left = limits::HTTP_DISCARD_BYTES;
         while hurry || stream.readable().await.is_ok() {
             match discard(&stream) {
@@ -167,6 +167,30 @@ mod tests {
             let text = rest(&mut client).await;
             let at = |what: &str| text.find(what).unwrap_or_else(|| panic!("no {what} in {text}"));
             assert!(at("\r\n\r\n/1") < at("\r\n\r\n/2") && at("\r\n\r\n/2") < at("\r\n\r\n/3"));
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test]
+    async fn answer_is_not_held_back_while_the_next_request_waits() {
+        let test = async {
+            let server = Server::new(&settings()).await;
+            let waits = async |request: Request<Incoming>| {
+                if request.uri().path() == "/waits" {
+                    pending::<()>().await;
+                }
+                path(request).await
+            };
+            let mut client = server.client(pending(), waits).await;
+            client
+                .write_all(b"GET /first HTTP/1.1\r\n\r\nGET /waits HTTP/1.1\r\n\r\n")
+                .await
+                .expect("it is connected");
+            let mut text = String::new();
+            while !text.ends_with("/first") {
+                let byte = time::timeout(DEADLINE, client.read_u8()).await.expect("it is answered at once");
+                text.push(char::from(byte.expect("it stays connected")));
+            }
         };
         LocalSet::new().run_until(test).await;
     }
@@ -310,8 +334,8 @@ mod tests {
                 let send = send.take().expect("there is one request");
                 spawn_local(async move {
                     let upgraded = upgraded.await.expect("the answer is written").into_inner().into_inner();
-                    let parts = upgraded.downcast::<TokioIo<TcpStream>>().expect("that is what was put in");
-                    let _ = send.send((parts.io.into_inner().into_std(), parts.read_buf));
+                    let parts = upgraded.downcast::<Corked>().expect("that is what was put in");
+                    let _ = send.send((parts.io.into_stream().await.into_std(), parts.read_buf));
                 });
                 answer.map(|_| Full::default())
             };

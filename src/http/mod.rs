@@ -22,6 +22,7 @@ mod body;
 mod connections;
 mod content_type;
 mod conversation;
+mod corked;
 mod cors;
 mod health;
 mod percent;

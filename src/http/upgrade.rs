@@ -11,12 +11,11 @@ use hyper::{
     body::Incoming,
     header::{CONNECTION, HeaderName, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE},
 };
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
 use super::{
     answer::{Answer, Refusal, unknown_client},
     connections::Connections,
+    corked::Corked,
 };
 use crate::{
     connection::{Attaching, Local},
@@ -46,11 +45,17 @@ pub(super) async fn upgrade(
 /// Waits until the 101 is written and gives the socket to the shard. Whatever goes wrong drops `attaching`, and with
 /// it the subscriber.
 async fn hand_over(attaching: Attaching, upgraded: UpgradeFut, wait: Duration) {
-    let Ok(Ok(websocket)) = tokio::time::timeout(wait, upgraded).await else { return };
-    let Ok(parts) = websocket.into_inner().into_inner().downcast::<TokioIo<TcpStream>>() else { return };
-    match parts.io.into_inner().into_std() {
-        Ok(stream) => attaching.adopt(stream, &parts.read_buf),
-        Err(error) => tracing::debug!(%error, "a socket could not be taken out of the runtime"),
+    let raw = async {
+        let websocket = upgraded.await.ok()?;
+        let parts = websocket.into_inner().into_inner().downcast::<Corked>().ok()?;
+        Some((parts.io.into_stream().await.into_std(), parts.read_buf))
+    };
+    match tokio::time::timeout(wait, raw).await {
+        Ok(Some((Ok(stream), early))) => attaching.adopt(stream, &early),
+        Err(_) | Ok(None) => {}
+        Ok(Some((Err(error), _))) => {
+            tracing::debug!(%error, "a socket could not be taken out of the runtime");
+        }
     }
 }
 
