@@ -2,7 +2,10 @@
 //! against servers that do not speak WebSocket at all; a fixed one proves the latter just as well, and spares
 //! the harness SHA-1 and a random source. It is the example of RFC 6455 section 1.3.
 
+use std::io::{self, ErrorKind, Write};
 use std::net::SocketAddr;
+
+use mio::net::TcpStream;
 
 use crate::http;
 
@@ -24,12 +27,36 @@ pub(crate) enum Answer {
     Refused(String),
 }
 
+/// What became of a request that was to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sending {
+    Sent,
+    /// The socket is not connected yet.
+    NotYet,
+}
+
 /// The request that upgrades a connection to `path`.
 pub(crate) fn request(path: &str, host: SocketAddr) -> String {
     format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n"
     )
+}
+
+/// Sends a [`request`] if the socket is connected by now.
+pub(crate) fn send(request: &[u8], stream: &mut TcpStream) -> io::Result<Sending> {
+    if let Some(error) = stream.take_error()? {
+        return Err(error);
+    }
+    match stream.write(request) {
+        Ok(sent) if sent == request.len() => Ok(Sending::Sent),
+        // The buffer of a new socket holds far more than one request.
+        Ok(_) => Err(ErrorKind::WriteZero.into()),
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {
+            Ok(Sending::NotYet)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Judges what has been received in answer to [`request`].

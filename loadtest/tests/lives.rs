@@ -2,39 +2,16 @@
 //! passes, and one that breaks it in one way is found out, with the right count.
 
 mod contract;
-
-use std::path::PathBuf;
-use std::process::Command;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+mod harness;
 
 use contract::{Breach, ContractServer};
+use harness::Run;
 use serde_json::Value;
-
-/// How one run of the harness ended.
-struct Run {
-    code: Option<i32>,
-    output: String,
-    result: Value,
-}
 
 /// Runs `scenario` against `server`.
 fn run(server: &ContractServer, scenario: &str, arguments: &[&str]) -> Run {
-    static RUNS: AtomicU64 = AtomicU64::new(0);
-    let name = format!("lives-{}-{}.json", std::process::id(), RUNS.fetch_add(1, Relaxed));
-    let json = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let output = Command::new(env!("CARGO_BIN_EXE_loadtest"))
-        .args([scenario, "--target", &server.address.to_string(), "--threads", "2", "--json"])
-        .arg(&json)
-        .args(arguments)
-        .output()
-        .expect("the harness runs");
-    let text =
-        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    let document =
-        std::fs::read_to_string(&json).unwrap_or_else(|error| panic!("no figures: {error}\n{text}"));
-    let _ = std::fs::remove_file(&json);
-    let mut document: Value = serde_json::from_str(&document).expect("valid JSON");
-    Run { code: output.status.code(), output: text, result: document["result"].take() }
+    let address = server.address.to_string();
+    Run::with(&[&[scenario, "--target", &address, "--threads", "2"], arguments])
 }
 
 impl Run {

@@ -1,13 +1,13 @@
 //! The scenarios that publish otherwise than in one window to one topic are put to the test: against a server that is
 //! faithful, and against servers that each do one thing wrong. The harness has to report exactly that.
 
+mod harness;
 #[allow(dead_code, reason = "each file of tests uses its part")]
 mod support;
 
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
+use harness::Run;
 use serde_json::Value;
 use support::{Fault, FaultyServer};
 
@@ -20,32 +20,10 @@ const OVERLOAD: &[&str] =
 const SCENARIOS: [&[&str]; 4] = [RATE, TOPICS, USERS, OVERLOAD];
 const FEW: [&str; 8] = ["--clients", "40", "--settle", "0s", "--patience", "10s", "--warm-up", "100ms"];
 
-/// How one run of the harness ended.
-struct Run {
-    code: Option<i32>,
-    output: String,
-    result: Value,
-}
-
 /// Runs a scenario with its own arguments, and then `extra`, against `server`.
 fn run(server: &FaultyServer, scenario: &[&str], extra: &[&str]) -> Run {
-    let name = format!("{}-{}-{}.json", scenario[0], std::process::id(), server.address.port());
-    let json = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let output = Command::new(env!("CARGO_BIN_EXE_loadtest"))
-        .args(scenario)
-        .args(["--target", &server.address.to_string(), "--threads", "1", "--duration", "500ms"])
-        .args(extra)
-        .arg("--json")
-        .arg(&json)
-        .output()
-        .expect("the harness runs");
-    let text =
-        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    let document =
-        std::fs::read_to_string(&json).unwrap_or_else(|error| panic!("no figures: {error}\n{text}"));
-    let _ = std::fs::remove_file(&json);
-    let document: Value = serde_json::from_str(&document).expect("valid JSON");
-    Run { code: output.status.code(), output: text, result: document["result"].clone() }
+    let address = server.address.to_string();
+    Run::with(&[scenario, &["--target", &address, "--threads", "1", "--duration", "500ms"], extra])
 }
 
 impl Run {

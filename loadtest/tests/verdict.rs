@@ -1,63 +1,38 @@
 //! The harness is itself put to the test: against a server that is faithful, and against servers that each do one
 //! thing wrong and count how often. The harness has to report exactly that, and to exit accordingly.
 
+mod harness;
 #[allow(dead_code, reason = "each file of tests uses its part")]
 mod support;
 
-use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::Command;
 
+use harness::Run;
 use serde_json::Value;
 use support::{Fault, FaultyServer};
 
-/// How one run of the harness ended.
-struct Run {
-    code: Option<i32>,
-    output: String,
-    round: Value,
-}
-
 /// Runs a short fan-out against `server` with `extra` arguments.
 fn fan_out(server: &FaultyServer, extra: &[&str]) -> Run {
-    let json = scratch_file(server.address.port());
-    let output = harness()
-        .args(["fanout", "--target", &server.address.to_string(), "--clients", "40", "--duration", "400ms"])
-        .args(["--warm-up", "100ms", "--settle", "0s", "--patience", "10s", "--threads", "1", "--json"])
-        .arg(&json)
-        .args(extra)
-        .output()
-        .expect("the harness runs");
-    let text = text(&output);
-    let document =
-        std::fs::read_to_string(&json).unwrap_or_else(|error| panic!("no figures: {error}\n{text}"));
-    let _ = std::fs::remove_file(&json);
-    let document: Value = serde_json::from_str(&document).expect("valid JSON");
-    Run { code: output.status.code(), output: text, round: document["result"]["rounds"][0].clone() }
-}
-
-fn harness() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_loadtest"))
-}
-
-fn scratch_file(port: u16) -> PathBuf {
-    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("run-{}-{port}.json", std::process::id()))
-}
-
-fn text(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+    let address = server.address.to_string();
+    let short = ["--duration", "400ms", "--warm-up", "100ms", "--settle", "0s", "--patience", "10s"];
+    Run::with(&[&["fanout", "--target", &address, "--clients", "40", "--threads", "1"], &short, extra])
 }
 
 impl Run {
+    fn round(&self) -> &Value {
+        &self.result["rounds"][0]
+    }
+
     /// lost, duplicated, reordered, garbled
     fn faults(&self) -> [u64; 4] {
         ["lost", "duplicated", "reordered", "garbled"]
-            .map(|name| self.round["faults"][name].as_u64().expect("a count"))
+            .map(|name| self.round()["faults"][name].as_u64().expect("a count"))
     }
 
     fn assert_faultless(&self) {
         assert_eq!(self.faults(), [0; 4], "{}", self.output);
         assert_eq!(self.code, Some(0), "{}", self.output);
-        assert!(self.round["deliveries"].as_u64().expect("a count") > 0, "{}", self.output);
+        assert!(self.round()["deliveries"].as_u64().expect("a count") > 0, "{}", self.output);
     }
 
     fn assert_faulty(&self, faults: [u64; 4]) {
@@ -106,7 +81,7 @@ fn a_client_that_gets_nothing_more_ends_the_run_and_is_counted() {
     let server = FaultyServer::start(Fault::LoseFrom(100));
     let run = fan_out(&server, &["--window", "8", "--duration", "20s", "--patience", "1s"]);
     run.assert_faulty([server.faults_done(), 0, 0, 0]);
-    assert_eq!(run.round["stuck"], true);
+    assert_eq!(run.round()["stuck"], true);
     assert_eq!(server.faults_done(), 8, "the window bounds what can be lost");
 }
 
@@ -146,11 +121,11 @@ fn a_wrong_byte_behind_the_digits_is_garbled() {
 fn a_closed_client_is_a_fault_with_its_code() {
     let run = fan_out(&FaultyServer::start(Fault::Close(1013, 50)), &[]);
     run.assert_faulty([0; 4]);
-    assert_eq!(run.round["closed"], serde_json::json!({ "1013": 1 }));
+    assert_eq!(run.round()["closed"], serde_json::json!({ "1013": 1 }));
 
     let run = fan_out(&FaultyServer::start(Fault::Cut(50)), &[]);
     run.assert_faulty([0; 4]);
-    assert_eq!(run.round["closed"], serde_json::json!({ "no close frame": 1 }));
+    assert_eq!(run.round()["closed"], serde_json::json!({ "no close frame": 1 }));
 }
 
 #[test]
@@ -159,14 +134,14 @@ fn a_refused_publication_is_no_loss() {
     let run = fan_out(&server, &[]);
     run.assert_faultless();
     assert!(server.faults_done() > 0);
-    assert_eq!(run.round["refused"], server.faults_done());
+    assert_eq!(run.round()["refused"], server.faults_done());
 }
 
 #[test]
 fn clients_that_stop_reading_are_not_waited_for() {
     let run = fan_out(&FaultyServer::start(Fault::None), &["--stalled", "10%", "--stall-after", "100ms"]);
     run.assert_faultless();
-    assert_eq!(run.round["stalled"], 4);
+    assert_eq!(run.round()["stalled"], 4);
     assert!(run.output.contains("4 clients stopped reading"), "{}", run.output);
 }
 
@@ -179,8 +154,11 @@ fn what_cannot_be_measured_is_told_apart_from_a_faulty_server() {
         (&["fanout", "--payload", "8"], "32"),
     ];
     for (arguments, reason) in refusals {
-        let output = harness().args(arguments).output().expect("the harness runs");
-        assert_eq!(output.status.code(), Some(2), "{}", text(&output));
-        assert!(text(&output).contains(reason), "{}", text(&output));
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_loadtest")).args(arguments).output().expect("the harness runs");
+        let text =
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(text.contains(reason), "{text}");
     }
 }

@@ -1,10 +1,11 @@
 //! One simulated client: its socket, where it stands in its streams, and the bytes of a frame that was cut.
 //! Kept small: a run has tens of thousands, and they should stay in the cache.
 
-use std::io::{self, ErrorKind, Write};
+use std::io;
 
 use mio::net::TcpStream;
 
+use crate::handshake::{self, Sending};
 use crate::place::Place;
 
 /// Where a client is in its life.
@@ -95,20 +96,11 @@ impl Client {
     /// Sends the upgrade request if the socket is connected by now.
     pub(crate) fn send_request(&mut self) -> io::Result<()> {
         let Some(stream) = &mut self.stream else { return Ok(()) };
-        if let Some(error) = stream.take_error()? {
-            return Err(error);
+        if handshake::send(&self.kept, stream)? == Sending::Sent {
+            self.kept = Vec::new();
+            self.state = State::Upgrading;
         }
-        match stream.write(&self.kept) {
-            Ok(sent) if sent == self.kept.len() => {
-                self.kept = Vec::new();
-                self.state = State::Upgrading;
-                Ok(())
-            }
-            // The buffer of a new socket holds far more than one request.
-            Ok(_) => Err(ErrorKind::WriteZero.into()),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => Ok(()),
-            Err(error) => Err(error),
-        }
+        Ok(())
     }
 
     /// Lets go of the socket: the server closed it.

@@ -1,7 +1,7 @@
 //! One client that may vanish, come back, change its topics, or read slowly: its socket, its registration and where
 //! it stands in every topic.
 
-use std::io::{self, ErrorKind, Write};
+use std::io;
 use std::time::Instant;
 
 use mio::net::TcpStream;
@@ -9,6 +9,7 @@ use socket2::SockRef;
 
 use super::Role;
 use super::standing::Standing;
+use crate::handshake::{self, Sending};
 
 /// Where a client is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,20 +84,11 @@ impl Life {
     /// Sends the upgrade request if the socket is connected by now.
     pub(super) fn send_request(&mut self) -> io::Result<()> {
         let Some(stream) = &mut self.stream else { return Ok(()) };
-        if let Some(error) = stream.take_error()? {
-            return Err(error);
+        if handshake::send(&self.kept, stream)? == Sending::Sent {
+            self.kept = Vec::new();
+            self.state = State::Upgrading;
         }
-        match stream.write(&self.kept) {
-            Ok(sent) if sent == self.kept.len() => {
-                self.kept = Vec::new();
-                self.state = State::Upgrading;
-                Ok(())
-            }
-            // The buffer of a new socket holds far more than one request.
-            Ok(_) => Err(ErrorKind::WriteZero.into()),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => Ok(()),
-            Err(error) => Err(error),
-        }
+        Ok(())
     }
 
     /// Ends the connection without a word: the server gets a reset, as from a client that crashed.
