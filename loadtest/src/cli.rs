@@ -24,7 +24,8 @@ use crate::server::launch::LaunchArgs;
 ///
 /// Thousands of real sockets on this machine register, connect and read; each message is checked by its sequence
 /// number. Exit code 0: all was delivered once and in order. 1: something was lost, duplicated, reordered, or a
-/// reading client was closed. 2: it could not be measured.
+/// reading client was closed. 2: it could not be measured,
+/// or not long enough for what was asked.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 110)]
 pub(crate) struct Cli {

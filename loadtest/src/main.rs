@@ -64,6 +64,7 @@ fn main() -> ExitCode {
     match verdict {
         Ok(Verdict::Faultless) => ExitCode::SUCCESS,
         Ok(Verdict::Faulty) => ExitCode::from(1),
+        Ok(Verdict::Undecided) => ExitCode::from(2),
         Err(error) => {
             eprintln!("loadtest: {error}");
             error.exit_code()

@@ -102,8 +102,13 @@ impl Recorder {
 
     /// Something happened that a reader of a plot should see.
     pub(crate) fn event(&mut self, name: impl Into<String>) {
+        self.event_at(Instant::now(), name);
+    }
+
+    /// Something happened then, which became known later.
+    pub(crate) fn event_at(&mut self, at: Instant, name: impl Into<String>) {
         if self.events.len() < MARKS_MAX {
-            self.events.push((Instant::now(), name.into()));
+            self.events.push((at, name.into()));
         }
     }
 

@@ -5,4 +5,6 @@
 pub(crate) enum Verdict {
     Faultless,
     Faulty,
+    /// No fault was found, and what was asked could not be told.
+    Undecided,
 }

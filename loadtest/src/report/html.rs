@@ -67,6 +67,7 @@ fn verdict(page: &Page) -> String {
     let (class, word) = match verdict {
         Verdict::Faultless => ("good", "Faultless"),
         Verdict::Faulty => ("bad", "Faulty"),
+        Verdict::Undecided => ("bad", "Undecided"),
     };
     let (last, others) = remarks.split_last().map_or(("", &[][..]), |(last, others)| (last.as_str(), others));
     let items = |remarks: &[String]| -> String {

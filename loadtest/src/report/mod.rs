@@ -195,4 +195,12 @@ impl Section {
         }
         self
     }
+
+    /// Several, in their order.
+    pub(crate) fn plots(&mut self, plots: impl IntoIterator<Item = impl Into<Plot>>) -> &mut Self {
+        for plot in plots {
+            self.plot(plot);
+        }
+        self
+    }
 }

@@ -15,7 +15,7 @@ pub(crate) fn latency(curves: Vec<(String, Vec<(f64, f64)>)>) -> Lines {
     let x = Axis::new("percentile", Unit::Share).scale(Scale::Percentile);
     let y = Axis::new("from publish to read", Unit::Nanoseconds).scale(Scale::Log);
     let lines = Lines::new("Latency by percentile", x, y)
-        .note("Each further nine takes the same room. Median over the rounds of each server.");
+        .note("Each further nine takes the same room. Median over the rounds.");
     curves.into_iter().fold(lines, |lines, (name, mut points)| {
         // The very fastest message would take half of a logarithmic axis.
         points.retain(|(quantile, _)| *quantile > 0.0);

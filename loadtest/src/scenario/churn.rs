@@ -12,12 +12,14 @@ use serde::Serialize;
 use super::{Stage, Verdict, fresh_topic};
 use crate::args::{CrowdArgs, TargetArgs, payload};
 use crate::error::{Error, Result};
-use crate::figures::LatencyFigures;
+use crate::figures::{LatencyFigures, latency_curve, median_curve};
 use crate::generator::Faults;
 use crate::generator::lives::{Crowd, Plan};
 use crate::message::Message;
+use crate::report::plots::{latency, over_time};
 use crate::report::{Environment, OutputArgs, Page, Table};
 use crate::server::Server;
+use crate::timeline::Timeline;
 use crate::units::{self, parse_duration, parse_rate};
 
 /// The part of a round whose latencies are reported.
@@ -85,8 +87,10 @@ struct Round {
     unanswered: u64,
     /// From sending the new list to the pong behind it.
     change: LatencyFigures,
+    change_curve_ns: Vec<(f64, u64)>,
     /// Of deliveries, from the intended send time.
     latency: LatencyFigures,
+    latency_curve_ns: Vec<(f64, u64)>,
     published: u64,
     refused: u64,
     deliveries: u64,
@@ -94,6 +98,8 @@ struct Round {
     faults: Faults,
     /// Connections the server ended, by close code.
     closed: BTreeMap<String, u64>,
+    /// The round, moment by moment.
+    timeline: Timeline,
 }
 
 /// `loadtest churn`.
@@ -125,7 +131,7 @@ pub(crate) fn run(args: &ChurnArgs) -> Result<Verdict> {
     };
     let faultless = result.rounds.iter().all(Round::is_faultless);
     let verdict = if faultless { Verdict::Faultless } else { Verdict::Faulty };
-    page.section("Changes and deliveries").table(result.table());
+    result.show(&mut page);
     page.conclude(verdict, result.remarks());
     args.output.end(&page, &environment, &result)?;
     Ok(verdict)
@@ -147,25 +153,28 @@ fn round(args: &ChurnArgs, stage: &Stage, server: &Server, number: usize) -> Res
             args.rate,
         )
     };
-    let crowd = Crowd::gather(&plan, &stage.interrupt)?;
+    let crowd = Crowd::gather(&plan, server.pid, &stage.interrupt)?;
     crowd.run();
-    crowd.wait_until(args.warm_up, &stage.interrupt, |_| false)?;
+    crowd.wait("warming up", args.warm_up)?;
     crowd.begin_segment(MEASURED);
-    crowd.wait_until(args.duration, &stage.interrupt, |_| false)?;
+    crowd.wait("measuring", args.duration)?;
     crowd.begin_segment(0);
-    let outcome = crowd.finish(args.patience, &stage.interrupt)?;
+    let outcome = crowd.finish(args.patience)?;
     Ok(Round {
         round: number,
         changes: outcome.commands_sent,
         unanswered: outcome.commands_unanswered,
         change: LatencyFigures::new(&outcome.commands),
+        change_curve_ns: latency_curve(&outcome.commands),
         latency: LatencyFigures::new(&outcome.latencies[MEASURED]),
+        latency_curve_ns: latency_curve(&outcome.latencies[MEASURED]),
         published: outcome.published,
         refused: outcome.refused,
         deliveries: outcome.deliveries,
         generator_late_max_ns: outcome.late_max.max(outcome.turn_max).as_nanos() as u64,
         faults: outcome.faults,
         closed: outcome.closed_readers(),
+        timeline: outcome.timeline,
     })
 }
 
@@ -189,6 +198,19 @@ impl Round {
 }
 
 impl Churn {
+    fn show(&self, page: &mut Page) {
+        page.section("Changes and deliveries").table(self.table());
+        let deliveries = median_curve(self.rounds.iter().map(|round| &round.latency_curve_ns[..]));
+        let changes = median_curve(self.rounds.iter().map(|round| &round.change_curve_ns[..]));
+        let mut to_pong = latency(vec![("changes".to_owned(), changes)]);
+        to_pong.title = "Time of a change by percentile".to_owned();
+        to_pong.y.label = "from a new list to its pong".to_owned();
+        page.section("Latency").plot(latency(vec![("deliveries".to_owned(), deliveries)])).plot(to_pong);
+        let first = self.rounds.iter().take(1);
+        let named: Vec<_> = first.map(|round| (format!("round {}", round.round), &round.timeline)).collect();
+        page.section("Over time").plots(over_time(&named));
+    }
+
     fn table(&self) -> Table {
         let mut table = Table::new(
             "Time from a new list to its pong, latency of deliveries, and faults",

@@ -66,7 +66,7 @@ impl Scaling {
             match rounds.verdict() {
                 // That all is well is said once, of all steps.
                 Verdict::Faultless => drop(of_step.pop()),
-                Verdict::Faulty => faulty += 1,
+                Verdict::Faulty | Verdict::Undecided => faulty += 1,
             }
             remarks.extend(of_step.into_iter().map(|remark| name.clone() + &remark));
         }

@@ -154,18 +154,18 @@ pub(crate) fn run(args: &SlowArgs) -> Result<Verdict> {
 
 fn round(args: &SlowArgs, stage: &Stage, server: &Server, label: (usize, bool)) -> Result<Round> {
     let plan = args.plan(stage, server);
-    let crowd = Crowd::gather(&plan, &stage.interrupt)?;
+    let crowd = Crowd::gather(&plan, server.pid, &stage.interrupt)?;
     let resident = || server.pid.and_then(procfs::resident_bytes);
     let (connected_bytes, kernel_before_bytes) = (resident(), procfs::tcp_bytes());
     crowd.run();
-    crowd.wait_until(args.warm_up, &stage.interrupt, |_| false)?;
+    crowd.wait("warming up", args.warm_up)?;
     crowd.begin_segment(MEASURED);
     let slow_from = Instant::now();
     if label.1 {
         crowd.slow_down();
     }
     let (mut peak_bytes, mut kernel_peak_bytes, mut looked) = (resident(), kernel_before_bytes, slow_from);
-    crowd.wait_until(args.duration, &stage.interrupt, |_| {
+    crowd.wait_until("measuring", args.duration, |_| {
         if looked.elapsed() >= LOOK_EVERY {
             looked = Instant::now();
             peak_bytes = peak_bytes.max(resident());
@@ -174,7 +174,7 @@ fn round(args: &SlowArgs, stage: &Stage, server: &Server, label: (usize, bool)) 
         false
     })?;
     crowd.begin_segment(0);
-    let outcome = crowd.finish(args.patience, &stage.interrupt)?;
+    let outcome = crowd.finish(args.patience)?;
     let slow = if label.1 { plan.slow_clients() } else { 0 };
     Ok(Round {
         round: label.0,

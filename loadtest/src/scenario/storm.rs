@@ -11,13 +11,15 @@ use serde::Serialize;
 use super::{Stage, Verdict, fresh_topic};
 use crate::args::{CrowdArgs, TargetArgs, payload};
 use crate::error::{Error, Result};
-use crate::figures::{LatencyFigures, median};
+use crate::figures::{LatencyFigures, latency_curve, median, median_curve};
 use crate::generator::Faults;
 use crate::generator::lives::{Crowd, Outcome, Plan};
 use crate::message::Message;
 use crate::procfs;
+use crate::report::plots::{latency, over_time};
 use crate::report::{Environment, OutputArgs, Page, Table, unknown};
 use crate::server::Server;
+use crate::timeline::Timeline;
 use crate::units::{self, parse_duration, parse_rate, parse_share};
 
 /// Parts of a round whose latencies are kept apart.
@@ -101,6 +103,9 @@ struct Round {
     before: LatencyFigures,
     during: LatencyFigures,
     after: LatencyFigures,
+    before_curve_ns: Vec<(f64, u64)>,
+    during_curve_ns: Vec<(f64, u64)>,
+    after_curve_ns: Vec<(f64, u64)>,
     /// During the storm over before it.
     p99_ratio: f64,
     published: u64,
@@ -115,6 +120,8 @@ struct Round {
     faults: Faults,
     /// Connections the server ended, by close code.
     closed: BTreeMap<String, u64>,
+    /// The round, moment by moment.
+    timeline: Timeline,
 }
 
 /// `loadtest storm`.
@@ -135,8 +142,7 @@ pub(crate) fn run(args: &StormArgs) -> Result<Verdict> {
     let result = Storm::new(args, rounds);
     let faultless = result.rounds.iter().all(Round::is_faultless);
     let verdict = if faultless { Verdict::Faultless } else { Verdict::Faulty };
-    page.section("Coming back").table(result.coming_back());
-    page.section("Those who stayed").table(result.staying());
+    result.show(&mut page);
     page.conclude(verdict, result.remarks());
     args.output.end(&page, &environment, &result)?;
     Ok(verdict)
@@ -146,23 +152,25 @@ fn storm(args: &StormArgs, stage: &Stage, server: &Server, number: usize) -> Res
     let plan = args.plan(stage, server);
     let resident = || server.pid.and_then(procfs::resident_bytes);
     let before_bytes = resident();
-    let crowd = Crowd::gather(&plan, &stage.interrupt)?;
+    let crowd = Crowd::gather(&plan, server.pid, &stage.interrupt)?;
     let connected_bytes = resident();
-    let wait = |time| crowd.wait_until(time, &stage.interrupt, |_| false);
     crowd.run();
-    wait(args.warm_up)?;
+    crowd.wait("warming up", args.warm_up)?;
     crowd.begin_segment(BEFORE);
-    wait(args.duration)?;
+    crowd.wait("measuring", args.duration)?;
     crowd.begin_segment(DURING);
+    crowd.event("vanished");
     crowd.vanish();
     let vanishing = plan.vanishing_clients() as u64;
-    crowd
-        .wait_until(args.patience + args.away, &stage.interrupt, |crowd| crowd.served_again() >= vanishing)?;
+    let all_served = |crowd: &Crowd| crowd.served_again() >= vanishing;
+    if crowd.wait_until("storm", args.patience + args.away, all_served)? {
+        crowd.event("all served");
+    }
     crowd.begin_segment(AFTER);
-    wait(args.duration)?;
+    crowd.wait("after it", args.duration)?;
     let end_bytes = resident();
-    let outcome = crowd.finish(args.patience, &stage.interrupt)?;
-    Ok(Round::new(number, &outcome, [before_bytes, connected_bytes, end_bytes]))
+    let outcome = crowd.finish(args.patience)?;
+    Ok(Round::new(number, outcome, [before_bytes, connected_bytes, end_bytes]))
 }
 
 impl StormArgs {
@@ -198,13 +206,15 @@ impl StormArgs {
 }
 
 impl Round {
-    fn new(number: usize, outcome: &Outcome, memory: [Option<u64>; 3]) -> Self {
+    fn new(number: usize, outcome: Outcome, memory: [Option<u64>; 3]) -> Self {
         let since = |at: Option<Instant>| {
             let vanished_at = outcome.vanished_at?;
             Some(at?.saturating_duration_since(vanished_at).as_secs_f64())
         };
         let [before, during, after] =
             [BEFORE, DURING, AFTER].map(|part| LatencyFigures::new(&outcome.latencies[part]));
+        let [before_curve_ns, during_curve_ns, after_curve_ns] =
+            [BEFORE, DURING, AFTER].map(|part| latency_curve(&outcome.latencies[part]));
         let all_connected_seconds = since(outcome.last_back);
         Self {
             round: number,
@@ -219,6 +229,9 @@ impl Round {
             before,
             during,
             after,
+            before_curve_ns,
+            during_curve_ns,
+            after_curve_ns,
             p99_ratio: during.p99_ns as f64 / before.p99_ns.max(1) as f64,
             published: outcome.published,
             refused: outcome.refused,
@@ -230,6 +243,7 @@ impl Round {
             end_bytes: memory[2],
             faults: outcome.faults,
             closed: outcome.closed_readers(),
+            timeline: outcome.timeline,
         }
     }
 
@@ -251,6 +265,19 @@ impl Storm {
             median_all_served_seconds: times.and_then(|times| median(times.into_iter())),
             rounds,
         }
+    }
+
+    fn show(&self, page: &mut Page) {
+        page.section("Coming back").table(self.coming_back());
+        let curve = |curve: fn(&Round) -> &[(f64, u64)]| median_curve(self.rounds.iter().map(curve));
+        page.section("Those who stayed").table(self.staying()).plot(latency(vec![
+            ("before".to_owned(), curve(|round| &round.before_curve_ns)),
+            ("during".to_owned(), curve(|round| &round.during_curve_ns)),
+            ("after".to_owned(), curve(|round| &round.after_curve_ns)),
+        ]));
+        let first = self.rounds.iter().take(1);
+        let named: Vec<_> = first.map(|round| (format!("round {}", round.round), &round.timeline)).collect();
+        page.section("Over time").plots(over_time(&named));
     }
 
     fn coming_back(&self) -> Table {

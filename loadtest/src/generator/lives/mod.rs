@@ -20,6 +20,7 @@ mod shared;
 mod standing;
 mod worker;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use super::Faults;
 use crate::error::{Context, Error, Result};
 use crate::message::Message;
 use crate::round::Interrupt;
+use crate::timeline::{Recorder, Timeline};
 use life::Life;
 use publisher::{Published, Publisher};
 use shared::{Phase, Shared};
@@ -198,23 +200,32 @@ pub(crate) struct Outcome {
     pub(crate) first_back: Option<Instant>,
     pub(crate) last_back: Option<Instant>,
     pub(crate) last_served: Option<Instant>,
+    /// The run up to when nothing was due any more, moment by moment.
+    pub(crate) timeline: Timeline,
 }
 
 /// The running threads. Dropping it ends them.
 pub(crate) struct Crowd {
     shared: Arc<Shared>,
     clients: u64,
+    /// Slow clients come back, so that their ends are too many to be marked one by one.
+    ends_are_common: bool,
+    interrupt: Interrupt,
+    recorder: RefCell<Recorder>,
     workers: Vec<JoinHandle<Result<Findings>>>,
     publisher: Option<JoinHandle<Result<Published>>>,
 }
 
 impl Crowd {
-    /// Starts the threads, and waits until everybody is connected.
-    pub(crate) fn gather(plan: &Plan, interrupt: &Interrupt) -> Result<Self> {
+    /// Starts the threads, and waits until everybody is connected. `server` is the process to be watched.
+    pub(crate) fn gather(plan: &Plan, server: Option<u32>, interrupt: &Interrupt) -> Result<Self> {
         let shared = Arc::new(Shared::new(plan.topics.len(), plan.threads));
         let mut crowd = Self {
             shared: Arc::clone(&shared),
             clients: plan.clients as u64,
+            ends_are_common: plan.slow_back_after.is_some(),
+            interrupt: interrupt.clone(),
+            recorder: RefCell::new(Recorder::new(server)),
             workers: Vec::with_capacity(plan.threads),
             publisher: None,
         };
@@ -227,12 +238,13 @@ impl Crowd {
             Publisher::new(plan.address, &plan.topics, plan.message.clone(), plan.rate, Arc::clone(&shared));
         let thread = thread::Builder::new().name("publisher".to_owned()).spawn(|| publisher.run());
         crowd.publisher = Some(thread.context(|| "cannot start a thread".to_owned())?);
-        if crowd.connect(interrupt)? { Ok(crowd) } else { Err(crowd.why_it_failed()) }
+        if crowd.connect()? { Ok(crowd) } else { Err(crowd.why_it_failed()) }
     }
 
     /// `false` if a thread ended by itself.
-    fn connect(&self, interrupt: &Interrupt) -> Result<bool> {
-        let (mut seen, mut moved) = (0, Instant::now());
+    fn connect(&self) -> Result<bool> {
+        let started = Instant::now();
+        let (mut seen, mut moved) = (0, started);
         loop {
             let open = self.open();
             if open == self.clients {
@@ -250,7 +262,10 @@ impl Crowd {
                     "only {open} of {clients} clients are connected, and none was added for {CONNECT_PATIENCE:?}"
                 )));
             }
-            interrupt.check()?;
+            self.interrupt.check()?;
+            self.record("connecting");
+            let per_second = open as f64 / started.elapsed().as_secs_f64();
+            self.interrupt.progress.clients("connecting", open, self.clients, per_second);
             sleep(LOOK_EVERY);
         }
     }
@@ -284,11 +299,22 @@ impl Crowd {
         self.shared.sum(|worker| &worker.served_again)
     }
 
-    /// Waits for `done`, at most so long; `look` is called often. An error if a thread has ended by itself.
+    /// Something happens now that a reader of the plots should see.
+    pub(crate) fn event(&self, name: impl Into<String>) {
+        self.recorder.borrow_mut().event(name);
+    }
+
+    /// Waits so long, or until a thread has ended by itself. `doing` names the phase on the plots.
+    pub(crate) fn wait(&self, doing: &'static str, time: Duration) -> Result<()> {
+        self.wait_until(doing, time, |_| false).map(drop)
+    }
+
+    /// Waits for `done`, which is asked often, at most so long; `false` if it did not come or a thread has ended by
+    /// itself.
     pub(crate) fn wait_until(
         &self,
+        doing: &'static str,
         at_most: Duration,
-        interrupt: &Interrupt,
         mut done: impl FnMut(&Self) -> bool,
     ) -> Result<bool> {
         let begun = Instant::now();
@@ -296,21 +322,34 @@ impl Crowd {
             if done(self) {
                 return Ok(true);
             }
-            let left = at_most.saturating_sub(begun.elapsed());
+            let passed = begun.elapsed();
+            let left = at_most.saturating_sub(passed);
             if left.is_zero() || self.has_failed() {
                 return Ok(false);
             }
-            interrupt.check()?;
+            self.interrupt.check()?;
+            let rate = self.record(doing);
+            self.interrupt.progress.time(doing, passed, at_most, rate);
             sleep(LOOK_EVERY.min(left));
         }
     }
 
+    /// Takes a sample if it is time, and gives the deliveries per second of late.
+    fn record(&self, phase: &'static str) -> f64 {
+        let mut recorder = self.recorder.borrow_mut();
+        recorder.phase(phase);
+        recorder.look(|| self.shared.totals());
+        recorder.deliveries_per_second()
+    }
+
     /// Stops publishing and waits, at most so long, until nothing is due to anybody; then ends the threads and adds
     /// up what they found. An error of any of them comes first.
-    pub(crate) fn finish(mut self, patience: Duration, interrupt: &Interrupt) -> Result<Outcome> {
+    pub(crate) fn finish(mut self, patience: Duration) -> Result<Outcome> {
         self.shared.enter(Phase::Drain);
         let settled = |crowd: &Self| crowd.shared.workers.iter().all(|worker| worker.settled.load(Relaxed));
-        self.wait_until(patience, interrupt, settled)?;
+        self.wait_until("draining", patience, settled)?;
+        let totals = self.shared.totals();
+        self.interrupt.progress.clear();
         self.shared.enter(Phase::Stop);
         let mut found = Vec::new();
         for worker in self.workers.drain(..) {
@@ -320,7 +359,14 @@ impl Crowd {
             return Err(Error::Failed("no publisher".to_owned()));
         };
         let published = joined(publisher)?;
-        Outcome::of(found, &published, self.shared.published.load(Relaxed))
+        let mut outcome = Outcome::of(found, &published, self.shared.published.load(Relaxed))?;
+        let mut recorder = self.recorder.borrow_mut();
+        if !self.ends_are_common {
+            outcome.mark_ends(&mut recorder);
+        }
+        outcome.timeline = recorder.timeline(totals);
+        drop(recorder);
+        Ok(outcome)
     }
 
     /// A worker never ends by itself, and the publisher only when it has nothing more to do.
@@ -366,6 +412,16 @@ impl Outcome {
         closed
     }
 
+    /// Marks when the first slow client was closed, and the last.
+    fn mark_ends(&self, recorder: &mut Recorder) {
+        let ends = || self.closings.iter().filter(|closing| closing.was_slow).map(|closing| closing.at);
+        let (Some(first), Some(last)) = (ends().min(), ends().max()) else { return };
+        recorder.event_at(first, "first slow one saw its end");
+        if last > first {
+            recorder.event_at(last, "last slow one saw its end");
+        }
+    }
+
     fn of(found: Vec<Findings>, published: &Published, count: u64) -> Result<Self> {
         let mut outcome = Self {
             faults: Faults::default(),
@@ -389,6 +445,7 @@ impl Outcome {
             first_back: None,
             last_back: None,
             last_served: None,
+            timeline: Timeline::default(),
         };
         for findings in found {
             outcome.add(findings, published);

@@ -131,7 +131,10 @@ impl Publisher {
             };
             match answer.status {
                 200..=299 => {}
-                503 => drop(self.published.refused.insert(place)),
+                503 => {
+                    self.published.refused.insert(place);
+                    self.shared.refused.fetch_add(1, Relaxed);
+                }
                 status => {
                     let body = String::from_utf8_lossy(answer.body);
                     let text = format!("a publication was answered with {status} {}", body.trim());

@@ -7,6 +7,8 @@ use std::sync::atomic::{
     Ordering::{Relaxed, SeqCst},
 };
 
+use crate::generator::Totals;
+
 /// Parts of a run whose latencies are kept apart.
 pub(super) const SEGMENTS: usize = 4;
 
@@ -35,8 +37,9 @@ pub(super) struct Shared {
     sent: Box<[AtomicU64]>,
     /// Written by the publisher: it has stopped, and everything it sent has been answered.
     pub(super) published_all: AtomicBool,
-    /// Written by the publisher: publications given out.
+    /// Written by the publisher: publications given out, and those the server answered with 503.
     pub(super) published: AtomicU64,
+    pub(super) refused: AtomicU64,
     pub(super) workers: Box<[Progress]>,
 }
 
@@ -45,6 +48,8 @@ pub(super) struct Shared {
 #[repr(align(128))]
 pub(super) struct Progress {
     pub(super) open: AtomicU64,
+    /// Messages that came in their turn.
+    pub(super) deliveries: AtomicU64,
     /// How often a client that had vanished got its first message again.
     pub(super) served_again: AtomicU64,
     /// Nothing is due to any of its clients.
@@ -61,6 +66,7 @@ impl Shared {
             sent: (0..topics).map(|_| AtomicU64::new(0)).collect(),
             published_all: AtomicBool::new(false),
             published: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
             workers: (0..workers).map(|_| Progress::default()).collect(),
         }
     }
@@ -106,6 +112,17 @@ impl Shared {
 
     pub(super) fn sent(&self, topic: usize) -> u64 {
         self.sent[topic].load(SeqCst)
+    }
+
+    /// What has happened so far, as far as a crowd counts it.
+    pub(super) fn totals(&self) -> Totals {
+        Totals {
+            open: self.sum(|worker| &worker.open),
+            deliveries: self.sum(|worker| &worker.deliveries),
+            published: self.published.load(Relaxed),
+            refused: self.refused.load(Relaxed),
+            ..Totals::default()
+        }
     }
 
     pub(super) fn sum(&self, counter: fn(&Progress) -> &AtomicU64) -> u64 {

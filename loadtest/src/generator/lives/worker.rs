@@ -375,6 +375,7 @@ impl Worker {
     fn report(&self, phase: Phase) {
         let progress = &self.shared.workers[self.index];
         progress.open.store(self.open, Relaxed);
+        progress.deliveries.store(self.found.reading.deliveries, Relaxed);
         progress.served_again.store(self.found.reading.served_again, Relaxed);
         // Only once the last number is known.
         let is_settled = phase == Phase::Drain
