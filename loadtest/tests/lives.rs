@@ -45,6 +45,18 @@ fn clients_that_vanish_are_served_again() {
         assert_eq!((run.count("/vanished"), run.count("/back"), run.count("/never_back")), (20, 20, 0));
         let round = &run.result["rounds"][0];
         assert!(round["all_served_seconds"].as_f64() >= round["accepting_again_seconds"].as_f64());
+        let (phases, events) = (&round["timeline"]["phases"], &round["timeline"]["events"]);
+        let names = |marks: &Value| -> Vec<String> {
+            let marks = marks.as_array().expect("a list").iter();
+            marks.filter_map(|mark| Some(mark["name"].as_str()?.to_owned())).collect()
+        };
+        assert_eq!(
+            names(phases),
+            ["connecting", "warming up", "measuring", "storm", "after it", "draining"],
+            "{}",
+            run.output
+        );
+        assert_eq!(names(events), ["vanished", "all served"]);
         assert!(run.count("/during/samples") > 0 && run.count("/after/samples") > 0, "{}", run.output);
     }
 }
@@ -165,6 +177,23 @@ fn slow_clients_may_be_closed_and_cost_nobody_anything() {
     );
     assert_eq!(without["closed_slow"], serde_json::json!({}));
     assert!(run.result["p99_ratio"].as_f64().is_some_and(|ratio| ratio > 0.0));
+    assert_eq!(run.result["p99_ratio_interval"], Value::Null, "one pair has none");
+    assert_eq!(with["audit"]["closed"]["slow"], 2, "{}", run.output);
+    assert_eq!(with["audit"]["disagreement"], Value::Null, "{}", run.output);
+    assert_eq!(without["audit"]["closed"]["slow"], 0);
+    let events = with["timeline"]["events"].as_array().expect("a list");
+    let names: Vec<_> = events.iter().filter_map(|event| event["name"].as_str()).collect();
+    assert_eq!(names[..2], ["stalled", "first slow one saw its end"]);
+}
+
+#[test]
+fn a_ledger_that_counts_other_slow_clients_than_there_were_fails_the_run() {
+    let server = ContractServer::start(Breach::MiscountSlow);
+    let run = run(&server, "slow", &SLOW);
+    run.assert_ended(1, [0; 5]);
+    let with = &run.result["rounds"][1]["audit"];
+    assert!(with["disagreement"].as_str().is_some_and(|text| text.contains("as slow")), "{}", run.output);
+    assert!(run.output.contains("LEDGER DISAGREES"), "{}", run.output);
 }
 
 #[test]
@@ -187,4 +216,33 @@ fn a_slow_client_that_misses_something_and_goes_on_is_a_fault() {
     let with = &run.result["rounds"][1];
     assert_eq!(with["faults"]["lost"].as_u64(), Some(server.breaches()), "{}", run.output);
     assert_eq!(run.code, Some(1), "{}", run.output);
+}
+
+#[test]
+fn every_scenario_draws_its_page() {
+    for (scenario, arguments, texts) in [
+        (
+            "storm",
+            &STORM[..],
+            &["Those who stayed", "during", "vanished", "all served", "Open connections"][..],
+        ),
+        ("churn", &CHURN[..], &["Time of a change by percentile", "Throughput"]),
+        ("slow", &SLOW[..], &["with them", "stalled", "by the ledger", "CPU of the generator"]),
+        (
+            "soak",
+            &["--clients", "20", "--duration", "300ms", "--stalled", "0%"],
+            &["The server&#39;s resident memory", "TOO SHORT", "Undecided", "Latency by percentile"],
+        ),
+    ] {
+        let server = ContractServer::start(Breach::None);
+        let page = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
+            .join(format!("lives-{}-{scenario}.html", std::process::id()));
+        let run = run(&server, scenario, &[arguments, &["--report", &page.to_string_lossy()]].concat());
+        assert_eq!(run.code, Some(if scenario == "soak" { 2 } else { 0 }), "{}", run.output);
+        let html = std::fs::read_to_string(&page).unwrap_or_else(|error| panic!("{error}\n{}", run.output));
+        let _ = std::fs::remove_file(&page);
+        for text in texts {
+            assert!(html.contains(text), "{scenario}: no `{text}`");
+        }
+    }
 }

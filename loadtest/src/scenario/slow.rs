@@ -1,7 +1,9 @@
 //! Slow readers: a share of the clients stall, or read a few bytes a second, while everybody is published to at a
 //! fixed rate. Rounds without and with them alternate, so that what they cost the others is a ratio. A server may
 //! close a client that is too slow (1013 or 4408; one that does not read may see only a reset); what it must not do is
-//! to let a client miss anything and go on, or close one that reads.
+//! to let a client miss anything and go on, or close one that reads. Where it keeps a ledger, that has to agree.
+
+mod shown;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -12,26 +14,43 @@ use serde::Serialize;
 use super::{Stage, Verdict, fresh_topic};
 use crate::args::{CrowdArgs, TargetArgs, payload};
 use crate::error::{Error, Result};
-use crate::figures::{LatencyFigures, median};
+use crate::figures::{BUSY_SHARE, LatencyFigures, latency_curve, median};
 use crate::generator::Faults;
 use crate::generator::lives::{Closing, Crowd, Outcome, Plan};
+use crate::interval::Interval;
 use crate::message::Message;
-use crate::procfs;
-use crate::report::{Environment, OutputArgs, Page, Table, unknown};
+use crate::procfs::{self, CpuTime};
+use crate::report::{Environment, OutputArgs, Page};
 use crate::server::Server;
+use crate::server::ledger::{Audit, Ends, Seen, ServerLedger};
+use crate::timeline::Timeline;
 use crate::units::{self, parse_duration, parse_rate, parse_share, parse_size};
 
 /// The part of a round whose latencies are reported.
 const MEASURED: usize = 1;
 /// How often the server's memory is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Below this share of a core there is little that slow readers could disturb.
+const IDLE_SHARE: f64 = 0.1;
 /// What a server may close a slow client with: try again later, no pong, and nothing that was still read.
 const ALLOWED: [Option<u16>; 3] = [Some(1013), Some(4408), None];
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   loadtest slow --clients 2000 --slow 1% --server target/release/fanfare --pin --rounds 5
-  loadtest slow --clients 500 --slow 10% --read-rate 64KiB --rate 100 --payload 4KiB")]
+  loadtest slow --clients 500 --slow 10% --read-rate 64KiB --rate 100 --payload 4KiB
+  loadtest slow --clients 2000 --slow 1% --rounds 9 --json slow.json --report slow.html
+
+How to choose the rate: the server has to be busy and not overloaded, or the ratio says little: an idle server has time
+for everything, an overloaded one makes everybody wait. Take half of what it can do: `loadtest fanout --window 32` with
+the same --clients and --payload gives its deliveries/s; --rate is half of that divided by the number of clients. Each
+round tells the server's share of a core, and a remark says when it was above 90 % or below 10 %. A stalled client is
+closed only when its queue and what the kernel holds for it are full: rate x payload x duration has to exceed that,
+some MiB.
+
+From 9 pairs on the ratio has a 95 % interval; with less, the range of the pairs is told. Exit code 0: who reads got
+everything, and the server's own count of clients it closed as slow (GET /health) is what they saw. 1: a fault, or it
+is not. 2: it could not be measured.")]
 pub(crate) struct SlowArgs {
     #[command(flatten)]
     crowd: CrowdArgs,
@@ -83,6 +102,8 @@ struct Slow {
     p999_ratio: Option<f64>,
     /// The smallest and the largest.
     p99_ratio_range: Option<(f64, f64)>,
+    /// Where the median lies; from nine pairs on.
+    p99_ratio_interval: Option<Interval>,
     /// Growth of RSS with slow readers beyond that without, for each; the median of the pairs.
     bytes_per_slow_client: Option<f64>,
 }
@@ -95,6 +116,7 @@ struct Round {
     slow: usize,
     /// Of all others, from the intended send time.
     latency: LatencyFigures,
+    latency_curve_ns: Vec<(f64, u64)>,
     /// Of what the slow ones read while they were slow: how old it was by then.
     age: LatencyFigures,
     slow_deliveries: u64,
@@ -106,6 +128,8 @@ struct Round {
     refused: u64,
     deliveries: u64,
     generator_late_max_ns: u64,
+    /// CPU time of the server over the measured window, as a share of one core.
+    server_share: Option<f64>,
     connected_bytes: Option<u64>,
     /// The largest seen while publishing.
     peak_bytes: Option<u64>,
@@ -114,6 +138,10 @@ struct Round {
     kernel_peak_bytes: Option<u64>,
     faults: Faults,
     allowed: bool,
+    /// The server's own books; `None` if it keeps none.
+    audit: Option<Audit>,
+    /// The round, moment by moment.
+    timeline: Timeline,
 }
 
 /// Closings with one code.
@@ -145,8 +173,7 @@ pub(crate) fn run(args: &SlowArgs) -> Result<Verdict> {
     let result = Slow::new(args, rounds);
     let faultless = result.rounds.iter().all(Round::is_faultless);
     let verdict = if faultless { Verdict::Faultless } else { Verdict::Faulty };
-    page.section("The others").table(result.others());
-    page.section("The slow ones, and memory").table(result.slow_ones());
+    result.show(&mut page);
     page.conclude(verdict, result.remarks());
     args.output.end(&page, &environment, &result)?;
     Ok(verdict)
@@ -154,14 +181,17 @@ pub(crate) fn run(args: &SlowArgs) -> Result<Verdict> {
 
 fn round(args: &SlowArgs, stage: &Stage, server: &Server, label: (usize, bool)) -> Result<Round> {
     let plan = args.plan(stage, server);
+    let books = ServerLedger::read(server.address);
     let crowd = Crowd::gather(&plan, server.pid, &stage.interrupt)?;
     let resident = || server.pid.and_then(procfs::resident_bytes);
     let (connected_bytes, kernel_before_bytes) = (resident(), procfs::tcp_bytes());
     crowd.run();
     crowd.wait("warming up", args.warm_up)?;
     crowd.begin_segment(MEASURED);
-    let slow_from = Instant::now();
+    let used = || server.pid.and_then(CpuTime::of);
+    let (slow_from, used_before) = (Instant::now(), used());
     if label.1 {
+        crowd.event(if args.read_rate == 0 { "stalled" } else { "slow" });
         crowd.slow_down();
     }
     let (mut peak_bytes, mut kernel_peak_bytes, mut looked) = (resident(), kernel_before_bytes, slow_from);
@@ -174,12 +204,17 @@ fn round(args: &SlowArgs, stage: &Stage, server: &Server, label: (usize, bool)) 
         false
     })?;
     crowd.begin_segment(0);
+    let seconds = slow_from.elapsed().as_secs_f64();
+    let server_share =
+        used().zip(used_before).map(|(now, before)| now.since(before).total_ns() as f64 / 1e9 / seconds);
     let outcome = crowd.finish(args.patience)?;
+    let audit = books.and_then(|before| audit(server, before, &outcome));
     let slow = if label.1 { plan.slow_clients() } else { 0 };
     Ok(Round {
         round: label.0,
         slow,
         latency: LatencyFigures::new(&outcome.latencies[MEASURED]),
+        latency_curve_ns: latency_curve(&outcome.latencies[MEASURED]),
         age: LatencyFigures::new(&outcome.ages),
         slow_deliveries: outcome.slow_deliveries,
         closed_slow: closed_slow(&outcome, slow_from),
@@ -187,6 +222,7 @@ fn round(args: &SlowArgs, stage: &Stage, server: &Server, label: (usize, bool)) 
         published: outcome.published,
         refused: outcome.refused,
         deliveries: outcome.deliveries,
+        server_share,
         generator_late_max_ns: outcome.late_max.max(outcome.turn_max).as_nanos() as u64,
         connected_bytes,
         peak_bytes,
@@ -194,7 +230,30 @@ fn round(args: &SlowArgs, stage: &Stage, server: &Server, label: (usize, bool)) 
         kernel_peak_bytes,
         faults: outcome.faults,
         allowed: outcome.closings.iter().all(|closing| closing.was_slow && ALLOWED.contains(&closing.code)),
+        audit,
+        timeline: outcome.timeline,
     })
+}
+
+/// Holds the server's books against what the clients saw.
+fn audit(server: &Server, before: ServerLedger, outcome: &Outcome) -> Option<Audit> {
+    let seen = Seen {
+        received: outcome.deliveries,
+        lost: outcome.faults.lost,
+        // Who was closed has not read everything that was written.
+        is_everything: outcome.closings.is_empty(),
+    };
+    let mut ends = Ends::default();
+    for closing in &outcome.closings {
+        match closing.code {
+            Some(1013) => ends.slow += 1,
+            Some(4408) => ends.no_pong += 1,
+            None => ends.silent += 1,
+            // For another reason, which is a fault already and not in the books.
+            Some(_) => {}
+        }
+    }
+    Audit::of_ends(server.address, before, seen, ends)
 }
 
 fn closed_slow(outcome: &Outcome, slow_from: Instant) -> BTreeMap<String, Closed> {
@@ -250,7 +309,8 @@ impl SlowArgs {
 
 impl Round {
     fn is_faultless(&self) -> bool {
-        self.faults.is_clean() && self.closed.is_empty() && self.allowed
+        let agrees = self.audit.as_ref().is_none_or(|audit| audit.disagreement.is_none());
+        self.faults.is_clean() && self.closed.is_empty() && self.allowed && agrees
     }
 
     fn growth(&self) -> Option<f64> {
@@ -283,84 +343,10 @@ impl Slow {
             p99_ratio: median(p99.iter().copied()),
             p999_ratio: middle(|latency| latency.p999_ns),
             p99_ratio_range: p99.iter().copied().reduce(f64::min).zip(p99.iter().copied().reduce(f64::max)),
+            p99_ratio_interval: Interval::of_median(p99.iter().copied()),
             bytes_per_slow_client: each.and_then(|each| median(each.into_iter())),
             rounds,
         }
-    }
-
-    fn others(&self) -> Table {
-        let mut table = Table::new(
-            "Latency of all who read as fast as they can, and faults of everybody",
-            &[
-                "round",
-                "p50",
-                "p99",
-                "p99.9",
-                "max",
-                "published",
-                "refused",
-                "lost",
-                "duplicated",
-                "reordered",
-                "garbled",
-                "closed",
-            ],
-        );
-        for round in &self.rounds {
-            let (latency, faults) = (round.latency, round.faults);
-            let mut row = vec![round.name()];
-            row.extend([latency.p50_ns, latency.p99_ns, latency.p999_ns, latency.max_ns].map(units::latency));
-            row.extend(
-                [
-                    round.published,
-                    round.refused,
-                    faults.lost,
-                    faults.duplicated,
-                    faults.reordered,
-                    faults.garbled,
-                    round.closed.values().sum(),
-                ]
-                .map(units::grouped),
-            );
-            table.row(row);
-        }
-        table
-    }
-
-    fn slow_ones(&self) -> Table {
-        let mut table = Table::new(
-            "What the slow ones got, who of them was closed, and what the backlog took",
-            &[
-                "round",
-                "slow",
-                "closed",
-                "got",
-                "age p50",
-                "age p99",
-                "RSS connected",
-                "peak",
-                "kernel TCP before",
-                "peak",
-            ],
-        );
-        let bytes = |bytes: Option<u64>| bytes.map_or_else(unknown, units::bytes);
-        for round in &self.rounds {
-            let closed: u64 = round.closed_slow.values().map(|closed| closed.count).sum();
-            let mut row = vec![round.name()];
-            row.extend([round.slow as u64, closed, round.slow_deliveries].map(units::grouped));
-            row.extend([round.age.p50_ns, round.age.p99_ns].map(|ns| match round.age.samples {
-                0 => "-".to_owned(),
-                _ => units::latency(ns),
-            }));
-            row.extend([
-                bytes(round.connected_bytes),
-                bytes(round.peak_bytes),
-                bytes(round.kernel_before_bytes),
-                bytes(round.kernel_peak_bytes),
-            ]);
-            table.row(row);
-        }
-        table
     }
 
     fn remarks(&self) -> Vec<String> {
@@ -376,6 +362,11 @@ impl Slow {
             for (code, count) in &round.closed {
                 remarks.push(format!("{name}: the server closed {count} clients that read ({code})"));
             }
+            if let Some(disagreement) = round.audit.as_ref().and_then(|audit| audit.disagreement.as_ref()) {
+                remarks
+                    .push(format!("{name}: THE SERVER'S LEDGER DISAGREES with its clients: {disagreement}"));
+            }
+            remarks.extend(round.how_busy());
             if round.generator_late_max_ns > round.latency.p999_ns.max(5_000_000) {
                 remarks.push(format!(
                     "{name}: THE GENERATOR WAS LATE ITSELF, by up to {}, which is in the latencies",
@@ -386,9 +377,14 @@ impl Slow {
         if let (Some(p50), Some(p99), Some(p999), Some((low, high))) =
             (self.p50_ratio, self.p99_ratio, self.p999_ratio, self.p99_ratio_range)
         {
+            let span = match self.p99_ratio_interval {
+                Some(interval) => format!("95 % interval {:.2} to {:.2}", interval.low, interval.high),
+                None => format!("range {low:.2} to {high:.2}"),
+            };
             remarks.push(format!(
-                "the others, with / without slow readers, median of pairs: p50 {p50:.2}, p99 {p99:.2} ({low:.2} to \
-                 {high:.2}), p99.9 {p999:.2}"
+                "the others, with / without slow readers, median of {} pairs: p50 {p50:.2}, p99 {p99:.2} ({span}), \
+                 p99.9 {p999:.2}",
+                self.rounds.len() / 2
             ));
         }
         if let Some(each) = self.bytes_per_slow_client {
@@ -404,6 +400,23 @@ impl Slow {
 }
 
 impl Round {
+    /// A remark if the server had too much to do, or next to nothing.
+    fn how_busy(&self) -> Option<String> {
+        let (name, share) = (self.name(), self.server_share?);
+        let percent = share * 100.0;
+        if share >= BUSY_SHARE {
+            Some(format!(
+                "{name}: the server used {percent:.0} % of a core: near overload everybody waits; lower --rate"
+            ))
+        } else if share < IDLE_SHARE {
+            Some(format!(
+                "{name}: the server used {percent:.0} % of a core: it was next to idle; raise --rate"
+            ))
+        } else {
+            None
+        }
+    }
+
     fn name(&self) -> String {
         format!("{} {}", self.round, if self.slow == 0 { "without" } else { "with" })
     }

@@ -70,6 +70,17 @@ pub(crate) struct Seen {
     pub(crate) is_everything: bool,
 }
 
+/// How the server ended connections in a round, as the clients saw it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Ends {
+    /// Close code 1013.
+    pub(crate) slow: u64,
+    /// Close code 4408.
+    pub(crate) no_pong: u64,
+    /// No close frame: who does not read sees only a reset, for either reason.
+    pub(crate) silent: u64,
+}
+
 impl Dropped {
     pub(crate) fn total(self) -> u64 {
         self.bound + self.age + self.memory + self.closed
@@ -137,18 +148,49 @@ impl ServerLedger {
             None
         }
     }
+
+    /// What in it contradicts how clients saw their connections end, if anything. Every end has to be in the books, and
+    /// no other.
+    pub(crate) fn disagreement_on_ends(&self, ends: Ends) -> Option<String> {
+        let Closed { slow, no_pong } = self.closed;
+        let all = ends.slow + ends.no_pong + ends.silent;
+        let is_possible = slow >= ends.slow && no_pong >= ends.no_pong && slow + no_pong == all;
+        (!is_possible).then(|| {
+            format!(
+                "clients saw {all} connections end ({} with 1013, {} with 4408, {} without a close frame), and it \
+                 closed {slow} as slow and {no_pong} for want of a pong",
+                ends.slow, ends.no_pong, ends.silent
+            )
+        })
+    }
 }
 
 impl Audit {
     /// Reads the books of the server at `address` until they agree with what clients have `seen`, for a while at most.
     /// `None` without a ledger.
     pub(crate) fn of(address: SocketAddr, before: ServerLedger, seen: Seen) -> Option<Self> {
+        Self::until(address, before, seen.received, |ledger| ledger.disagreement(seen))
+    }
+
+    /// The same for a run in which some clients were slow, and were closed for it.
+    pub(crate) fn of_ends(address: SocketAddr, before: ServerLedger, seen: Seen, ends: Ends) -> Option<Self> {
+        let disagreement =
+            |ledger: &ServerLedger| ledger.disagreement(seen).or_else(|| ledger.disagreement_on_ends(ends));
+        Self::until(address, before, seen.received, disagreement)
+    }
+
+    fn until(
+        address: SocketAddr,
+        before: ServerLedger,
+        received: u64,
+        disagreement: impl Fn(&ServerLedger) -> Option<String>,
+    ) -> Option<Self> {
         let deadline = Instant::now() + AGREE_MAX;
         loop {
             let ledger = ServerLedger::read(address)?.since(before);
-            let disagreement = ledger.disagreement(seen);
+            let disagreement = disagreement(&ledger);
             if disagreement.is_none() || Instant::now() > deadline {
-                return Some(Self { ledger, received: seen.received, disagreement });
+                return Some(Self { ledger, received, disagreement });
             }
             sleep(POLL_EVERY);
         }
@@ -174,6 +216,21 @@ mod tests {
         assert!(ledger.disagreement(seen(11, 0, false)).is_some());
         let queued = ServerLedger { matched: 13, queued: 1, ..ledger };
         assert!(queued.disagreement(seen(10, 2, true)).is_some());
+    }
+
+    #[test]
+    fn every_end_has_to_be_in_the_books() {
+        let books =
+            |slow, no_pong| ServerLedger { closed: Closed { slow, no_pong }, ..ServerLedger::default() };
+        let ends = Ends { slow: 2, no_pong: 0, silent: 3 };
+        for (slow, no_pong) in [(5, 0), (2, 3), (4, 1)] {
+            assert_eq!(books(slow, no_pong).disagreement_on_ends(ends), None);
+        }
+        for (slow, no_pong) in [(6, 0), (4, 0), (1, 4), (0, 0)] {
+            let text = books(slow, no_pong).disagreement_on_ends(ends);
+            assert!(text.is_some_and(|text| text.contains("5 connections end")), "{slow} {no_pong}");
+        }
+        assert_eq!(books(0, 0).disagreement_on_ends(Ends::default()), None);
     }
 
     #[test]

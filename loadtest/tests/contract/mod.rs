@@ -36,6 +36,8 @@ pub(crate) enum Breach {
     DropForSlow,
     /// The first client of all is closed with 1013 after so many messages, though it reads.
     CloseReader(u64),
+    /// Its ledger has one slow client more than it closed.
+    MiscountSlow,
     /// Every publication leaves this many bytes behind for ever.
     Leak(usize),
 }
@@ -63,6 +65,10 @@ enum Order {
     },
     Leave {
         connection: u64,
+    },
+    /// The ledger, if it keeps one.
+    Health {
+        ledger: SyncSender<Option<String>>,
     },
     Publish {
         topic: String,
@@ -128,6 +134,16 @@ fn serve(stream: TcpStream, orders: &SyncSender<Order>, address: SocketAddr) {
             }
             let _ = write!(writer, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
             return;
+        } else if path == "/health" {
+            let (ledger, asked) = sync_channel(1);
+            order(Order::Health { ledger });
+            match asked.recv().expect("the hub answers") {
+                Some(ledger) => ledger,
+                None => {
+                    let _ = write!(writer, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+                    return;
+                }
+            }
         } else if let Some(topic) = path.strip_prefix("/publish/") {
             let (taken, is_taken) = sync_channel(1);
             order(Order::Publish { topic: topic.to_owned(), body, taken });
@@ -219,6 +235,8 @@ struct Hub {
     connections: HashMap<u64, Connection>,
     joined: u64,
     published: u64,
+    written: u64,
+    closed_slow: u64,
     leaked: Vec<Vec<u8>>,
     done: Arc<AtomicU64>,
 }
@@ -253,11 +271,26 @@ impl Hub {
                 self.connections.remove(&connection);
                 self.leave(connection);
             }
+            Order::Health { ledger } => ledger.send(self.ledger()).expect("the question waits"),
             Order::Publish { topic, body, taken } => {
                 self.publish(&topic, &body);
                 taken.send(()).expect("the publisher waits");
             }
         }
+    }
+
+    /// Only of a server that loses nothing.
+    fn ledger(&self) -> Option<String> {
+        let closed = match self.breach {
+            Breach::None => self.closed_slow,
+            // Right as long as there was none, so that what is added is too much.
+            Breach::MiscountSlow => self.closed_slow + u64::from(self.closed_slow > 0),
+            _ => return None,
+        };
+        let written = self.written;
+        Some(format!(
+            r#"{{"ledger":{{"matched":{written},"written":{written},"queued":0,"dropped":{{}},"closed":{{"slow":{closed}}}}}}}"#
+        ))
     }
 
     fn join(&mut self, id: u64, mut stream: TcpStream) -> Option<u64> {
@@ -354,8 +387,10 @@ impl Hub {
             if is_behind || is_closed {
                 connection.waiting.extend_from_slice(&[0x88, 2, 3, 0xF5]);
                 connection.ends = true;
+                self.closed_slow += 1;
             } else {
                 connection.waiting.extend_from_slice(&frame);
+                self.written += 1;
                 // At once, so that the order of publications is that of the wire.
                 connection.flush();
             }
