@@ -75,6 +75,10 @@ pub(crate) struct CrowdArgs {
     /// Pin servers started here to the first core and the clients to the others
     #[arg(long)]
     pub(crate) pin: bool,
+    /// Have the clients' threads look for work all the time instead of sleeping: on loopback whoever sends to a
+    /// sleeping thread pays for waking it, which no network asks of a server
+    #[arg(long)]
+    pub(crate) busy_poll: bool,
 }
 
 impl CrowdArgs {

@@ -48,6 +48,8 @@ pub(crate) struct Plan {
     pub(crate) streams: Arc<Streams>,
     pub(crate) clients: usize,
     pub(crate) threads: usize,
+    /// Whether threads look for work all the time while something is published, instead of sleeping.
+    pub(crate) busy_poll: bool,
     pub(crate) message: Message,
     /// How it is published; `None` publishes nothing.
     pub(crate) supply: Option<Supply>,

@@ -67,6 +67,7 @@ pub(super) struct Worker {
     open: u64,
     has_stalled: bool,
     expects_clients: bool,
+    busy_poll: bool,
     watch: Watch,
 }
 
@@ -113,6 +114,7 @@ impl Worker {
             open: 0,
             has_stalled: false,
             expects_clients: plan.clients > 0,
+            busy_poll: plan.busy_poll,
             watch: Watch { patience: plan.patience, delivered: 0, moved: Instant::now() },
             poll,
         })
@@ -120,8 +122,14 @@ impl Worker {
 
     pub(super) fn run(mut self) -> Result<Findings> {
         let mut events = Events::with_capacity(EVENTS_MAX);
-        while self.shared.phase() != Phase::Stop {
-            match self.poll.poll(&mut events, Some(TURN_MAX)) {
+        loop {
+            let phase = self.shared.phase();
+            if phase == Phase::Stop {
+                break;
+            }
+            let busy = self.busy_poll && matches!(phase, Phase::WarmUp | Phase::Measure);
+            let sleep = if busy { Duration::ZERO } else { TURN_MAX };
+            match self.poll.poll(&mut events, Some(sleep)) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 other => other.context(|| "cannot poll".to_owned())?,
             }

@@ -254,6 +254,7 @@ impl CompareArgs {
             streams: Arc::new(Streams::one_topic(fresh_topic(), 1)),
             clients: self.crowd.clients(),
             threads: stage.threads,
+            busy_poll: stage.busy_poll,
             message: Message::new(self.payload, Instant::now()),
             supply: pace.map(|pace| Supply { pace, publishers: 1, obeys_retry_after: true }),
             stalled: 0.0,

@@ -147,6 +147,7 @@ fn alternate(
                 streams: Arc::new(Streams::one_topic(fresh_topic(), 1)),
                 clients,
                 threads: stage.threads.min(clients),
+                busy_poll: stage.busy_poll,
                 message: message.clone(),
                 supply: Some(Supply::window(*window)),
                 stalled,

@@ -153,6 +153,7 @@ fn rest(args: &IdleArgs, stage: &Stage, server: &Server, label: (&'static str, u
         streams: Arc::new(Streams::one_topic(fresh_topic(), 1)),
         clients: args.crowd.clients(),
         threads: stage.threads,
+        busy_poll: stage.busy_poll,
         message: Message::new(MESSAGE_MIN, Instant::now()),
         supply: None,
         stalled: 0.0,

@@ -118,7 +118,12 @@ pub(crate) fn run(args: &IngestArgs) -> Result<Verdict> {
         return Err(Error::Usage("--duration must be longer than nothing".to_owned()));
     }
     let clients = args.publishers.into();
-    let stage = Stage::set(&CrowdArgs { counts: vec![clients], threads: args.threads, pin: args.pin })?;
+    let stage = Stage::set(&CrowdArgs {
+        counts: vec![clients],
+        threads: args.threads,
+        pin: args.pin,
+        busy_poll: false,
+    })?;
     let mut sides = vec![stage.target(&args.target)];
     if args.against.is_some() {
         let answer_bytes = answer_bytes(sides[0].open()?.address, args.payload)?;
@@ -173,6 +178,7 @@ fn round(args: &IngestArgs, stage: &Stage, server: &Server, label: (&'static str
         streams: Arc::new(Streams::side_by_side(fresh_topic(), publishers, under_way)),
         clients: 0,
         threads: stage.threads,
+        busy_poll: stage.busy_poll,
         message: Message::new(args.payload, Instant::now()),
         supply: Some(Supply { pace: Pace::Open(None), publishers, obeys_retry_after: false }),
         stalled: 0.0,

@@ -29,6 +29,7 @@ use crate::verdict::Verdict;
 struct Stage {
     interrupt: Interrupt,
     threads: usize,
+    busy_poll: bool,
     /// The core of servers started here.
     server_core: Option<usize>,
 }
@@ -52,6 +53,7 @@ impl Stage {
         Ok(Self {
             interrupt: Interrupt::watch()?,
             threads: crowd.threads.map_or(cores.threads(), usize::from).min(crowd.clients()),
+            busy_poll: crowd.busy_poll,
             server_core: crowd.pin.then_some(cores.server),
         })
     }

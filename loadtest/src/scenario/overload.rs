@@ -148,6 +148,7 @@ impl OverloadArgs {
             streams: Arc::new(streams),
             clients: self.load.crowd.clients(),
             threads: stage.threads,
+            busy_poll: stage.busy_poll,
             message: Message::new(self.load.payload, Instant::now()),
             supply: Some(supply),
             stalled: 0.0,

@@ -62,6 +62,7 @@ pub(crate) fn run(args: &RateArgs) -> Result<Verdict> {
         streams: Arc::new(Streams::one_topic(fresh_topic(), args.publishers.into())),
         clients: load.crowd.clients(),
         threads: stage.threads,
+        busy_poll: stage.busy_poll,
         message: message.clone(),
         supply: Some(Supply {
             pace: Pace::Rate(args.rate),

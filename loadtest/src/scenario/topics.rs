@@ -90,6 +90,7 @@ pub(crate) fn run(args: &TopicsArgs) -> Result<Verdict> {
         streams: Arc::new(streams),
         clients: load.crowd.clients(),
         threads: stage.threads,
+        busy_poll: stage.busy_poll,
         message: message.clone(),
         supply: Some(Supply { publishers, ..Supply::window(*window) }),
         stalled: 0.0,

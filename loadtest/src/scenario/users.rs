@@ -84,6 +84,7 @@ pub(crate) fn run(args: &UsersArgs) -> Result<Verdict> {
         streams: Arc::new(Streams::users(fresh_topic(), clients, per_user, publishers)),
         clients,
         threads: stage.threads,
+        busy_poll: stage.busy_poll,
         message: message.clone(),
         supply: Some(Supply { publishers, ..Supply::window(*window) }),
         stalled: 0.0,
