@@ -3,7 +3,8 @@
 //! hyper flushes after every answer. Behind a publisher that has several requests under way that is a system call for
 //! each; so what is to be flushed is held back while hyper still has requests to look at. It cannot be asked for that,
 //! but it shows it: before it waits for more it reads, and while it waits for an answer it flushes again with nothing
-//! new written. At either, and before the end, what is held goes out. So nothing is ever held while hyper waits.
+//! new written. At either, and before the end, what is held goes out. The one thing that it writes last of all before it
+//! waits, `100 Continue`, is not held back. So nothing is ever held while hyper waits.
 
 use std::{
     io,
@@ -17,12 +18,15 @@ use tokio::net::TcpStream;
 
 use crate::limits::HTTP_CORKED_BYTES;
 
+/// How what hyper writes ends when the client waits for it before it sends the body.
+const GO_ON: &[u8] = b" 100 Continue\r\n\r\n";
+
 /// A stream whose small writes are joined.
 #[derive(Debug)]
 pub(super) struct Corked {
     stream: TokioIo<TcpStream>,
     held: Vec<u8>,
-    /// Whether something was written since the last flush.
+    /// Whether something was written since the last flush that may be held back.
     written: bool,
 }
 
@@ -84,7 +88,7 @@ impl Write for Corked {
         if self.held.len() + bytes.len() > HTTP_CORKED_BYTES {
             ready!(self.uncork(context))?;
         }
-        self.written = true;
+        self.written = !bytes.ends_with(GO_ON);
         if bytes.len() > HTTP_CORKED_BYTES {
             return Pin::new(&mut self.stream).poll_write(context, bytes);
         }
@@ -142,6 +146,15 @@ mod tests {
         let mut read = [0; 6];
         client.read_exact(&mut read).await.expect("it is sent");
         assert_eq!(&read, b"onetwo");
+    }
+
+    #[tokio::test]
+    async fn what_the_client_waits_for_before_it_sends_more_leaves_at_once() {
+        let (mut corked, _client) = pair().await;
+        write(&mut corked, b"HTTP/1.1 200 OK\r\n\r\n").await;
+        write(&mut corked, b"HTTP/1.1 100 Continue\r\n\r\n").await;
+        flush(&mut corked).await;
+        assert!(corked.held.is_empty());
     }
 
     #[tokio::test]
