@@ -148,7 +148,8 @@ struct Round {
 #[derive(Debug, Serialize)]
 struct Closed {
     count: u64,
-    /// Seconds after they became slow.
+    /// Seconds after they became slow at which the clients saw it; who reads nothing sees it when it catches up in the
+    /// end.
     first_seconds: f64,
     last_seconds: f64,
 }
@@ -355,7 +356,7 @@ impl Slow {
             let name = round.name();
             for (code, closed) in &round.closed_slow {
                 remarks.push(format!(
-                    "{name}: {} slow clients closed ({code}), {:.1} s to {:.1} s after they became slow",
+                    "{name}: {} slow clients were closed ({code}), and saw it {:.1} s to {:.1} s after they became slow",
                     closed.count, closed.first_seconds, closed.last_seconds
                 ));
             }
