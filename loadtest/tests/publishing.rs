@@ -74,6 +74,14 @@ fn a_ledger_that_disagrees_is_a_fault() {
 }
 
 #[test]
+fn a_server_that_serves_others_too_is_not_held_to_its_ledger() {
+    let run = run(&FaultyServer::start(Fault::ServeOthers(3)), SCENARIOS[0], &FEW);
+    run.assert_faultless();
+    assert_eq!(run.round()["audit"]["served_others"], Value::Bool(true), "{}", run.output);
+    assert!(run.output.contains("not comparable: the server served others too"), "{}", run.output);
+}
+
+#[test]
 fn what_is_lost_duplicated_or_reordered_is_counted_by_stream() {
     let faults = [Fault::Lose(7), Fault::Duplicate(7), Fault::Reorder(7), Fault::Garble(7, 12)];
     let one_publisher: &[&str] = &["rate", "--rate", "600"];

@@ -40,8 +40,17 @@ pub(super) fn table(rounds: &[Round]) -> Option<Table> {
     (!is_empty).then_some(table)
 }
 
-/// Says what does not agree.
+/// Says what does not agree, or why that cannot be told.
 pub(super) fn remark(name: &str, round: &Round) -> Option<String> {
-    let disagreement = round.audit.as_ref()?.disagreement.as_ref()?;
+    let audit = round.audit.as_ref()?;
+    if audit.served_others {
+        let explained = units::grouped(audit.received + round.faults.lost);
+        return Some(format!(
+            "{name}: the server's ledger is not comparable: the server served others too ({} frames matched, of which this \
+             run explains {explained})",
+            units::grouped(audit.ledger.matched)
+        ));
+    }
+    let disagreement = audit.disagreement.as_ref()?;
     Some(format!("{name}: THE SERVER'S LEDGER DISAGREES with its clients: {disagreement}"))
 }

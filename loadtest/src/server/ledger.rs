@@ -58,6 +58,19 @@ pub(crate) struct Audit {
     pub(crate) received: u64,
     /// What does not agree.
     pub(crate) disagreement: Option<String>,
+    /// The server matched more frames than this run explains: it served others too, and nothing can be held against it.
+    pub(crate) served_others: bool,
+}
+
+/// What the books say beside what clients saw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Comparison {
+    /// Nothing contradicts.
+    Agrees,
+    /// What contradicts.
+    Disagrees(String),
+    /// More frames were matched than this run explains.
+    ServedOthers,
 }
 
 /// What the clients of a round saw.
@@ -131,22 +144,28 @@ impl ServerLedger {
         }
     }
 
-    /// What in it contradicts what clients saw, if anything.
-    pub(crate) fn disagreement(&self, seen: Seen) -> Option<String> {
+    /// Holds it against what clients saw. Frames of others only add to it, so that fewer than clients got are a
+    /// contradiction whoever else was served; all else can be compared only if exactly the frames of this run were matched.
+    pub(crate) fn compare(&self, seen: Seen) -> Comparison {
         let Self { matched, written, queued, dropped, .. } = *self;
         let Seen { received, lost, is_everything } = seen;
-        let dropped = dropped.total();
-        if received > written {
-            Some(format!("clients got {received} frames, {} more than it wrote", received - written))
-        } else if is_everything && received < written {
-            Some(format!("it wrote {written} frames, {} more than clients got", written - received))
-        } else if is_everything && lost != dropped {
-            Some(format!("clients miss {lost} messages, and it dropped {dropped}"))
-        } else if is_everything && matched != written + dropped {
-            Some(format!("of {matched} frames it wrote {written} and dropped {dropped}; {queued} are queued"))
+        let (dropped, explained) = (dropped.total(), received + lost);
+        let text = if received > written {
+            format!("clients got {received} frames, {} more than it wrote", received - written)
+        } else if !is_everything {
+            return Comparison::Agrees;
+        } else if matched > explained {
+            return Comparison::ServedOthers;
+        } else if received < written {
+            format!("it wrote {written} frames, {} more than clients got", written - received)
+        } else if lost != dropped {
+            format!("clients miss {lost} messages, and it dropped {dropped}")
+        } else if matched != written + dropped {
+            format!("of {matched} frames it wrote {written} and dropped {dropped}; {queued} are queued")
         } else {
-            None
-        }
+            return Comparison::Agrees;
+        };
+        Comparison::Disagrees(text)
     }
 
     /// What in it contradicts how clients saw their connections end, if anything. Every end has to be in the books, and
@@ -169,28 +188,37 @@ impl Audit {
     /// Reads the books of the server at `address` until they agree with what clients have `seen`, for a while at most.
     /// `None` without a ledger.
     pub(crate) fn of(address: SocketAddr, before: ServerLedger, seen: Seen) -> Option<Self> {
-        Self::until(address, before, seen.received, |ledger| ledger.disagreement(seen))
+        Self::until(address, before, seen.received, |ledger| ledger.compare(seen))
     }
 
     /// The same for a run in which some clients were slow, and were closed for it.
     pub(crate) fn of_ends(address: SocketAddr, before: ServerLedger, seen: Seen, ends: Ends) -> Option<Self> {
-        let disagreement =
-            |ledger: &ServerLedger| ledger.disagreement(seen).or_else(|| ledger.disagreement_on_ends(ends));
-        Self::until(address, before, seen.received, disagreement)
+        let compare = |ledger: &ServerLedger| match ledger.compare(seen) {
+            Comparison::Agrees => {
+                ledger.disagreement_on_ends(ends).map_or(Comparison::Agrees, Comparison::Disagrees)
+            }
+            other => other,
+        };
+        Self::until(address, before, seen.received, compare)
     }
 
     fn until(
         address: SocketAddr,
         before: ServerLedger,
         received: u64,
-        disagreement: impl Fn(&ServerLedger) -> Option<String>,
+        compare: impl Fn(&ServerLedger) -> Comparison,
     ) -> Option<Self> {
         let deadline = Instant::now() + AGREE_MAX;
         loop {
             let ledger = ServerLedger::read(address)?.since(before);
-            let disagreement = disagreement(&ledger);
+            let comparison = compare(&ledger);
+            let served_others = comparison == Comparison::ServedOthers;
+            let disagreement = match comparison {
+                Comparison::Disagrees(text) => Some(text),
+                Comparison::Agrees | Comparison::ServedOthers => None,
+            };
             if disagreement.is_none() || Instant::now() > deadline {
-                return Some(Self { ledger, received, disagreement });
+                return Some(Self { ledger, received, disagreement, served_others });
             }
             sleep(POLL_EVERY);
         }
@@ -206,16 +234,29 @@ mod tests {
         let seen = |received, lost, is_everything| Seen { received, lost, is_everything };
         let dropped = Dropped { bound: 2, ..Dropped::default() };
         let ledger = ServerLedger { matched: 12, written: 10, dropped, ..ServerLedger::default() };
-        assert_eq!(ledger.disagreement(seen(10, 2, true)), None);
-        assert!(
-            ledger.disagreement(seen(9, 2, true)).is_some_and(|text| text.contains("1 more than clients"))
-        );
-        assert!(ledger.disagreement(seen(11, 2, true)).is_some_and(|text| text.contains("1 more than it")));
-        assert!(ledger.disagreement(seen(10, 3, true)).is_some_and(|text| text.contains("miss 3")));
-        assert_eq!(ledger.disagreement(seen(7, 0, false)), None, "a client that stopped has not read it all");
-        assert!(ledger.disagreement(seen(11, 0, false)).is_some());
-        let queued = ServerLedger { matched: 13, queued: 1, ..ledger };
-        assert!(queued.disagreement(seen(10, 2, true)).is_some());
+        let disagrees = |ledger: ServerLedger, seen, with: &str| match ledger.compare(seen) {
+            Comparison::Disagrees(text) => text.contains(with),
+            _ => false,
+        };
+        assert_eq!(ledger.compare(seen(10, 2, true)), Comparison::Agrees);
+        assert!(disagrees(ledger, seen(9, 3, true), "1 more than clients"));
+        assert!(disagrees(ledger, seen(11, 2, true), "1 more than it"));
+        assert!(disagrees(ledger, seen(10, 3, true), "miss 3"));
+        let stopped = ledger.compare(seen(7, 0, false));
+        assert_eq!(stopped, Comparison::Agrees, "a client that stopped has not read it all");
+        assert!(disagrees(ledger, seen(11, 0, false), "1 more than it"));
+        let queued = ServerLedger { matched: 11, queued: 1, ..ledger };
+        assert!(disagrees(queued, seen(10, 2, true), "1 are queued"));
+    }
+
+    #[test]
+    fn others_that_a_server_served_are_not_held_against_it() {
+        let seen = Seen { received: 10, lost: 0, is_everything: true };
+        let dropped = Dropped { bound: 3, ..Dropped::default() };
+        let ledger = ServerLedger { matched: 20, written: 17, dropped, ..ServerLedger::default() };
+        assert_eq!(ledger.compare(seen), Comparison::ServedOthers);
+        let too_few = ServerLedger { written: 9, ..ledger };
+        assert!(matches!(too_few.compare(seen), Comparison::Disagrees(_)), "whoever else was served");
     }
 
     #[test]

@@ -42,6 +42,9 @@ pub(crate) enum Fault {
     Pause(u64, Duration),
     /// Nothing, but from the first publication on the ledger says that so many more frames were written.
     Miscount(u64),
+    /// Nothing, but from the first publication on the ledger says that so many frames of others were matched and
+    /// written.
+    ServeOthers(u64),
 }
 
 /// A running server; its threads end with the test process.
@@ -240,15 +243,17 @@ impl Hub {
 
     /// Only a server that delivers as it should is made to keep books.
     fn ledger(&self) -> Option<String> {
-        let too_many = match self.fault {
-            Fault::None => 0,
-            Fault::Miscount(frames) if self.count > 0 => frames,
-            Fault::Miscount(_) => 0,
+        let since_first = |frames| if self.count > 0 { frames } else { 0 };
+        let (others, too_many) = match self.fault {
+            Fault::None => (0, 0),
+            Fault::Miscount(frames) => (0, since_first(frames)),
+            Fault::ServeOthers(frames) => (since_first(frames), 0),
             _ => return None,
         };
-        let written = self.written + too_many;
-        let ledger =
-            serde_json::json!({ "matched": written, "written": written, "queued": 0, "dropped": {} });
+        let matched = self.written + others;
+        let ledger = serde_json::json!({
+            "matched": matched, "written": matched + too_many, "queued": 0, "dropped": {}
+        });
         Some(serde_json::json!({ "ledger": ledger }).to_string())
     }
 
