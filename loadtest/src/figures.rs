@@ -148,6 +148,8 @@ pub(crate) struct Round {
     /// Messages received in their turn within the measured window.
     pub(crate) deliveries: u64,
     pub(crate) deliveries_per_second: f64,
+    /// From the end of the window to when everything under way had come, or was given up.
+    pub(crate) drain_seconds: f64,
     pub(crate) messages_per_read: f64,
     /// The server's, if its process is known.
     pub(crate) cpu: Option<CpuFigures>,

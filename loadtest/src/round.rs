@@ -31,6 +31,9 @@ const KEPT_UP_SHARE: f64 = 0.99;
 /// Publications that may be under way when the window ends without anybody having fallen behind.
 const UNDER_WAY_SPARE: u64 = 5;
 
+/// The longest that is granted for what is under way when the window ends.
+const UNDER_WAY_MAX: Duration = Duration::from_secs(300);
+
 /// How long each part of a round takes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Timing {
@@ -40,8 +43,17 @@ pub(crate) struct Timing {
     pub(crate) duration: Duration,
     /// From the beginning of the measured window to when the chosen clients stop reading.
     pub(crate) stall_after: Duration,
-    /// How long draining may take, and how long nothing may reach everybody.
+    /// How long draining may take, beyond what is under way takes at the measured rate.
     pub(crate) patience: Duration,
+}
+
+impl Timing {
+    /// How long draining may take after `window`, with so many deliveries under way.
+    fn drain_max(&self, window: &Window, under_way: f64) -> Duration {
+        let per_second = (window.deliveries as f64 / window.seconds).max(1.0);
+        let seconds = (under_way.max(0.0) / per_second).min(UNDER_WAY_MAX.as_secs_f64());
+        self.patience + Duration::from_secs_f64(seconds)
+    }
 }
 
 /// Whoever watches the run: Ctrl-C or a termination signal ends it, once; a second one ends the process at once.
@@ -374,7 +386,11 @@ pub(crate) fn fan_out(
     let window = begin.until(&audience.sample());
 
     audience.generator.enter(Phase::Drain);
-    audience.wait_until("draining", timing.patience, || audience.generator.is_settled())?;
+    let Totals { published, deliveries, .. } = audience.generator.totals();
+    let under_way = published as f64 * plan.streams.mean_audience(plan.clients) - deliveries as f64;
+    let drain_max = timing.drain_max(&window, under_way);
+    audience.wait_until("draining", drain_max, || audience.generator.is_settled())?;
+    let drain_seconds = begin.at.elapsed().as_secs_f64() - window.seconds;
     let stuck = !smooth || !audience.generator.is_settled();
     let memory = audience.memory();
     let descriptors = descriptors.and_then(|connected| {
@@ -398,6 +414,7 @@ pub(crate) fn fan_out(
         supply: plan.supply.map(|supply| window.supply(supply, &lag)),
         deliveries: window.deliveries,
         deliveries_per_second: window.deliveries as f64 / window.seconds,
+        drain_seconds,
         messages_per_read: window.deliveries as f64 / window.reads.max(1) as f64,
         cpu: window.server_cpu(),
         core_wait_share,

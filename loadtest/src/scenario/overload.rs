@@ -3,6 +3,9 @@
 //! unanswered, it is held back for good. So the whole of what is offered is accounted for: accepted, refused with 503,
 //! or held back by a server that does not answer. Clients that read must not notice: they get everything that was
 //! accepted, and none is closed.
+//!
+//! That is a promise about a server that is too slow for its publishers, not about an audience that is too slow for
+//! its server. Where both share few cores, `--contend` leaves the server a part of its own, so that it is the limit.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,20 +24,22 @@ use crate::report::rounds::Rounds;
 use crate::report::{Environment, Page, unknown};
 use crate::round::{self, Timing};
 use crate::server::Server;
+use crate::server::contention::Contention;
 use crate::units;
 
 /// Publications undelivered at any time while the capacity is measured, and their bytes: fewer than a server may keep
 /// for one client, so that nobody is slow.
 const CAPACITY_WINDOW: usize = 32;
-const CAPACITY_BYTES: usize = 256 * 1024;
+const CAPACITY_BYTES: usize = 512 * 1024;
 /// How long that takes.
 const CAPACITY_TIME: Duration = Duration::from_secs(3);
-/// How long a server may take to deliver what it has accepted.
-const DRAIN_MAX: Duration = Duration::from_secs(300);
+/// How much longer a server may take to deliver what it has accepted than it would at the rate of the window.
+const DRAIN_SPARE: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  loadtest overload --clients 1000 --server target/release/fanfare --pin
+  loadtest overload --clients 200 --pin --contend 1 --server target/release/fanfare \\
+    --server-args \"--listen {listen} --shards 1 --publish-wait 100ms\"
   loadtest overload --clients 200 --factor 10 --duration 30s --json run.json
   loadtest overload --clients 1000 --rate 500 --publishers 100 --ignore-retry-after false")]
 pub(crate) struct OverloadArgs {
@@ -57,6 +62,9 @@ pub(crate) struct OverloadArgs {
     /// Go on offering at once after a 503, whatever the server asks for
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     ignore_retry_after: bool,
+    /// Processes that compute on the server's core, so that it and not its audience is the limit; with --pin
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=16))]
+    contend: u16,
 }
 
 /// What is found.
@@ -66,6 +74,8 @@ struct Overload {
     publishers: u16,
     under_way_each: u16,
     ignores_retry_after: bool,
+    /// Processes that shared the server's core.
+    contenders: u16,
     /// Publications a second with a window; one for each round, `None` if the rate was given.
     capacity_per_second: Vec<Option<f64>>,
     #[serde(flatten)]
@@ -77,6 +87,11 @@ pub(crate) fn run(args: &OverloadArgs) -> Result<Verdict> {
     let load = &args.load;
     alternation::check(load)?;
     let stage = Stage::set(&load.crowd)?;
+    let contention = match stage.server_core {
+        Some(core) => Contention::start(core, args.contend)?,
+        None if args.contend == 0 => Contention::default(),
+        None => return Err(Error::Usage("--contend needs --pin: the server has to have a core".to_owned())),
+    };
     let side = stage.target(&args.target);
     let environment = Environment::describe(load.crowd.pin, std::slice::from_ref(&side));
     let mut page = page(&stage, args);
@@ -92,11 +107,13 @@ pub(crate) fn run(args: &OverloadArgs) -> Result<Verdict> {
         rounds.push(args.overload(&stage, &server, capacity, number)?);
         capacities.push(capacity);
     }
+    drop(contention);
     let result = Overload {
         payload_bytes: load.payload,
         publishers: args.publishers,
         under_way_each: args.under_way,
         ignores_retry_after: args.ignore_retry_after,
+        contenders: args.contend,
         capacity_per_second: capacities,
         rounds: Rounds::new(rounds),
     };
@@ -162,7 +179,7 @@ impl OverloadArgs {
             warm_up: self.load.warm_up,
             duration: self.load.duration,
             stall_after: Duration::ZERO,
-            patience: DRAIN_MAX,
+            patience: DRAIN_SPARE,
         }
     }
 }
@@ -181,19 +198,37 @@ impl Overload {
 /// A round in words.
 fn describe(round: &Round, capacity: Option<f64>) -> String {
     let Some(supply) = round.supply else { return String::new() };
-    let offered = supply.intended_per_second.unwrap_or(supply.offered_per_second);
+    let per_second = |figure: f64| format!("{figure:.1}");
+    let due = supply.intended_per_second.map_or_else(unknown, per_second);
     let times = capacity.map_or_else(String::new, |capacity| {
-        format!(", {:.1} times the {capacity:.1} it delivers with a window", offered / capacity)
+        let factor = supply.intended_per_second.unwrap_or_default() / capacity;
+        format!(", {factor:.1} times the {capacity:.1} it delivers with a window")
     });
+    let delivered = round.deliveries_per_second / round.clients as f64;
+    let beyond = match delivered > 0.0 {
+        true => format!("{:.1} times", supply.offered_per_second / delivered),
+        false => unknown(),
+    };
     let peak = round.memory.and_then(|memory| memory.peak_bytes).map_or_else(unknown, units::bytes);
+    let all = match round.closed.is_empty() && !round.stuck && round.faults.is_clean() {
+        true => "Every client got all it accepted",
+        false => "NOT EVERY CLIENT got all it accepted",
+    };
+    let refusals = match supply.refused_per_second > 0.0 {
+        true => "",
+        false => " It refused nothing: what it had not delivered was under way; offer more, or for longer.",
+    };
     format!(
-        "{} {}: {offered:.1} publications a second were offered{times}. It accepted {:.1} a second and refused {:.1}; {:.1} \
-         were held back, as everything under way was unanswered. Its RSS was {peak} at most.",
+        "{} {}: {due} publications a second were due{times}. {:.1} were offered, {beyond} the {delivered:.1} it \
+         delivered to everybody meanwhile; {:.1} accepted, {:.1} refused with 503, {:.1} held back, as everything under way \
+         was unanswered.{refusals} {all}, the last {:.1} s after the window. Its RSS was {peak} at most.",
         round.server,
         round.round,
+        supply.offered_per_second,
         supply.accepted_per_second,
         supply.refused_per_second,
         supply.held_per_second,
+        round.drain_seconds,
     )
 }
 
@@ -209,6 +244,7 @@ fn page(stage: &Stage, args: &OverloadArgs) -> Page {
         .fact("message", units::bytes(args.load.payload as u64))
         .fact("offered", offered)
         .fact("publishers", format!("{} × {}", args.publishers, args.under_way))
+        .fact("contending for the server's core", args.contend.to_string())
         .fact("Retry-After", if args.ignore_retry_after { "ignored" } else { "honoured" })
         .fact("measured", format!("{:?}", args.load.duration));
     page

@@ -1,6 +1,7 @@
 //! The servers that are measured: one that already runs, one started for a round, or the floor.
 //! Only processes started here are ever ended, by their id.
 
+pub(crate) mod contention;
 pub(crate) mod floor;
 pub(crate) mod hyper;
 pub(crate) mod launch;

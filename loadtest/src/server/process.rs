@@ -200,7 +200,7 @@ pub(crate) fn loopback(text: &str) -> std::result::Result<SocketAddr, String> {
 }
 
 /// `loadtest launch [--core N] --`, to be followed by the server.
-fn launcher(core: Option<usize>) -> Result<Command> {
+pub(super) fn launcher(core: Option<usize>) -> Result<Command> {
     let mut command = Command::new(own_program()?);
     command.arg("launch");
     if let Some(core) = core {
