@@ -86,6 +86,8 @@ values! {
     subscribers,
     /// Subscribers whose socket takes nothing, or that wait for their socket (gauge).
     blocked,
+    /// Times the shard took nothing for a while because much of its audience was blocked.
+    held_back,
     /// Topics with a subscriber or a join under way on this shard (gauge).
     topics,
     /// Topics with a record at this shard as their home (gauge).

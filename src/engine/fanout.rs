@@ -31,6 +31,7 @@ impl Shard {
     pub fn take(&mut self, entries: usize) -> usize {
         let mailboxes = self.common.mailboxes.clone();
         for done in 0..entries {
+            self.look_for_congestion();
             if !self.keeps_up() {
                 return done;
             }
@@ -50,9 +51,10 @@ impl Shard {
         entries
     }
 
-    /// Whether the shard may take more before it flushes.
+    /// Whether the shard may take more before it flushes, or before its audience has drained.
     pub fn keeps_up(&self) -> bool {
-        self.lag() <= self.common.bounds.shard_lag
+        !self.holds_back()
+            && self.lag() <= self.common.bounds.shard_lag
             && self.log.held() <= self.common.bounds.log_bytes + MEMORY_SLACK
     }
 

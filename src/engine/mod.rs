@@ -10,6 +10,7 @@
 
 mod age_list;
 mod closing;
+mod congestion;
 mod fanout;
 mod flush;
 mod home;

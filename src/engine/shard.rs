@@ -9,6 +9,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use super::{
+    congestion::{Congestion, Standing},
     home::{Home, RecordBudget, TopicsFull},
     joining::Joining,
     log::Log,
@@ -123,6 +124,9 @@ pub struct Shard {
     pub(super) dirty: VecDeque<Dirty>,
     /// Subscribers whose connection takes nothing now, or is not there yet; each knows its place.
     pub(super) blocked: Vec<u32>,
+    /// How many of these have a socket.
+    full: usize,
+    congestion: Congestion,
     /// Closes decided during a pass, to be carried out after it.
     pub(super) doomed: Vec<(u32, Loss)>,
     /// An entry taken from the fanout queue that comes next.
@@ -149,6 +153,8 @@ impl Shard {
             joining: Joining::new(shards),
             dirty: VecDeque::new(),
             blocked: Vec::new(),
+            full: 0,
+            congestion: Congestion::default(),
             doomed: Vec::new(),
             held: None,
             events: VecDeque::new(),
@@ -218,6 +224,7 @@ impl Shard {
             return;
         }
         self.subscribers.outboxes[key.index as usize].flags.clear(Flags::ATTACHING);
+        self.full += 1;
         self.unblock(key.index);
         self.metrics().upgrades.add(1);
         if let Some(goodbye) = self.subscribers.take_kept_close(key) {
@@ -232,6 +239,7 @@ impl Shard {
         }
         let flags = self.subscribers.outboxes[key.index as usize].flags;
         if flags.has(Flags::BLOCKED) && !flags.has(Flags::ATTACHING) {
+            self.congestion.note_unblocked();
             self.unblock(key.index);
         }
     }
@@ -285,10 +293,27 @@ impl Shard {
     /// Whether a turn would find something to do now.
     pub fn has_work(&self) -> bool {
         !self.dirty.is_empty()
-            || self.held.is_some()
             || !self.events.is_empty()
             || !self.common.mailboxes.ingress(self.number.into()).is_empty()
-            || !self.common.mailboxes.fanout(self.number.into()).is_empty()
+            || !self.holds_back() && self.has_something_to_take()
+    }
+
+    fn has_something_to_take(&self) -> bool {
+        self.held.is_some() || !self.common.mailboxes.fanout(self.number.into()).is_empty()
+    }
+
+    /// Whether nothing is taken because much of the audience is blocked. It is looked at again with each
+    /// [`Self::take`], so call that when subscribers became writable, and from time to time.
+    pub fn holds_back(&self) -> bool {
+        self.congestion.holds()
+    }
+
+    pub(super) fn look_for_congestion(&mut self) {
+        let attached = self.subscribers.len() - (self.blocked.len() - self.full);
+        let standing = Standing { attached, blocked: self.full, appended: self.log.appended() };
+        let held = self.congestion.holds();
+        let holds = self.congestion.look(standing, self.common.bounds.shard_lag / 2, self.now);
+        self.metrics().held_back.add(u64::from(holds && !held));
     }
 
     /// Counts a client message or control frame that was taken.
@@ -339,6 +364,7 @@ impl Shard {
     pub(super) fn block(&mut self, index: u32) {
         let outbox = &mut self.subscribers.outboxes[index as usize];
         debug_assert!(!outbox.flags.has(Flags::BLOCKED));
+        self.full += usize::from(!outbox.flags.has(Flags::ATTACHING));
         outbox.flags.set(Flags::BLOCKED);
         outbox.blocked_at = self.blocked.len() as u32;
         self.blocked.push(index);
@@ -370,6 +396,7 @@ impl Shard {
             return;
         }
         outbox.flags.clear(Flags::BLOCKED);
+        self.full -= usize::from(!outbox.flags.has(Flags::ATTACHING));
         let place = outbox.blocked_at;
         self.blocked.swap_remove(place as usize);
         if let Some(&moved) = self.blocked.get(place as usize) {

@@ -39,8 +39,6 @@ fn overload(publish_wait: Duration) {
         inflight_bytes: 256 << 10,
         publish_wait,
         shard_lag: 64 << 10,
-        // Above what the readers are behind when the machine has no time for them; far below what is published.
-        outbox_bytes: 8 << 20,
         ..shards(2)
     };
     serve(settings, |server| {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use fanfare::engine::TopicsFull;
+use fanfare::engine::{Shard, TopicsFull};
 
 use super::{
     seen::Seen,
@@ -77,7 +77,8 @@ impl World {
         done
     }
 
-    /// Lets every shard work until none has anything to do. Nobody's manners change; who is blocked stays blocked.
+    /// Lets every shard work until none has anything to do. Nobody's manners change; who is blocked stays blocked, and
+    /// time passes only while a shard waits for them.
     pub(crate) fn settle(&mut self) {
         for _ in 0..10_000 {
             let mut done = 0;
@@ -88,7 +89,10 @@ impl World {
                 done += self.flush(shard, 64);
             }
             if done == 0 && self.shards.iter().all(|shard| !shard.has_work()) {
-                return;
+                if !self.shards.iter().any(Shard::holds_back) {
+                    return;
+                }
+                self.now += fanfare::limits::CONGESTION_WATCH_MS;
             }
         }
         panic!("the shards do not come to rest");
