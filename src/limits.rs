@@ -70,11 +70,11 @@ pub const LOG_BYTES: usize = 64 * 1024 * 1024;
 /// Log bytes a shard may append before the subscriber that waits longest for the flush is flushed.
 pub const SHARD_LAG_BYTES: usize = 256 * 1024;
 
-/// A shard whose blocked subscribers are more than one in so many holds back: what all share is slow.
-pub const CONGESTED_PART: usize = 4;
-/// How long a shard holds back before it looks whether the sockets drain, milliseconds.
+/// A blocked subscriber is behind from this many quarters of its bound on, and until it is down to two.
+pub const BEHIND_QUARTERS: usize = 3;
+/// How long a shard holds back for those who are behind before it looks whether they catch up, milliseconds.
 pub const CONGESTION_WATCH_MS: u64 = 50;
-/// They drain when more than one in so many of the blocked was unblocked meanwhile.
+/// They do when more than one in so many of them has meanwhile.
 pub const CONGESTION_PROGRESS_PART: usize = 16;
 /// How long a shard does not hold back where they did not, milliseconds.
 pub const CONGESTION_LENIENT_MS: u64 = 1_000;

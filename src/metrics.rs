@@ -86,7 +86,7 @@ values! {
     subscribers,
     /// Subscribers whose socket takes nothing, or that wait for their socket (gauge).
     blocked,
-    /// Times the shard took nothing for a while because much of its audience was blocked.
+    /// Times the shard took nothing for a while for the sake of subscribers that were far behind.
     held_back,
     /// Topics with a subscriber or a join under way on this shard (gauge).
     topics,

@@ -144,6 +144,9 @@ impl Shard {
                 self.doomed.push((index, Loss::Bound));
             }
         }
+        for index in marked.behind {
+            self.note_behind(index);
+        }
         self.close_doomed();
     }
 
@@ -165,8 +168,8 @@ impl Shard {
                     outbox.flags.set(Flags::DIRTY);
                     fresh[found].index = index;
                     found += 1;
-                } else if outbox.is_over(self.common.bounds.outbox_bytes) {
-                    self.doomed.push((index, Loss::Bound));
+                } else if outbox.is_over(self.common.bounds.behind_bytes()) {
+                    marked.behind.push(index);
                 }
             }
             self.dirty.extend(&fresh[..found]);
@@ -203,8 +206,8 @@ impl Shard {
         marked.subscribers += 1;
         let outbox = &mut self.subscribers.outboxes[index as usize];
         marked.note(index, outbox.push_range(range));
-        if outbox.is_over(self.common.bounds.outbox_bytes) {
-            self.doomed.push((index, Loss::Bound));
+        if outbox.is_over(self.common.bounds.behind_bytes()) {
+            marked.behind.push(index);
         }
         self.make_dirty(index);
     }
@@ -218,6 +221,8 @@ struct Marked {
     ranges: u32,
     /// Subscribers with as many ranges as they may have.
     crowded: Vec<u32>,
+    /// Blocked subscribers with more queued than makes them far behind.
+    behind: Vec<u32>,
 }
 
 impl Marked {

@@ -44,6 +44,8 @@ impl Flags {
     pub(crate) const CLOSING: Self = Self(8);
     /// Nobody has this place.
     pub(crate) const VACANT: Self = Self(16);
+    /// It stands in the list of those that are far behind.
+    pub(crate) const BEHIND: Self = Self(32);
 
     pub(crate) fn has(self, any: Self) -> bool {
         self.0 & any.0 != 0

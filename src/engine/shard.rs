@@ -9,7 +9,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use super::{
-    congestion::{Congestion, Standing},
+    congestion::Congestion,
     home::{Home, RecordBudget, TopicsFull},
     joining::Joining,
     log::Log,
@@ -48,6 +48,14 @@ pub(super) struct Bounds {
     pub(super) outbox_age_ms: u64,
     pub(super) log_bytes: usize,
     pub(super) shard_lag: usize,
+}
+
+impl Bounds {
+    /// Bytes from which on a blocked subscriber is far behind.
+    #[inline]
+    pub(super) fn behind_bytes(&self) -> usize {
+        self.outbox_bytes / 4 * limits::BEHIND_QUARTERS
+    }
 }
 
 impl Common {
@@ -124,8 +132,8 @@ pub struct Shard {
     pub(super) dirty: VecDeque<Dirty>,
     /// Subscribers whose connection takes nothing now, or is not there yet; each knows its place.
     pub(super) blocked: Vec<u32>,
-    /// How many of these have a socket.
-    full: usize,
+    /// Subscribers that are far behind, and perhaps some that were.
+    behind: Vec<u32>,
     congestion: Congestion,
     /// Closes decided during a pass, to be carried out after it.
     pub(super) doomed: Vec<(u32, Loss)>,
@@ -153,7 +161,7 @@ impl Shard {
             joining: Joining::new(shards),
             dirty: VecDeque::new(),
             blocked: Vec::new(),
-            full: 0,
+            behind: Vec::new(),
             congestion: Congestion::default(),
             doomed: Vec::new(),
             held: None,
@@ -224,7 +232,6 @@ impl Shard {
             return;
         }
         self.subscribers.outboxes[key.index as usize].flags.clear(Flags::ATTACHING);
-        self.full += 1;
         self.unblock(key.index);
         self.metrics().upgrades.add(1);
         if let Some(goodbye) = self.subscribers.take_kept_close(key) {
@@ -239,7 +246,6 @@ impl Shard {
         }
         let flags = self.subscribers.outboxes[key.index as usize].flags;
         if flags.has(Flags::BLOCKED) && !flags.has(Flags::ATTACHING) {
-            self.congestion.note_unblocked();
             self.unblock(key.index);
         }
     }
@@ -302,18 +308,39 @@ impl Shard {
         self.held.is_some() || !self.common.mailboxes.fanout(self.number.into()).is_empty()
     }
 
-    /// Whether nothing is taken because much of the audience is blocked. It is looked at again with each
+    /// Whether nothing is taken for the sake of subscribers that are far behind. It is looked at again with each
     /// [`Self::take`], so call that when subscribers became writable, and from time to time.
     pub fn holds_back(&self) -> bool {
         self.congestion.holds()
     }
 
     pub(super) fn look_for_congestion(&mut self) {
-        let attached = self.subscribers.len() - (self.blocked.len() - self.full);
-        let standing = Standing { attached, blocked: self.full, appended: self.log.appended() };
+        let low = self.common.bounds.outbox_bytes / 2;
+        let outboxes = &mut self.subscribers.outboxes;
+        self.behind.retain(|&index| {
+            let outbox = &mut outboxes[index as usize];
+            let still =
+                outbox.flags.has(Flags::BEHIND) && !outbox.flags.has(Flags::CLOSING) && outbox.bytes() > low;
+            if !still {
+                outbox.flags.clear(Flags::BEHIND);
+            }
+            still
+        });
         let held = self.congestion.holds();
-        let holds = self.congestion.look(standing, self.common.bounds.shard_lag / 2, self.now);
+        let holds = self.congestion.look(self.behind.len(), self.now);
         self.metrics().held_back.add(u64::from(holds && !held));
+    }
+
+    /// Looks at a blocked subscriber that has more queued than what makes it one that is behind.
+    #[cold]
+    pub(super) fn note_behind(&mut self, index: u32) {
+        let outbox = &mut self.subscribers.outboxes[index as usize];
+        if outbox.bytes() > self.common.bounds.outbox_bytes {
+            self.doomed.push((index, Loss::Bound));
+        } else if !outbox.flags.has(Flags::BEHIND) {
+            outbox.flags.set(Flags::BEHIND);
+            self.behind.push(index);
+        }
     }
 
     /// Counts a client message or control frame that was taken.
@@ -364,7 +391,6 @@ impl Shard {
     pub(super) fn block(&mut self, index: u32) {
         let outbox = &mut self.subscribers.outboxes[index as usize];
         debug_assert!(!outbox.flags.has(Flags::BLOCKED));
-        self.full += usize::from(!outbox.flags.has(Flags::ATTACHING));
         outbox.flags.set(Flags::BLOCKED);
         outbox.blocked_at = self.blocked.len() as u32;
         self.blocked.push(index);
@@ -396,7 +422,6 @@ impl Shard {
             return;
         }
         outbox.flags.clear(Flags::BLOCKED);
-        self.full -= usize::from(!outbox.flags.has(Flags::ATTACHING));
         let place = outbox.blocked_at;
         self.blocked.swap_remove(place as usize);
         if let Some(&moved) = self.blocked.get(place as usize) {
