@@ -20,14 +20,14 @@
 //!
 //! ```
 //! use fanfare::{
-//!     publication::{Audience, Message},
+//!     publication::Message,
 //!     server::Server,
 //!     settings::Settings,
 //!     topic::Topic,
 //! };
 //!
 //! let server = Server::start("127.0.0.1:0".parse()?, Settings::default())?;
-//! let publish = server.node().publish(Topic::parse("cats")?, Message::text("are awesome"), Audience::default());
+//! let publish = server.node().publish(Topic::parse("cats")?, Message::text("are awesome"));
 //! let position = tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(publish);
 //! assert_eq!(position.map(|position| position.offset), Ok(1));
 //! server.stop();
@@ -38,6 +38,7 @@
 //! A program that has its own transport drives [`engine::Shard`]s itself: they know neither sockets nor clocks.
 
 pub mod admission;
+pub mod classes;
 pub mod clients;
 pub mod config;
 mod connection;

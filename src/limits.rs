@@ -8,6 +8,8 @@
 pub const TOPIC_BYTES_MAX: usize = 200;
 /// Longest user id given as a string, bytes of UTF-8.
 pub const USER_BYTES_MAX: usize = 128;
+/// Longest conflation key of a message, bytes of UTF-8.
+pub const MESSAGE_KEY_BYTES_MAX: usize = 128;
 /// Longest decoded message of one publication, bytes (`--max-message`).
 pub const MESSAGE_BYTES: usize = 64 * 1024;
 /// Smallest `--max-message`, bytes.
@@ -60,6 +62,13 @@ pub const KICKS_INFLIGHT: usize = 1_024;
 pub const TOPICS_MAX: usize = 1_000_000;
 /// How long a topic nobody is interested in keeps its record and with it its epoch, milliseconds.
 pub const TOPIC_IDLE_MS: u64 = 60_000;
+
+/// Topic classes in the configuration, the default one among them.
+pub const CLASSES_MAX: usize = 256;
+/// Exact names and prefixes that are given a class in the configuration.
+pub const CLASS_RULES_MAX: usize = 4_096;
+/// Most messages a topic's history may keep.
+pub const HISTORY_MESSAGES_MAX: usize = 100_000;
 
 /// Bytes of encoded frames in one log segment.
 pub const SEGMENT_BYTES: usize = 64 * 1024;

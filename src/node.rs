@@ -24,7 +24,7 @@ use crate::{
     identity::ClientId,
     limits::KICKS_INFLIGHT,
     metrics::Metrics,
-    publication::{Audience, Message, Position, Publication},
+    publication::{Content, Position, Publication},
     settings::Settings,
     topic::Topic,
     websocket::CloseCode,
@@ -90,7 +90,7 @@ impl Node {
         })
     }
 
-    /// Publishes `message` to `topic`: waits for credits, then for its place. When this returns, the publication is in
+    /// Publishes `content` (a [`Message`](crate::publication::Message) is for everyone) to `topic`: waits for credits, then for its place. When this returns, the publication is in
     /// the queue of every shard that has subscribers of the topic.
     ///
     /// Must be called in a tokio runtime with its time enabled.
@@ -100,14 +100,9 @@ impl Node {
     ///
     /// # Cancel safety
     /// Dropped while it waits for credits, nothing was taken. Dropped later, the publication goes on.
-    pub async fn publish(
-        &self,
-        topic: Topic,
-        message: Message,
-        audience: Audience,
-    ) -> Result<Position, PublishError> {
+    pub async fn publish(&self, topic: Topic, content: impl Into<Content>) -> Result<Position, PublishError> {
         let until = Instant::now() + self.settings.publish_wait;
-        self.submit(topic, message, audience, until).await?.position().await
+        self.submit(topic, content.into(), until).await?.position().await
     }
 
     /// The first half of [`Self::publish`]: waits for credits, `until` at the latest, and hands the publication to its
@@ -115,19 +110,19 @@ impl Node {
     pub(crate) async fn submit(
         &self,
         topic: Topic,
-        message: Message,
-        audience: Audience,
+        content: Content,
         until: Instant,
     ) -> Result<Submitted, PublishError> {
-        if message.bytes().len() > self.settings.max_message {
+        let bytes = content.message.bytes().len();
+        if bytes > self.settings.max_message {
             return Err(PublishError::MessageTooLarge);
         }
-        let credits = match self.admission.try_admit(message.bytes().len()) {
+        let credits = match self.admission.try_admit(bytes) {
             Some(credits) if !self.is_stopping() => credits,
-            _ => self.wait_for_credits(message.bytes().len(), until).await?,
+            _ => self.wait_for_credits(bytes, until).await?,
         };
         let home = topic.home(self.settings.shards);
-        let publication = Publication { topic, message, audience, credits };
+        let publication = Publication { topic, content, credits };
         let (reply, answer) = oneshot::channel();
         self.mailboxes().to_home(home, Ingress::Publish(Box::new(publication), reply));
         Ok(Submitted { home, answer })
@@ -274,7 +269,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::limits;
+    use crate::{limits, publication::Message};
 
     #[tokio::test]
     async fn publisher_who_is_not_to_wait_is_refused_without_credits_and_nothing_of_it_is_taken() {
@@ -282,12 +277,12 @@ mod tests {
         let node = Node::new(settings);
         let all = node.admission.try_admit(usize::MAX).expect("nothing is under way");
         let topic = Topic::parse("cats").expect("a topic");
-        let publish = || node.publish(topic.clone(), Message::Text("purr".into()), Audience::default());
+        let publish = || node.publish(topic.clone(), Message::text("purr"));
         assert_eq!(publish().await, Err(PublishError::Overloaded));
         drop(all);
         assert_eq!(node.inflight(), 0);
         let until = Instant::now();
-        let submitted = node.submit(topic.clone(), Message::Text("purr".into()), Audience::default(), until);
+        let submitted = node.submit(topic.clone(), Message::text("purr").into(), until);
         assert!(submitted.await.is_ok(), "with credits there is nothing to wait for");
     }
 

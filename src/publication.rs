@@ -1,12 +1,13 @@
 //! A publication and its position: data only.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 
 use crate::{
     admission::Credits,
     identity::{ClientId, User},
+    limits::MESSAGE_KEY_BYTES_MAX,
     topic::Topic,
 };
 
@@ -17,6 +18,9 @@ pub enum Message {
     Text(Bytes),
     /// Sent in binary frames.
     Binary(Bytes),
+    /// One JSON value, checked once and passed on byte for byte: in a text frame alone, or as `data` in a protocol
+    /// that wraps messages. Always valid UTF-8.
+    Data(Bytes),
 }
 
 impl Message {
@@ -28,7 +32,7 @@ impl Message {
     /// The bytes of the message.
     pub fn bytes(&self) -> &Bytes {
         match self {
-            Self::Text(bytes) | Self::Binary(bytes) => bytes,
+            Self::Text(bytes) | Self::Binary(bytes) | Self::Data(bytes) => bytes,
         }
     }
 }
@@ -49,15 +53,66 @@ impl Audience {
     }
 }
 
+/// What a message is about: of two with one key in one topic the younger replaces the older, where the topic's class
+/// conflates. 1 to [`MESSAGE_KEY_BYTES_MAX`] bytes of UTF-8.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct MessageKey(Arc<str>);
+
+/// A text is no key: it is empty or too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessageKeyError;
+
+impl MessageKey {
+    /// Checks a text and makes it a key.
+    ///
+    /// # Errors
+    /// When it is empty or longer than [`MESSAGE_KEY_BYTES_MAX`].
+    pub fn parse(text: &str) -> Result<Self, MessageKeyError> {
+        match text.is_empty() || text.len() > MESSAGE_KEY_BYTES_MAX {
+            true => Err(MessageKeyError),
+            false => Ok(Self(text.into())),
+        }
+    }
+
+    /// The key's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for MessageKeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a key has 1 to {MESSAGE_KEY_BYTES_MAX} bytes")
+    }
+}
+
+impl std::error::Error for MessageKeyError {}
+
+/// What is published and for whom; the same in each topic it goes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// What it says.
+    pub message: Message,
+    /// Whom it is meant for.
+    pub audience: Audience,
+    /// What it is about, for topics that conflate.
+    pub key: Option<MessageKey>,
+}
+
+impl From<Message> for Content {
+    /// For every subscriber, without a key.
+    fn from(message: Message) -> Self {
+        Self { message, audience: Audience::default(), key: None }
+    }
+}
+
 /// One message to one topic, on its way through the engine.
 #[derive(Debug)]
 pub struct Publication {
     /// Where it goes.
     pub topic: Topic,
-    /// What it says.
-    pub message: Message,
-    /// Whom it is meant for.
-    pub audience: Audience,
+    /// What it says, and whom it is meant for.
+    pub content: Content,
     /// Its share of the node's budget, given back when the last shard drops the publication.
     pub credits: Credits,
 }

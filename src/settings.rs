@@ -4,7 +4,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{limits, topic::Topic};
+use crate::{
+    classes::{Class, Classes},
+    limits,
+    topic::Topic,
+};
 
 /// What a node is told to be. `Settings::default()` is what the binary runs with when it is told nothing.
 #[derive(Clone, Debug)]
@@ -59,6 +63,8 @@ pub struct Settings {
     pub shard_lag: usize,
     /// Age of the oldest queued frame at which a blocked subscriber is closed.
     pub outbox_age: Duration,
+    /// Topic classes. Made with `outbox_bytes` and `outbox_age` of this node.
+    pub classes: Arc<Classes>,
     /// Client messages and control frames per second and connection.
     pub commands_per_second: u32,
     /// Client messages and control frames at once.
@@ -101,6 +107,10 @@ impl Default for Settings {
             log_bytes: limits::LOG_BYTES,
             shard_lag: limits::SHARD_LAG_BYTES,
             outbox_age: Duration::from_millis(limits::OUTBOX_AGE_MS),
+            classes: Arc::new(Classes::only(Class::default_with(
+                limits::OUTBOX_BYTES,
+                Duration::from_millis(limits::OUTBOX_AGE_MS),
+            ))),
             commands_per_second: limits::COMMANDS_PER_SECOND,
             commands_burst: limits::COMMANDS_BURST,
         }

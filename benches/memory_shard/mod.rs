@@ -10,7 +10,7 @@ use fanfare::{
     admission::Admission,
     engine::{Change, Common, Event, Ingress, Key, Offered, Shard, Transport},
     limits::{INFLIGHT_BYTES, INFLIGHT_PUBLICATIONS, JOINS_INFLIGHT},
-    publication::{Audience, Message, Publication},
+    publication::{Message, Publication},
     settings::Settings,
     topic::Topic,
 };
@@ -128,12 +128,7 @@ impl MemoryShard {
     /// Hands a publication to the home.
     pub(crate) fn publish(&self, topic: &Topic, message: &Message) {
         let credits = self.admission.try_admit(message.bytes().len()).expect("little is under way");
-        let publication = Publication {
-            topic: topic.clone(),
-            message: message.clone(),
-            audience: Audience::default(),
-            credits,
-        };
+        let publication = Publication { topic: topic.clone(), content: message.clone().into(), credits };
         let (reply, _) = oneshot::channel();
         let home = topic.home(self.common.mailboxes.shards());
         self.common.mailboxes.to_home(home, Ingress::Publish(Box::new(publication), reply));

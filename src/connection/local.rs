@@ -25,7 +25,7 @@ use crate::{
     engine::{Key, Shard, TopicsFull},
     limits::{CLOSE_MS, READ_TURN_BYTES},
     node::{Node, PublishError},
-    publication::{Audience, Message, Position},
+    publication::{Content, Position},
     topic::{SharedTopics, Topic},
     websocket::ReaderLimits,
 };
@@ -123,11 +123,10 @@ impl Local {
     pub(crate) async fn publish(
         &self,
         topic: Topic,
-        message: Message,
-        audience: Audience,
+        content: Content,
         until: tokio::time::Instant,
     ) -> Result<Position, PublishError> {
-        let submitted = self.node().submit(topic, message, audience, until).await?;
+        let submitted = self.node().submit(topic, content, until).await?;
         if submitted.home == self.shard() {
             self.state().shard.sequence(SEQUENCE_AT_ONCE);
         }

@@ -71,21 +71,21 @@ impl Shard {
         if self.topics.entry(number).members.is_empty() {
             return;
         }
-        let header = header_of(&publication.message);
-        let body = publication.message.bytes();
+        let header = header_of(&publication.content.message);
+        let body = publication.content.message.bytes();
         let len = header.as_slice().len() + body.len();
-        let lane = lane_of(&publication.audience);
+        let lane = lane_of(&publication.content.audience);
         if len >= LARGE_FRAME_BYTES {
             // Our own pin, for the marking may close everyone who gets the frame, and with the last it would go.
             let range = self.log.append_shared(header, body.clone(), self.now);
-            self.mark(number, range, 1, &publication.audience);
+            self.mark(number, range, 1, &publication.content.audience);
             self.log.unpin(range.segment, 1);
             return;
         }
         self.log.begin(lane, len, self.now);
         let mut range = self.log.append(lane, header, body, self.now);
         if lane == Lane::Addressed {
-            self.mark(number, range, 1, &publication.audience);
+            self.mark(number, range, 1, &publication.content.audience);
             return;
         }
         let run = self.append_run(&sequenced, &mut range);
@@ -102,10 +102,10 @@ impl Shard {
             let Some(next) = mailboxes.fanout(self.number.into()).pop() else { break };
             if let Fanout::Deliver(next) = &next
                 && next.publication.topic == first.publication.topic
-                && next.publication.audience.is_everyone()
+                && next.publication.content.audience.is_everyone()
             {
-                let header = header_of(&next.publication.message);
-                let body = next.publication.message.bytes();
+                let header = header_of(&next.publication.content.message);
+                let body = next.publication.content.message.bytes();
                 if self.log.fits(Lane::Everyone, header.as_slice().len() + body.len()) {
                     range.end = self.log.append(Lane::Everyone, header, body, self.now).end;
                     run += 1;
@@ -237,7 +237,7 @@ impl Marked {
 
 fn header_of(message: &Message) -> Header {
     match message {
-        Message::Text(text) => Header::new(Opcode::Text, text.len()),
+        Message::Text(text) | Message::Data(text) => Header::new(Opcode::Text, text.len()),
         Message::Binary(bytes) => Header::new(Opcode::Binary, bytes.len()),
     }
 }

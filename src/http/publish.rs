@@ -21,7 +21,7 @@ use crate::{
         error::push_json_str,
         publish_body::{self, PublishBody},
     },
-    publication::{Audience, Message, Position},
+    publication::{Audience, Content, Message, Position},
     topic::Topic,
 };
 
@@ -62,7 +62,7 @@ pub(super) async fn publish_to(
     };
     let body = body::read(request.into_body(), &bounds, connections).await?;
     let message = kind.message(body.bytes)?;
-    take(local, connections, PublishBody { topic, message, audience }).await
+    take(local, connections, PublishBody { topic, content: Content { message, audience, key: None } }).await
 }
 
 /// Has the node take a publication, when it is this request's turn.
@@ -71,12 +71,12 @@ async fn take(
     connections: &Rc<Connections>,
     publication: PublishBody,
 ) -> Result<Answer, Refusal> {
-    let PublishBody { topic, message, audience } = publication;
+    let PublishBody { topic, content } = publication;
     let wait = local.node().settings.publish_wait;
     // One deadline for both waits: a publisher is told after `publish_wait`, wherever it stood.
     let until = Instant::now() + wait;
     let _work = connections.work(wait).await.ok_or_else(Refusal::overloaded)?;
-    let position = local.publish(topic.clone(), message, audience, until).await?;
+    let position = local.publish(topic.clone(), content, until).await?;
     Ok(json(position_json(&topic, position)))
 }
 

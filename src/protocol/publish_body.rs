@@ -16,7 +16,7 @@ use crate::{
     identity::ClientId,
     limits::MESSAGE_SHARED_FROM,
     protocol::{ignored::Ignored, user_id::UserId},
-    publication::{Audience, Message},
+    publication::{Audience, Content, Message},
     topic::Topic,
 };
 
@@ -34,10 +34,8 @@ const _: () = assert!(ESCAPES_WITHIN <= SIMD_JSON_FROM);
 pub struct PublishBody {
     /// Where.
     pub topic: Topic,
-    /// What; always text.
-    pub message: Message,
-    /// For whom.
-    pub audience: Audience,
+    /// What, and for whom.
+    pub content: Content,
 }
 
 /// Why a body was refused.
@@ -135,7 +133,8 @@ struct Rest {
 
 impl Rest {
     fn with(self, message: Bytes) -> PublishBody {
-        PublishBody { topic: self.topic, message: Message::Text(message), audience: self.audience }
+        let content = Content { message: Message::Text(message), audience: self.audience, key: None };
+        PublishBody { topic: self.topic, content }
     }
 }
 
@@ -319,15 +318,15 @@ mod tests {
 
     fn message(body: &str) -> String {
         let body = both(body, 1 << 20).expect("it is a publish object");
-        String::from_utf8(body.message.bytes().to_vec()).expect("a message read from JSON is text")
+        String::from_utf8(body.content.message.bytes().to_vec()).expect("a message read from JSON is text")
     }
 
     #[test]
     fn topic_and_message_are_enough() {
         let body = both(r#"{"topic":"cats","message":"are awesome"}"#, 11).unwrap();
         assert_eq!(body.topic.as_str(), "cats");
-        assert_eq!(body.message, Message::text("are awesome"));
-        assert!(body.audience.is_everyone());
+        assert_eq!(body.content.message, Message::text("are awesome"));
+        assert!(body.content.audience.is_everyone());
     }
 
     #[test]
@@ -335,9 +334,9 @@ mod tests {
         let id = ClientId::random();
         let body =
             both(&format!(r#"{{"user_id":7,"exclude":"{id}","topic":"a","message":""}}"#), 10).unwrap();
-        assert_eq!(body.audience, Audience { user: Some(User::Number(7)), exclude: Some(id) });
+        assert_eq!(body.content.audience, Audience { user: Some(User::Number(7)), exclude: Some(id) });
         let text = both(r#"{"topic":"a","message":"","user_id":"7"}"#, 10).unwrap();
-        assert_eq!(text.audience.user, body.audience.user);
+        assert_eq!(text.content.audience.user, body.content.audience.user);
     }
 
     #[test]
@@ -361,12 +360,12 @@ mod tests {
         let large = "x".repeat(MESSAGE_SHARED_FROM);
         let body = Bytes::from(format!(r#"{{"topic":"a","message":"{large}"}}"#));
         let read = parse_serde_json(&body, 1 << 20).unwrap();
-        assert!(body.as_ptr_range().contains(&read.message.bytes().as_ptr()));
+        assert!(body.as_ptr_range().contains(&read.content.message.bytes().as_ptr()));
         let mutable = BytesMut::from(&body[..]);
         let span = mutable.as_ptr() as usize..mutable.as_ptr() as usize + mutable.len();
         let read = parse_simd_json(mutable, 1 << 20).unwrap();
-        assert_eq!(read.message.bytes(), large.as_bytes());
-        assert!(span.contains(&(read.message.bytes().as_ptr() as usize)));
+        assert_eq!(read.content.message.bytes(), large.as_bytes());
+        assert!(span.contains(&(read.content.message.bytes().as_ptr() as usize)));
 
         let filler = "y".repeat(3 * MESSAGE_SHARED_FROM);
         for body in [
@@ -375,7 +374,7 @@ mod tests {
         ] {
             let body = Bytes::from(body);
             let read = parse_serde_json(&body, 1 << 20).unwrap();
-            assert!(!body.as_ptr_range().contains(&read.message.bytes().as_ptr()));
+            assert!(!body.as_ptr_range().contains(&read.content.message.bytes().as_ptr()));
         }
     }
 

@@ -176,17 +176,13 @@ fn client_that_takes_nothing_does_not_hold_the_end_up_for_ever() {
 
 #[test]
 fn publications_of_an_embedding_program_are_taken_and_refused_alike() {
-    use fanfare::{
-        node::PublishError,
-        publication::{Audience, Message},
-        topic::Topic,
-    };
+    use fanfare::{node::PublishError, publication::Message, topic::Topic};
     let server = Running::start(shards(2));
     let mut client = server.client(&["cats"]);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let publish = |text: &'static str| {
         let topic = Topic::parse("cats").expect("a topic");
-        runtime.block_on(server.node().publish(topic, Message::text(text), Audience::default()))
+        runtime.block_on(server.node().publish(topic, Message::text(text)))
     };
     publish("from within").expect("it is taken");
     client.expect_text("from within");

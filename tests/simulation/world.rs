@@ -7,7 +7,7 @@ use fanfare::{
     admission::Admission,
     engine::{Change, Common, Fanout, Goodbye, Ingress, Key, Kick, Manner, Shard, TopicsFull},
     identity::{ClientId, User},
-    publication::{Audience, Message, Position, Publication},
+    publication::{Audience, Content, Message, Position, Publication},
     settings::Settings,
     topic::Topic,
     websocket::{CloseCode, frame},
@@ -302,7 +302,7 @@ impl World {
         let bytes = self.model.publications[number].bytes.clone();
         let message = if text { Message::Text(bytes) } else { Message::Binary(bytes) };
         let (topic, home) = (self.model.topics[topic].topic.clone(), self.model.topics[topic].home);
-        let publication = Publication { topic, message, audience, credits };
+        let publication = Publication { topic, content: Content { message, audience, key: None }, credits };
         let (reply, answer) = oneshot::channel();
         self.common.mailboxes.to_home(home, Ingress::Publish(Box::new(publication), reply));
         self.outstanding[home].push_back((number, answer));
