@@ -28,6 +28,11 @@ impl Cores {
         Ok(Self { server, generator: cores.collect() })
     }
 
+    /// How many cores the calling thread may run on now.
+    pub(crate) fn count() -> Result<usize> {
+        Ok(Self::available()?.generator.len() + 1)
+    }
+
     /// One generator thread for each core that the server leaves.
     pub(crate) fn threads(&self) -> usize {
         self.generator.len().max(1)
