@@ -155,11 +155,13 @@ pub(crate) struct Round {
     pub(crate) cpu: Option<CpuFigures>,
     /// How long the server was ready to run while something else had its core, as a share of the window.
     pub(crate) core_wait_share: Option<f64>,
-    /// The harness's, as a share of one core.
+    /// The harness's, with all its processes, as a share of one core.
     pub(crate) generator_share: Option<f64>,
     /// The same as `core_wait_share`, of the harness.
     pub(crate) generator_wait_share: Option<f64>,
+    /// Of all its processes together.
     pub(crate) generator_threads: usize,
+    pub(crate) generator_processes: usize,
     /// How many cores the generator could use at once.
     pub(crate) generator_cores: usize,
     pub(crate) latency: LatencyFigures,
@@ -372,7 +374,7 @@ mod tests {
         assert_eq!(Limit::of(0.95, Some(0.04), Some(1.0), Some(0.5)), Limit::Server);
         assert_eq!(Limit::of(0.6, Some(0.3), Some(0.95), Some(0.0)), Limit::Machine);
         assert_eq!(Limit::of(0.6, Some(0.0), Some(0.95), Some(0.0)), Limit::Generator);
-        // Two threads of the generator on one core.
+        // Two processes of the generator on one core.
         assert_eq!(Limit::of(0.6, Some(0.0), Some(0.97), Some(0.9)), Limit::Generator);
         assert_eq!(Limit::of(0.6, Some(0.0), Some(0.7), Some(0.2)), Limit::Machine);
         assert_eq!(Limit::of(0.6, None, None, None), Limit::Window);
