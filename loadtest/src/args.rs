@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 use crate::message::MESSAGE_MIN;
 use crate::report::OutputArgs;
 use crate::server::loopback;
+use crate::split::PROCESSES_MAX;
 use crate::units::{parse_duration, parse_size};
 
 /// What a server can be compared with.
@@ -69,9 +70,17 @@ pub(crate) struct CrowdArgs {
         value_parser = clients
     )]
     pub(crate) counts: Vec<usize>,
-    /// Threads that simulate them [default: the cores the server leaves, at least 1]
+    /// Threads that simulate them, as many in each process [default: the cores the server leaves, at least 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) threads: Option<u16>,
+    /// Processes that hold them: each may open as many sockets as `ulimit -n` says, from 127.0.N.x addresses of its own
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u16).range(1..=i64::from(PROCESSES_MAX))
+    )]
+    pub(crate) processes: u16,
     /// Pin servers started here to the first core and the clients to the others
     #[arg(long)]
     pub(crate) pin: bool,

@@ -1,6 +1,6 @@
 //! The command line: one subcommand a scenario, with its purpose for `--help`.
 
-use clap::{Parser, Subcommand};
+use clap::{Arg, Parser, Subcommand};
 
 use crate::args::WindowedArgs;
 use crate::peers::PeersArgs;
@@ -65,23 +65,34 @@ pub(crate) enum Command {
     /// The other servers there are adapters for
     Peers(PeersArgs),
     /// Clients vanish all at once and come back: how soon they are served, and what those who stayed see of it
-    #[command(args_override_self = true)]
+    #[command(args_override_self = true, mut_arg("processes", one_process))]
     Storm(StormArgs),
     /// Some clients stall or read slowly: what the others see of it, and who is closed for it
-    #[command(args_override_self = true)]
+    #[command(args_override_self = true, mut_arg("processes", one_process))]
     Slow(SlowArgs),
     /// Clients replace their topics all the time while everybody is published to
-    #[command(args_override_self = true)]
+    #[command(args_override_self = true, mut_arg("processes", one_process))]
     Churn(ChurnArgs),
     /// All of these at once for long, with a verdict on whether the server's memory goes on growing
-    #[command(args_override_self = true)]
+    #[command(args_override_self = true, mut_arg("processes", one_process))]
     Soak(SoakArgs),
+    #[command(hide = true)]
+    Hold,
     #[command(hide = true)]
     ServeFloor(FloorArgs),
     #[command(hide = true)]
     ServeHyper(HyperArgs),
     #[command(hide = true)]
     Launch(LaunchArgs),
+}
+
+/// Of scenarios whose clients come and go: what is due to each is known only where it lives, moment by moment.
+fn one_process(arg: Arg) -> Arg {
+    let only_one = |text: &str| match text {
+        "1" => Ok(1_u16),
+        _ => Err("only 1: storm, slow, churn and soak keep all their clients in one process"),
+    };
+    arg.value_parser(only_one).help("Only 1 here: all clients are kept in one process")
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ pub(crate) enum Error {
     Usage(String),
     /// The machine or the server did not do its part: `what` was tried and failed.
     Failed(String),
+    /// A part of the harness itself broke, whatever the server did.
+    Broken(String),
     /// The operating system refused a call.
     Io { what: String, source: io::Error },
     /// Ctrl-C, or a termination signal.
@@ -26,7 +28,7 @@ impl Error {
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
             Self::Interrupted => ExitCode::from(130),
-            Self::Usage(_) | Self::Failed(_) | Self::Io { .. } => ExitCode::from(2),
+            Self::Usage(_) | Self::Failed(_) | Self::Broken(_) | Self::Io { .. } => ExitCode::from(2),
         }
     }
 }
@@ -34,7 +36,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Usage(text) | Self::Failed(text) => out.write_str(text),
+            Self::Usage(text) | Self::Failed(text) | Self::Broken(text) => out.write_str(text),
             Self::Io { what, source } => write!(out, "{what}: {source}"),
             Self::Interrupted => out.write_str("interrupted"),
         }

@@ -155,12 +155,15 @@ pub(crate) struct Round {
     pub(crate) cpu: Option<CpuFigures>,
     /// How long the server was ready to run while something else had its core, as a share of the window.
     pub(crate) core_wait_share: Option<f64>,
-    /// The harness's, as a share of one core.
+    /// The harness's, with all its processes, as a share of one core.
     pub(crate) generator_share: Option<f64>,
     /// The same as `core_wait_share`, of the harness.
     pub(crate) generator_wait_share: Option<f64>,
-    /// How many cores the generator could use at once.
+    /// Of all its processes together.
     pub(crate) generator_threads: usize,
+    pub(crate) generator_processes: usize,
+    /// How many cores the generator could use at once.
+    pub(crate) generator_cores: usize,
     pub(crate) latency: LatencyFigures,
     /// Quantiles and their latencies.
     pub(crate) latency_curve_ns: Vec<(f64, u64)>,
@@ -188,18 +191,8 @@ impl Round {
 
     /// What held the server back, if anything. `None` without its CPU time.
     pub(crate) fn limit(&self) -> Option<Limit> {
-        let share = self.cpu?.share;
-        let waited = [self.core_wait_share, self.generator_wait_share];
-        Some(if share >= BUSY_SHARE {
-            Limit::Server
-        } else if waited.into_iter().flatten().any(|waited| waited >= WAIT_SHARE) {
-            Limit::Machine
-        } else if self.generator_share.is_some_and(|busy| busy >= BUSY_SHARE * self.generator_threads as f64)
-        {
-            Limit::Generator
-        } else {
-            Limit::Window
-        })
+        let generator = self.generator_share.map(|share| share / self.generator_cores as f64);
+        Some(Limit::of(self.cpu?.share, self.core_wait_share, generator, self.generator_wait_share))
     }
 }
 
@@ -214,6 +207,31 @@ pub(crate) enum Limit {
     Generator,
     /// Neither was busy: there was too little under way.
     Window,
+}
+
+impl Limit {
+    /// From how much of a core the server used, and the generator of all that it could; and how long each waited for
+    /// one, as a share of the time.
+    fn of(
+        server: f64,
+        server_wait: Option<f64>,
+        generator: Option<f64>,
+        generator_wait: Option<f64>,
+    ) -> Self {
+        let waited = |share: Option<f64>| share.is_some_and(|share| share >= WAIT_SHARE);
+        if server >= BUSY_SHARE {
+            Self::Server
+        } else if waited(server_wait) {
+            Self::Machine
+        } else if generator.is_some_and(|share| share >= BUSY_SHARE) {
+            // That its threads waited for a core says nothing then: they may have waited for each other.
+            Self::Generator
+        } else if waited(generator_wait) {
+            Self::Machine
+        } else {
+            Self::Window
+        }
+    }
 }
 
 /// Medians over the rounds of one server.
@@ -349,6 +367,17 @@ mod tests {
         let short = &curve[..3];
         assert_eq!(median_curve([&curve[..], short].into_iter()).len(), 3);
         assert!(latency_curve(&Histogram::new(3).expect("three digits are allowed")).is_empty());
+    }
+
+    #[test]
+    fn what_was_the_limit_is_told_from_who_was_busy_and_who_waited() {
+        assert_eq!(Limit::of(0.95, Some(0.04), Some(1.0), Some(0.5)), Limit::Server);
+        assert_eq!(Limit::of(0.6, Some(0.3), Some(0.95), Some(0.0)), Limit::Machine);
+        assert_eq!(Limit::of(0.6, Some(0.0), Some(0.95), Some(0.0)), Limit::Generator);
+        // Two processes of the generator on one core.
+        assert_eq!(Limit::of(0.6, Some(0.0), Some(0.97), Some(0.9)), Limit::Generator);
+        assert_eq!(Limit::of(0.6, Some(0.0), Some(0.7), Some(0.2)), Limit::Machine);
+        assert_eq!(Limit::of(0.6, None, None, None), Limit::Window);
     }
 
     #[test]

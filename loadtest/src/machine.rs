@@ -1,14 +1,19 @@
 //! The machine the harness runs on: which cores there are and who is pinned to which, how many descriptors may
-//! be open, and what a report has to say about hardware and kernel.
+//! be open, where this program is, and what a report has to say about hardware and kernel.
+
+use std::path::PathBuf;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde::Serialize;
 
 use crate::error::{Context, Error, Result};
+use crate::split::{PROCESSES_MAX, Split};
 
-/// Descriptors kept for everything but clients: pollers, publishers, /proc files, standard streams.
+/// Descriptors kept for what a process has once: publishers, /proc files, standard streams.
 const DESCRIPTORS_SPARE: usize = 64;
+/// Those of a thread: poller, waker, timer, and the connection over which its clients register.
+const DESCRIPTORS_A_THREAD: usize = 4;
 
 /// Cores, split so that server and generator do not share any.
 #[derive(Debug, Clone)]
@@ -26,6 +31,11 @@ impl Cores {
         let mut cores = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
         let server = cores.next().ok_or_else(|| Error::Failed("no core may be used".to_owned()))?;
         Ok(Self { server, generator: cores.collect() })
+    }
+
+    /// How many cores the calling thread may run on now.
+    pub(crate) fn count() -> Result<usize> {
+        Ok(Self::available()?.generator.len() + 1)
     }
 
     /// One generator thread for each core that the server leaves.
@@ -54,21 +64,36 @@ pub(crate) fn pin_to(cores: &[usize]) -> Result<()> {
     sched_setaffinity(None, &set).context(|| format!("cannot pin to cores {cores:?}"))
 }
 
-/// Raises the limit of open files to the hard limit and checks that `clients` sockets fit.
-/// Servers started later inherit the raised limit.
-pub(crate) fn reserve_descriptors(clients: usize) -> Result<()> {
+/// Raises the limit of open files to the hard limit and checks that the clients of each process fit.
+/// Servers and processes started later inherit the raised limit.
+pub(crate) fn reserve_descriptors(split: &Split) -> Result<()> {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     setrlimit(Resource::Nofile, raised).context(|| "cannot raise the limit of open files".to_owned())?;
     let Some(maximum) = limit.maximum else { return Ok(()) };
-    let fits = usize::try_from(maximum).unwrap_or(usize::MAX).saturating_sub(DESCRIPTORS_SPARE);
-    if clients > fits {
-        return Err(Error::Usage(format!(
-            "--clients {clients} does not fit: the hard limit of open files is {maximum} (ulimit -Hn), which is \
-             enough for {fits} clients"
-        )));
+    let Split { clients, processes, .. } = *split;
+    // The process that directs has a link to each of the others.
+    let own = DESCRIPTORS_SPARE + DESCRIPTORS_A_THREAD * split.threads_of(0).len() + processes;
+    let fits = usize::try_from(maximum).unwrap_or(usize::MAX).saturating_sub(own);
+    if split.clients_of_one_process() <= fits {
+        return Ok(());
     }
-    Ok(())
+    let enough = match clients.checked_div(fits) {
+        Some(full) if full < usize::from(PROCESSES_MAX) => {
+            format!("; scenarios whose clients only listen can have --processes {}", full + 1)
+        }
+        _ => String::new(),
+    };
+    let where_they_are = if processes == 1 { "one process" } else { "each process" };
+    Err(Error::Usage(format!(
+        "--clients {clients} does not fit: the hard limit of open files is {maximum} (ulimit -Hn), which is enough for \
+         {fits} clients in {where_they_are}{enough}"
+    )))
+}
+
+/// This program, to be started as another process.
+pub(crate) fn own_program() -> Result<PathBuf> {
+    std::env::current_exe().context(|| "cannot find the harness's own program".to_owned())
 }
 
 /// What a published figure has to say about where it was measured.

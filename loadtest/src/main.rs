@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! cli ─► scenario ─► round ─► generator (epoll threads: connector, publisher, reader) ◄─sockets─► server
+//!           │          │         └─► holders (processes of this program: connector, reader) ◄─sockets─┘
 //!           │          └────► procfs (the server's CPU time and memory)
 //!           └─► figures ─► report (tables, JSON)
 //! ```
@@ -13,6 +14,7 @@
 
 mod args;
 mod cli;
+mod clock;
 mod dialect;
 mod error;
 mod figures;
@@ -30,6 +32,7 @@ mod report;
 mod round;
 mod scenario;
 mod server;
+mod split;
 mod timeline;
 mod units;
 mod verdict;
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Command::Soak(args) => scenario::soak::run(&args),
         Command::Churn(args) => scenario::churn::run(&args),
         Command::ServeFloor(args) => server::floor::serve(&args).map(|()| Verdict::Faultless),
+        Command::Hold => generator::hold(),
         Command::Launch(args) => server::launch::run(args).map(|()| Verdict::Faultless),
     };
     match verdict {

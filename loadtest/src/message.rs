@@ -15,7 +15,7 @@ const DIGITS: usize = 16;
 #[derive(Debug, Clone)]
 pub(crate) struct Message {
     padding: Vec<u8>,
-    /// Send times count from here. One for the whole process, so that every thread reads the same clock.
+    /// Send times count from here. One for a whole run, so that every thread of every process reads the same clock.
     epoch: Instant,
 }
 
@@ -28,6 +28,11 @@ impl Message {
 
     pub(crate) fn size(&self) -> usize {
         MESSAGE_MIN + self.padding.len()
+    }
+
+    /// From when send times count.
+    pub(crate) fn epoch(&self) -> Instant {
+        self.epoch
     }
 
     /// Nanoseconds from the harness's start to `at`.

@@ -3,13 +3,15 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// Streams of a run: six digits.
 pub(crate) const STREAMS_MAX: usize = 1_000_000;
 /// Numbers of one stream: ten digits, which no run exhausts.
 const NUMBERS: u64 = 10_000_000_000;
 
 /// Number `number` of stream `stream`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct Place(u64);
 
 impl Place {

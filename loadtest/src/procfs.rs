@@ -19,6 +19,15 @@ impl CpuTime {
         Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
     }
 
+    /// The same of several processes together; `None` if one has gone.
+    pub(crate) fn of_all(pids: &[u32]) -> Option<Self> {
+        pids.iter().try_fold(Self::default(), |sum, &pid| {
+            let of_one = Self::of(pid)?;
+            let (user_ns, system_ns) = (sum.user_ns + of_one.user_ns, sum.system_ns + of_one.system_ns);
+            Some(Self { user_ns, system_ns })
+        })
+    }
+
     /// What was used between `earlier` and `self`.
     pub(crate) fn since(self, earlier: Self) -> Self {
         Self {
@@ -45,6 +54,11 @@ impl CpuTime {
 /// How long the threads of `pid` have been ready to run while something else had the core, in nanoseconds.
 pub(crate) fn core_wait_ns(pid: u32) -> Option<u64> {
     scheduler_ns(pid, 1)
+}
+
+/// The same of several processes together; `None` if one has gone.
+pub(crate) fn core_wait_ns_of_all(pids: &[u32]) -> Option<u64> {
+    pids.iter().map(|&pid| core_wait_ns(pid)).sum()
 }
 
 /// How long the threads of `pid` have run, in nanoseconds: not counted in ticks, and so good for a server that is
@@ -176,6 +190,10 @@ mod tests {
         assert!(peak_resident_bytes(pid).is_some_and(|bytes| bytes > 100_000));
         assert!(open_descriptors(pid).is_some_and(|count| count >= 3));
         assert!(CpuTime::of(pid).is_some());
+        // Itself twice: all that can be known here of several.
+        let (one, both) = (CpuTime::of(pid), CpuTime::of_all(&[pid, pid]));
+        assert!(one.is_some_and(|one| both.is_some_and(|both| both.total_ns() >= 2 * one.total_ns())));
+        assert_eq!(CpuTime::of_all(&[pid, u32::MAX]), None);
         assert!(core_wait_ns(pid).is_some());
         assert!(core_used_ns(pid).is_some_and(|ns| ns > 0));
     }

@@ -15,6 +15,7 @@ use crate::figures::{
     self, CpuFigures, DescriptorFigures, LatencyFigures, MemoryFigures, Round, SupplyFigures,
 };
 use crate::generator::{Generator, Outcome, Pace, Phase, Plan, Supply, Totals};
+use crate::machine::Cores;
 use crate::procfs::{self, CpuTime};
 use crate::progress::Progress;
 use crate::server::Server;
@@ -87,6 +88,8 @@ pub(crate) struct Audience<'a> {
     server: &'a Server,
     interrupt: &'a Interrupt,
     generator: Generator,
+    /// The processes that simulate clients.
+    pids: Vec<u32>,
     recorder: RefCell<Recorder>,
     pub(crate) connects_per_second: f64,
     pub(crate) before_bytes: Option<u64>,
@@ -134,20 +137,23 @@ impl<'a> Audience<'a> {
     ) -> Result<Self> {
         let before_bytes = server.pid.and_then(procfs::resident_bytes);
         let started = Instant::now();
+        let generator = Generator::start(plan)?;
+        let pids = generator.pids();
         let mut audience = Self {
             server,
             interrupt,
-            generator: Generator::start(plan)?,
-            recorder: RefCell::new(Recorder::new(server.pid)),
+            generator,
+            recorder: RefCell::new(Recorder::new(server.pid, pids.clone())),
+            pids,
             connects_per_second: 0.0,
             before_bytes,
             connected_bytes: None,
-            clients: plan.clients,
+            clients: plan.split.clients,
         };
         if !audience.connect()? {
             return Err(audience.why_it_failed());
         }
-        audience.connects_per_second = plan.clients as f64 / started.elapsed().as_secs_f64();
+        audience.connects_per_second = plan.split.clients as f64 / started.elapsed().as_secs_f64();
         audience.wait("settling", settle)?;
         audience.connected_bytes = server.pid.and_then(procfs::resident_bytes);
         Ok(audience)
@@ -173,12 +179,10 @@ impl<'a> Audience<'a> {
         self.generator.totals().refused
     }
 
-    /// Publishes nothing and measures for `duration`.
+    /// Publishes nothing and measures for `duration`. A generator that ends meanwhile says why when it is finished.
     pub(crate) fn rest(&self, duration: Duration) -> Result<Window> {
         let before = self.sample();
-        if !self.wait("resting", duration)? {
-            return Err(Error::Failed("the generator ended early".to_owned()));
-        }
+        self.wait("resting", duration)?;
         Ok(before.until(&self.sample()))
     }
 
@@ -258,8 +262,8 @@ impl<'a> Audience<'a> {
             server: self.server.pid.and_then(CpuTime::of),
             server_wait_ns: self.server.pid.and_then(procfs::core_wait_ns),
             server_used_ns: self.server.pid.and_then(procfs::core_used_ns),
-            harness: CpuTime::of(std::process::id()),
-            harness_wait_ns: procfs::core_wait_ns(std::process::id()),
+            harness: CpuTime::of_all(&self.pids),
+            harness_wait_ns: procfs::core_wait_ns_of_all(&self.pids),
         }
     }
 
@@ -387,7 +391,7 @@ pub(crate) fn fan_out(
 
     audience.generator.enter(Phase::Drain);
     let Totals { published, deliveries, .. } = audience.generator.totals();
-    let under_way = published as f64 * plan.streams.mean_audience(plan.clients) - deliveries as f64;
+    let under_way = published as f64 * plan.streams.mean_audience(plan.split.clients) - deliveries as f64;
     let drain_max = timing.drain_max(&window, under_way);
     audience.wait_until("draining", drain_max, || audience.generator.is_settled())?;
     let drain_seconds = begin.at.elapsed().as_secs_f64() - window.seconds;
@@ -406,7 +410,7 @@ pub(crate) fn fan_out(
     Ok(Round {
         server: label.0,
         round: label.1,
-        clients: plan.clients,
+        clients: plan.split.clients,
         connects_per_second,
         seconds: window.seconds,
         published,
@@ -420,7 +424,9 @@ pub(crate) fn fan_out(
         core_wait_share,
         generator_wait_share,
         generator_share: window.harness_share(),
-        generator_threads: plan.threads,
+        generator_threads: plan.split.threads,
+        generator_processes: plan.split.processes,
+        generator_cores: plan.split.threads.min(Cores::count()?),
         latency: LatencyFigures::new(&latency),
         latency_curve_ns: figures::latency_curve(&latency),
         faults,

@@ -73,6 +73,8 @@ struct Sample {
 pub(crate) struct Recorder {
     began: Instant,
     server: Option<u32>,
+    /// The processes that simulate clients.
+    generator: Vec<u32>,
     interval: Duration,
     samples: Vec<Sample>,
     /// When each began; it ends where the next does.
@@ -81,11 +83,12 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
-    /// `server` is the process to be watched.
-    pub(crate) fn new(server: Option<u32>) -> Self {
+    /// `server` is the process to be watched, and `generator` are those that simulate its clients.
+    pub(crate) fn new(server: Option<u32>, generator: Vec<u32>) -> Self {
         Self {
             began: Instant::now(),
             server,
+            generator,
             interval: INTERVAL,
             samples: Vec::with_capacity(SAMPLES_MAX),
             phases: Vec::new(),
@@ -132,7 +135,7 @@ impl Recorder {
             at: Instant::now(),
             totals,
             server: self.server.and_then(CpuTime::of),
-            generator: CpuTime::of(std::process::id()),
+            generator: CpuTime::of_all(&self.generator),
             resident_bytes: self.server.and_then(procfs::resident_estimate),
         });
     }
@@ -194,7 +197,7 @@ mod tests {
 
     #[test]
     fn a_long_round_is_thinned_out_and_loses_no_delivery() {
-        let mut recorder = Recorder::new(None);
+        let mut recorder = Recorder::new(None, Vec::new());
         let began = Instant::now();
         for number in 0..3_000_u64 {
             recorder.sample(Totals { deliveries: number * 10, ..Totals::default() });
@@ -215,7 +218,7 @@ mod tests {
 
     #[test]
     fn phases_follow_each_other_without_a_gap() {
-        let mut recorder = Recorder::new(Some(std::process::id()));
+        let mut recorder = Recorder::new(Some(std::process::id()), vec![std::process::id()]);
         recorder.look(Totals::default);
         for name in ["connect", "connect", "settle", "measure"] {
             recorder.phase(name);

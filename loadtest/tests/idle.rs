@@ -35,6 +35,14 @@ fn idle_connections_are_weighed_and_their_pongs_counted() {
 }
 
 #[test]
+fn connections_of_several_processes_are_counted_alike() {
+    let (result, text) = idle("processes", &["--ping-args", "--ping-every {every}", "--processes", "3"]);
+    // Pinged five times each: one that never answered would be missed.
+    assert!(result["rounds"][0]["pongs"].as_u64().is_some_and(|pongs| pongs >= 80), "{text}");
+    assert!(result["rounds"][0]["per_connection_bytes"].is_number(), "{text}");
+}
+
+#[test]
 fn rounds_alternate_with_a_floor_that_pings_too() {
     let (result, text) =
         idle("paired", &["--ping-args", "--ping-every {every}", "--against", "floor", "--rounds", "2"]);

@@ -128,11 +128,46 @@ fn several_threads_and_publishers_agree() {
 }
 
 #[test]
+fn several_processes_agree() {
+    for scenario in SCENARIOS {
+        let server = FaultyServer::start(Fault::None);
+        let run = run(&server, scenario, &[&FEW[..], &["--processes", "3"]].concat());
+        run.assert_faultless();
+        assert_eq!(run.round()["audit"]["written"], run.round()["audit"]["received"], "{}", run.output);
+    }
+}
+
+#[test]
+fn several_processes_count_faults_by_stream() {
+    let many = [&FEW[..], &["--processes", "20", "--patience", "1s"]].concat();
+    for scenario in [TOPICS, USERS] {
+        for (index, fault) in [Fault::Lose(7), Fault::Misdeliver(7)].into_iter().enumerate() {
+            // On all topics nobody can get what is for others.
+            let scenario = match fault {
+                Fault::Misdeliver(_) if scenario == TOPICS => {
+                    &["topics", "--topics", "10", "--per-client", "3"]
+                }
+                _ => scenario,
+            };
+            let server = FaultyServer::start(fault);
+            let run = run(&server, scenario, &many);
+            assert!(server.faults_done() > 0, "{} {fault:?}", scenario[0]);
+            let mut expected = [0; 5];
+            expected[[0, 4][index]] = server.faults_done();
+            assert_eq!(run.faults(), expected, "{} {fault:?}\n{}", scenario[0], run.output);
+        }
+    }
+}
+
+#[test]
 fn a_delay_is_in_every_latency() {
     let delay = Duration::from_millis(30);
-    let run = run(&FaultyServer::start(Fault::Delay(delay)), &["rate", "--rate", "15"], &FEW);
-    run.assert_faultless();
-    assert!(run.latency("p50_ns") >= delay, "{}", run.output);
+    for processes in ["1", "20"] {
+        let scenario = ["rate", "--rate", "15", "--processes", processes];
+        let run = run(&FaultyServer::start(Fault::Delay(delay)), &scenario, &FEW);
+        run.assert_faultless();
+        assert!(run.latency("p50_ns") >= delay, "{}", run.output);
+    }
 }
 
 #[test]

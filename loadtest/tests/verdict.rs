@@ -55,6 +55,72 @@ fn several_threads_agree_on_the_window() {
 }
 
 #[test]
+fn several_processes_agree_on_the_window() {
+    for (processes, window) in [("2", "1"), ("3", "1"), ("2", "32"), ("2", "256")] {
+        let extra = ["--processes", processes, "--window", window];
+        let run = fan_out(&FaultyServer::start(Fault::None), &extra);
+        run.assert_faultless();
+        assert_eq!(run.round()["generator_processes"].to_string(), processes, "{}", run.output);
+        // Each message, at every client, whoever holds it.
+        let [published, received] =
+            [&run.round()["published"], &run.round()["audit"]["received"]].map(|count| count.as_u64());
+        assert_eq!(received, published.map(|published| published * 40), "{}", run.output);
+    }
+}
+
+#[test]
+fn several_processes_find_every_fault() {
+    /// What has to be found of so many faults done.
+    type Expected = fn(u64) -> [u64; 4];
+    let faults: [(Fault, Expected); 6] = [
+        (Fault::Lose(97), |done| [done, 0, 0, 0]),
+        (Fault::Duplicate(89), |done| [0, done, 0, 0]),
+        (Fault::Reorder(83), |done| [0, 0, done, 0]),
+        (Fault::Garble(79, 5), |done| [done, 0, 0, done]),
+        (Fault::Garble(79, 127), |done| [0, 0, 0, done]),
+        (Fault::Misnumber(79), |done| [done, 0, 0, done]),
+    ];
+    for (fault, expected) in faults {
+        let server = FaultyServer::start(fault);
+        // All but two are held by other processes, and so is whoever joins as the fourth, most likely.
+        let run = fan_out(&server, &["--processes", "20"]);
+        assert!(server.faults_done() > 0, "{fault:?}");
+        run.assert_faulty(expected(server.faults_done()));
+    }
+}
+
+#[test]
+fn several_processes_count_closed_stalled_and_refused() {
+    let run = fan_out(&FaultyServer::start(Fault::Close(1013, 50)), &["--processes", "20"]);
+    run.assert_faulty([0; 4]);
+    assert_eq!(run.round()["closed"], serde_json::json!({ "1013": 1 }));
+
+    let run = fan_out(&FaultyServer::start(Fault::Cut(50)), &["--processes", "20"]);
+    run.assert_faulty([0; 4]);
+    assert_eq!(run.round()["closed"], serde_json::json!({ "no close frame": 1 }));
+
+    let server = FaultyServer::start(Fault::Refuse(7));
+    let run = fan_out(&server, &["--processes", "2"]);
+    run.assert_faultless();
+    assert_eq!(run.round()["refused"], server.faults_done());
+
+    let stalling = ["--processes", "4", "--stalled", "10%", "--stall-after", "100ms"];
+    let run = fan_out(&FaultyServer::start(Fault::None), &stalling);
+    run.assert_faultless();
+    assert_eq!(run.round()["stalled"], 4);
+}
+
+#[test]
+fn a_client_of_another_process_that_gets_nothing_more_ends_the_run() {
+    let server = FaultyServer::start(Fault::LoseFrom(100));
+    let few = ["--window", "8", "--duration", "20s", "--patience", "1s", "--processes", "20"];
+    let run = fan_out(&server, &few);
+    run.assert_faulty([server.faults_done(), 0, 0, 0]);
+    assert_eq!(run.round()["stuck"], true);
+    assert_eq!(server.faults_done(), 8, "the window bounds what can be lost");
+}
+
+#[test]
 fn large_messages_and_frames_in_pieces_are_put_together() {
     let server = FaultyServer::start(Fault::Dribble);
     fan_out(&server, &["--payload", "4000"]).assert_faultless();
@@ -104,6 +170,14 @@ fn every_reordered_message_is_counted() {
 #[test]
 fn a_wrong_sequence_number_is_garbled_and_its_message_lost() {
     let server = FaultyServer::start(Fault::Garble(79, 5));
+    let run = fan_out(&server, &[]);
+    assert!(server.faults_done() > 0);
+    run.assert_faulty([server.faults_done(), 0, 0, server.faults_done()]);
+}
+
+#[test]
+fn a_number_not_yet_given_out_is_garbled_and_its_message_lost() {
+    let server = FaultyServer::start(Fault::Misnumber(79));
     let run = fan_out(&server, &[]);
     assert!(server.faults_done() > 0);
     run.assert_faulty([server.faults_done(), 0, 0, server.faults_done()]);

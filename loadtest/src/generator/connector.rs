@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::ops::Range;
 use std::sync::Arc;
 
 use mio::net::TcpStream;
@@ -12,9 +13,9 @@ use mio::{Interest, Registry, Token};
 use serde::Deserialize;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::Plan;
 use super::pipeline::Pipeline;
 use super::streams::Streams;
-use crate::dialect::Dialect;
 use crate::handshake;
 use crate::http::Response;
 
@@ -22,14 +23,16 @@ use crate::http::Response;
 const REGISTERING_MAX: usize = 128;
 /// Sockets between `connect` and the server's 101.
 const HANDSHAKES_MAX: usize = 64;
-/// Clients come from 127.0.0.2 up to this many addresses further on. Each has some 28,000 ports of its own, and
-/// those of an earlier run may still be in TIME_WAIT.
+/// Clients of process N come from 127.0.N.2 up to this many addresses further on. Each has some 28,000 ports of its
+/// own, and those of an earlier run may still be in TIME_WAIT.
 const SOURCES: usize = 240;
 
 /// The state of connecting, dropped once everybody is connected.
 #[derive(Debug)]
 pub(crate) struct Connector {
     address: SocketAddr,
+    /// Whose clients these are.
+    process: usize,
     /// Where clients register; `None` if they need not.
     pipeline: Option<Pipeline>,
     streams: Arc<Streams>,
@@ -75,25 +78,25 @@ pub(super) fn granted(answer: &Response<'_>) -> io::Result<String> {
 }
 
 impl Connector {
-    /// For `clients`, numbered as in the whole run.
-    pub(crate) fn new(
-        address: SocketAddr,
-        dialect: Dialect,
-        streams: Arc<Streams>,
-        clients: std::ops::Range<usize>,
+    /// For `clients` of the plan, which `process` holds.
+    pub(super) fn new(
+        plan: &Plan,
+        process: usize,
+        clients: Range<usize>,
         registry: &Registry,
         token: Token,
     ) -> io::Result<Self> {
-        let direct = |client| dialect.path(streams.topics_of(client).first()?);
+        let direct = |client| plan.dialect.path(plan.streams.topics_of(client).first()?);
         let paths: VecDeque<String> = clients.clone().map_while(direct).collect();
         let pipeline = match paths.is_empty() {
-            true => Some(Pipeline::connect(address, registry, token)?),
+            true => Some(Pipeline::connect(plan.address, registry, token)?),
             false => None,
         };
         Ok(Self {
-            address,
+            address: plan.address,
+            process,
             pipeline,
-            streams,
+            streams: Arc::clone(&plan.streams),
             clients: clients.len(),
             first: clients.start,
             asked: 0,
@@ -135,7 +138,7 @@ impl Connector {
         }
         let Some(path) = self.paths.pop_front() else { return Ok(None) };
         let place = self.opened;
-        let mut stream = dial(self.address, source(self.first + place), None)?;
+        let mut stream = dial(self.address, source(self.process, self.first + place), None)?;
         registry.register(&mut stream, Token(place), Interest::READABLE | Interest::WRITABLE)?;
         self.opened += 1;
         Ok(Some((place, stream, handshake::request(&path, self.address))))
@@ -173,8 +176,9 @@ pub(super) fn dial(
     Ok(TcpStream::from_std(socket.into()))
 }
 
-pub(super) fn source(client: usize) -> Ipv4Addr {
-    Ipv4Addr::new(127, 0, 0, 2 + (client % SOURCES) as u8)
+/// Where `client` of the run comes from; no other process of the run has that address.
+pub(super) fn source(process: usize, client: usize) -> Ipv4Addr {
+    Ipv4Addr::new(127, 0, process as u8, 2 + (client % SOURCES) as u8)
 }
 
 /// The path and query of a URL. Its host is not used: only the target given on the command line is connected to.
@@ -190,6 +194,7 @@ fn invalid(text: String) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::split::PROCESSES_MAX;
 
     #[test]
     fn only_the_path_of_a_url_is_used() {
@@ -201,8 +206,9 @@ mod tests {
 
     #[test]
     fn every_source_is_a_loopback_address_of_its_own() {
-        let sources: std::collections::BTreeSet<_> = (0..10 * SOURCES).map(source).collect();
-        assert_eq!(sources.len(), SOURCES);
+        let of = |process| (0..10 * SOURCES).map(move |client| source(process, client));
+        let sources: std::collections::BTreeSet<_> = (0..usize::from(PROCESSES_MAX)).flat_map(of).collect();
+        assert_eq!(sources.len(), SOURCES * usize::from(PROCESSES_MAX));
         assert!(sources.iter().all(Ipv4Addr::is_loopback));
     }
 }

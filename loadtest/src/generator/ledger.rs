@@ -8,7 +8,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::place::Place;
 
@@ -17,7 +17,7 @@ use crate::place::Place;
 const GAPS_MAX: usize = 1_000;
 
 /// Deliveries that were not as they should have been.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Faults {
     /// Published, and never seen by a client that was connected and reading.
     pub(crate) lost: u64,

@@ -1,13 +1,18 @@
-//! Thousands of simulated clients on a few threads. Directed by a round: [`Generator::start`], then one phase
-//! after the other, then [`Generator::finish`], which gives what was found. Dropping it ends its threads.
+//! Thousands of simulated clients on a few threads, in one process or several. Directed by a round:
+//! [`Generator::start`], then one phase after the other, then [`Generator::finish`], which gives what was found.
+//! Dropping it ends its threads and the other processes.
 
+mod board;
 mod census;
 mod client;
 mod connector;
 mod frame;
+mod hold;
+mod holders;
 mod lane;
 mod ledger;
 pub(crate) mod lives;
+mod outcome;
 mod pace;
 mod pipeline;
 mod publisher;
@@ -15,29 +20,30 @@ mod reader;
 mod rotation;
 mod shared;
 mod streams;
+mod threads;
 mod timer;
 mod worker;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
-use mio::{Poll, Waker};
-
+pub(crate) use hold::hold;
 pub(crate) use ledger::Faults;
+pub(crate) use outcome::Outcome;
 pub(crate) use pace::{Pace, Supply};
 pub(crate) use rotation::Order;
 pub(crate) use shared::{Phase, Totals};
 pub(crate) use streams::{Spread, Streams};
 
 use crate::dialect::Dialect;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 use crate::message::Message;
-use shared::Shared;
-use worker::{Findings, Worker};
+use crate::split::Split;
+use board::Board;
+use holders::Holder;
+use threads::{Threads, Ties};
 
 /// What a generator is to do.
 #[derive(Debug, Clone)]
@@ -46,8 +52,8 @@ pub(crate) struct Plan {
     pub(crate) dialect: Dialect,
     /// What is published, and who is to get it.
     pub(crate) streams: Arc<Streams>,
-    pub(crate) clients: usize,
-    pub(crate) threads: usize,
+    /// How many clients there are, and which thread of which process has them.
+    pub(crate) split: Split,
     /// Whether threads look for work all the time while something is published, instead of sleeping.
     pub(crate) busy_poll: bool,
     pub(crate) message: Message,
@@ -60,9 +66,9 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Threads that publish: the first so many.
-    fn publishing_threads(&self) -> usize {
-        self.supply.map_or(0, |supply| supply.publishers.min(self.threads))
+    /// Connections to publish over, spread over the threads of the first process.
+    fn publishers(&self) -> usize {
+        self.supply.map_or(0, |supply| supply.publishers)
     }
 
     /// How many clients will stop reading.
@@ -71,130 +77,82 @@ impl Plan {
     }
 }
 
-/// What all threads found together.
-#[derive(Debug)]
-pub(crate) struct Outcome {
-    pub(crate) faults: Faults,
-    /// Nanoseconds from publishing to reading.
-    pub(crate) latency: Histogram<u64>,
-    /// Connections the server ended, by close code; `None` is without a close frame.
-    pub(crate) closed: BTreeMap<Option<u16>, u64>,
-    /// Publications the server refused for good, and so nobody waits for.
-    pub(crate) refused: u64,
-    /// Nanoseconds from when publications of the measured window were to leave to when they did.
-    pub(crate) lag: Histogram<u64>,
-    /// Messages of any kind that came to clients.
-    pub(crate) received: u64,
-}
-
-/// The running threads.
+/// The running threads, and the processes that hold the other clients.
 #[derive(Debug)]
 pub(crate) struct Generator {
-    shared: Arc<Shared>,
-    threads: Vec<JoinHandle<Result<Findings>>>,
+    threads: Threads,
+    holders: Vec<Holder>,
 }
 
 impl Generator {
-    /// Starts the threads, which begin to connect at once.
+    /// Starts the processes and threads, which begin to connect at once.
     pub(crate) fn start(plan: &Plan) -> Result<Self> {
         plan.streams.check()?;
-        let polls: Vec<Poll> = (0..plan.threads)
-            .map(|_| Poll::new())
-            .collect::<std::io::Result<_>>()
-            .context(|| "no poller".to_owned())?;
-        let wakers = polls
-            .iter()
-            .map(|poll| Waker::new(poll.registry(), worker::WAKE))
-            .collect::<std::io::Result<_>>()
-            .context(|| "no waker".to_owned())?;
-        let shared = Arc::new(Shared::new(wakers, plan.streams.len(), plan.publishing_threads()));
-        let workers: Vec<Worker> = polls
-            .into_iter()
-            .enumerate()
-            .map(|(index, poll)| Worker::new(index, poll, Arc::clone(&shared), plan))
-            .collect::<Result<_>>()?;
-        let mut generator = Self { shared, threads: Vec::with_capacity(plan.threads) };
-        for (index, worker) in workers.into_iter().enumerate() {
-            let thread = thread::Builder::new().name(format!("generator-{index}")).spawn(|| worker.run());
-            generator.threads.push(thread.context(|| "cannot start a thread".to_owned())?);
-        }
-        Ok(generator)
+        let (mut holders, mut inboxes) = (Vec::new(), Vec::new());
+        let board = match plan.split.processes {
+            1 => None,
+            processes => {
+                let board = Board::new(plan.streams.len()).context(|| "no board".to_owned())?;
+                for number in 1..processes {
+                    let (holder, inbox) = Holder::start(plan, number, &board)?;
+                    holders.push(holder);
+                    inboxes.push(inbox);
+                }
+                Some(board)
+            }
+        };
+        let threads = Threads::start(plan, 0, Ties::Directs { board, inboxes })?;
+        Ok(Self { threads, holders })
     }
 
     /// Goes on to `phase`.
     pub(crate) fn enter(&self, phase: Phase) {
-        self.shared.enter(phase);
+        self.threads.shared().enter(phase);
+        self.holders.iter().for_each(|holder| holder.enter(phase));
     }
 
     /// Lets the chosen share of the clients stop reading.
     pub(crate) fn stall(&self) {
-        self.shared.stall();
+        self.threads.shared().stall();
+        self.holders.iter().for_each(Holder::stall);
     }
 
-    /// Ends the threads and adds up what they found; an error of any of them comes first.
-    pub(crate) fn finish(mut self) -> Result<Outcome> {
-        self.shared.enter(Phase::Stop);
-        let mut outcome = None;
-        let mut ledgers = Vec::new();
-        let mut refused = std::collections::BTreeSet::new();
-        for thread in self.threads.drain(..) {
-            let findings = thread
-                .join()
-                .map_err(|_| Error::Failed("a generator thread panicked".to_owned()))
-                .and_then(|findings| findings)?;
-            refused.extend(findings.refused);
-            ledgers.push(findings.ledger);
-            let outcome = outcome.get_or_insert_with(|| Outcome {
-                faults: Faults::default(),
-                latency: Histogram::new_from(&findings.latency),
-                closed: BTreeMap::new(),
-                refused: 0,
-                lag: Histogram::new_from(&findings.lag),
-                received: 0,
-            });
-            // Both have the same bounds, so that adding cannot fail.
-            let _ = outcome.latency.add(&findings.latency);
-            let _ = outcome.lag.add(&findings.lag);
-            outcome.received += findings.received;
-            for (code, count) in findings.closed {
-                *outcome.closed.entry(code).or_default() += count;
-            }
+    /// Ends all threads and processes and adds up what they found; an error of any of them comes first.
+    pub(crate) fn finish(self) -> Result<Outcome> {
+        let found = self.threads.finish()?;
+        // Whatever will have been refused has been: nobody publishes any more.
+        let refused: BTreeSet<_> = found.iter().flat_map(|thread| thread.refused.iter().copied()).collect();
+        let mut outcome = Outcome::of(found, &refused)?;
+        // All are asked before one is waited for.
+        self.holders.iter().for_each(|holder| holder.ask(&refused));
+        for holder in self.holders {
+            outcome.add(holder.answer()?);
         }
-        let mut outcome = outcome.ok_or_else(|| Error::Failed("no generator thread".to_owned()))?;
-        for ledger in ledgers {
-            outcome.faults.add(ledger.settle(&refused));
-        }
-        outcome.refused = refused.len() as u64;
         Ok(outcome)
+    }
+
+    /// The processes that simulate clients, this one first.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        std::iter::once(std::process::id()).chain(self.holders.iter().map(Holder::pid)).collect()
     }
 
     /// Counters so far.
     pub(crate) fn totals(&self) -> Totals {
-        self.shared.totals()
+        self.threads.shared().totals()
     }
 
     /// Nothing has reached everybody for longer than the plan's patience, or nobody is left.
     pub(crate) fn is_stuck(&self) -> bool {
-        self.shared.is_stuck()
+        self.threads.shared().is_stuck()
     }
 
     /// Everything published has reached everybody and has been answered.
     pub(crate) fn is_settled(&self) -> bool {
-        self.shared.is_settled()
+        self.threads.shared().is_settled()
     }
 
-    /// A thread has ended before it was told to: [`Self::finish`] says why.
+    /// A thread or a process has ended before it was told to: [`Self::finish`] says why.
     pub(crate) fn has_failed(&self) -> bool {
-        self.threads.iter().any(JoinHandle::is_finished)
-    }
-}
-
-impl Drop for Generator {
-    fn drop(&mut self) {
-        self.shared.enter(Phase::Stop);
-        for thread in self.threads.drain(..) {
-            // Its findings are of no interest to whoever dropped the generator.
-            let _ = thread.join();
-        }
+        self.threads.has_failed()
     }
 }

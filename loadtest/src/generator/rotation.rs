@@ -1,7 +1,9 @@
 //! Which of its streams a publisher publishes to next.
 
+use serde::{Deserialize, Serialize};
+
 /// How a publisher goes through its streams.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Order {
     /// One after the other: neighbouring publications are never of one stream if there are two.
     InTurn,

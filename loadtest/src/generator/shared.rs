@@ -1,15 +1,20 @@
 //! What the threads of a generator and the thread that directs them know of each other: a phase, flags, and
 //! counters. Each value has one writer, nobody waits for anybody, and no value guards other memory, so Relaxed
 //! is enough throughout; wake-ups go through the pollers.
+//!
+//! Threads of other processes have their places here too. In the directing process the first thread fills them with
+//! what the others report (see [`super::holders`]), and whoever reads a counter need not know where it comes from.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 
 use mio::Waker;
+use serde::{Deserialize, Serialize};
 
+use super::board::Board;
 use crate::place::Place;
 
 /// What a generator does now. Only ever goes forward.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[repr(u8)]
 pub(crate) enum Phase {
     /// Connect, then hold the connections and answer pings.
@@ -31,26 +36,43 @@ pub(crate) struct Shared {
     phase: AtomicU8,
     /// Written by the directing thread: the chosen clients stop reading.
     stall: AtomicBool,
-    /// For each stream, written by the thread that publishes it: how many numbers have been given out, before
-    /// they are sent.
-    published: Box<[AtomicU64]>,
+    published: Published,
     pub(crate) threads: Box<[Progress]>,
-    /// One for each thread.
+    /// One for each thread of this process: the first so many.
     wakers: Box<[Waker]>,
     /// Threads that publish: the first so many.
     publishing: usize,
+}
+
+/// For each stream: how many numbers have been given out.
+#[derive(Debug)]
+pub(crate) enum Published {
+    /// Written by the thread that publishes it, before they are sent, and posted for other processes if there are any.
+    Here { counts: Box<[AtomicU64]>, board: Option<Board> },
+    /// Posted by the process that publishes.
+    Elsewhere(Board),
+}
+
+/// What one thread's clients have done so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Counters {
+    pub(crate) open: u64,
+    pub(crate) closed: u64,
+    pub(crate) deliveries: u64,
+    pub(crate) reads: u64,
+    /// Pings of the server that were answered.
+    pub(crate) pongs: u64,
 }
 
 /// Written by one generator thread, read by others: on cache lines of its own.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct Progress {
-    pub(crate) open: AtomicU64,
-    pub(crate) closed: AtomicU64,
-    pub(crate) deliveries: AtomicU64,
-    pub(crate) reads: AtomicU64,
-    /// Pings of the server that were answered.
-    pub(crate) pongs: AtomicU64,
+    open: AtomicU64,
+    closed: AtomicU64,
+    deliveries: AtomicU64,
+    reads: AtomicU64,
+    pongs: AtomicU64,
     /// Numbers given out by the thread's publishers.
     pub(crate) published: AtomicU64,
     /// Publications offered to the server (some more than once), taken by it, and refused with 503.
@@ -82,17 +104,32 @@ pub(crate) struct Totals {
     pub(crate) held: u64,
 }
 
+impl Published {
+    /// None yet of any of `streams` streams, all of them published here.
+    pub(crate) fn here(streams: usize, board: Option<Board>) -> Self {
+        Self::Here { counts: (0..streams).map(|_| AtomicU64::new(0)).collect(), board }
+    }
+
+    fn streams(&self) -> usize {
+        match self {
+            Self::Here { counts, .. } => counts.len(),
+            Self::Elsewhere(board) => board.streams(),
+        }
+    }
+}
+
 impl Shared {
-    /// For `streams` streams and a thread for each waker, of which the first `publishing` publish.
-    pub(crate) fn new(wakers: Vec<Waker>, streams: usize, publishing: usize) -> Self {
-        let counters = |from: u64| (0..streams).map(|_| AtomicU64::new(from)).collect();
+    /// For `threads` threads, those of other processes included; the first have a waker each, and the first
+    /// `publishing` publish.
+    pub(crate) fn new(threads: usize, wakers: Vec<Waker>, publishing: usize, published: Published) -> Self {
         // Nobody is waited for who has not come yet.
-        let progress = || Progress { frontiers: counters(u64::MAX), ..Progress::default() };
+        let frontiers = || (0..published.streams()).map(|_| AtomicU64::new(u64::MAX)).collect();
+        let progress = || Progress { frontiers: frontiers(), ..Progress::default() };
         Self {
             phase: AtomicU8::new(Phase::Connect as u8),
             stall: AtomicBool::new(false),
-            published: counters(0),
-            threads: wakers.iter().map(|_| progress()).collect(),
+            threads: (0..threads).map(|_| progress()).collect(),
+            published,
             wakers: wakers.into_boxed_slice(),
             publishing,
         }
@@ -110,8 +147,23 @@ impl Shared {
         self.wake_all();
     }
 
+    /// So many numbers of `stream` have been given out; called before the last of them is sent.
     pub(crate) fn set_published(&self, stream: u32, published: u64) {
-        self.published[stream as usize].store(published, Relaxed);
+        if let Published::Here { counts, board } = &self.published {
+            counts[stream as usize].store(published, Relaxed);
+            if let Some(board) = board {
+                board.post(stream, published);
+            }
+        }
+    }
+
+    pub(crate) fn set_counters(&self, thread: usize, counters: Counters) {
+        let progress = &self.threads[thread];
+        progress.open.store(counters.open, Relaxed);
+        progress.closed.store(counters.closed, Relaxed);
+        progress.deliveries.store(counters.deliveries, Relaxed);
+        progress.reads.store(counters.reads, Relaxed);
+        progress.pongs.store(counters.pongs, Relaxed);
     }
 
     pub(crate) fn set_stuck(&self, thread: usize) {
@@ -122,8 +174,14 @@ impl Shared {
         self.threads[thread].settled.store(settled, Relaxed);
     }
 
-    pub(crate) fn set_frontier(&self, thread: usize, stream: u32, frontier: u64) {
-        self.threads[thread].frontiers[stream as usize].store(frontier, Relaxed);
+    /// Gives whether the frontier was another before.
+    pub(crate) fn set_frontier(&self, thread: usize, stream: u32, frontier: u64) -> bool {
+        let known = &self.threads[thread].frontiers[stream as usize];
+        if known.load(Relaxed) == frontier {
+            return false;
+        }
+        known.store(frontier, Relaxed);
+        true
     }
 
     /// Tells the publishing threads but `except` that there may be room. A failure cannot be helped here: a thread
@@ -151,15 +209,18 @@ impl Shared {
         self.stall.load(Relaxed)
     }
 
-    /// How many numbers of `stream` have been given out.
+    /// How many numbers of `stream`, which is one of the run's, have been given out.
     pub(crate) fn published(&self, stream: u32) -> u64 {
-        self.published[stream as usize].load(Relaxed)
+        match &self.published {
+            Published::Here { counts, .. } => counts[stream as usize].load(Relaxed),
+            Published::Elsewhere(board) => board.read(stream),
+        }
     }
 
     /// Whether this number has been given out.
     pub(crate) fn is_published(&self, place: Place) -> bool {
-        let published = self.published.get(place.stream() as usize);
-        published.is_some_and(|published| place.number() < published.load(Relaxed))
+        (place.stream() as usize) < self.published.streams()
+            && place.number() < self.published(place.stream())
     }
 
     pub(crate) fn is_stuck(&self) -> bool {

@@ -6,12 +6,14 @@
 
 use std::collections::HashMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::rotation::{Order, draw};
 use crate::error::{Error, Result};
 use crate::place::STREAMS_MAX;
 
 /// One series of messages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Stream {
     pub(crate) topic: u32,
     /// Only clients of this user are in it; `None` is everybody on the topic.
@@ -32,7 +34,7 @@ pub(crate) struct Spread {
 }
 
 /// Who is on which topics.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 enum Membership {
     Everybody,
     /// For each client the topics it is on, in ascending order.
@@ -40,7 +42,8 @@ enum Membership {
 }
 
 /// Topics, streams, and who is in them. The same for all threads of a run.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(from = "Unindexed")]
 pub(crate) struct Streams {
     topics: Vec<String>,
     streams: Vec<Stream>,
@@ -50,8 +53,27 @@ pub(crate) struct Streams {
     membership: Membership,
     /// Clients of one user; consecutive clients belong to one.
     clients_per_user: usize,
-    /// Streams by topic and user.
+    /// Streams by topic and user; follows from the streams.
+    #[serde(skip_serializing)]
     index: HashMap<(u32, Option<u64>), Vec<u32>>,
+}
+
+/// [`Streams`] as another process was told of them.
+#[derive(Deserialize)]
+struct Unindexed {
+    topics: Vec<String>,
+    streams: Vec<Stream>,
+    order: Order,
+    weights: Vec<f64>,
+    membership: Membership,
+    clients_per_user: usize,
+}
+
+impl From<Unindexed> for Streams {
+    fn from(told: Unindexed) -> Self {
+        let Unindexed { topics, streams, order, weights, membership, clients_per_user } = told;
+        Self { order, weights, ..Self::of(topics, streams, membership, clients_per_user) }
+    }
 }
 
 impl Streams {
@@ -279,6 +301,20 @@ mod tests {
         let (_, stream) = streams.published_by(1).next().expect("the second user's");
         assert_eq!(streams.addressee(stream), ("t", Some(2)));
         assert_eq!(streams.user_of(5), 2);
+    }
+
+    #[test]
+    fn another_process_learns_who_is_in_which_stream() {
+        let several = Streams::many_topics("t", 20, &EVEN, 3);
+        for streams in [several, Streams::users("u".to_owned(), 20, 3, 2)] {
+            let text = serde_json::to_string(&streams).expect("plain data");
+            let told: Streams = serde_json::from_str(&text).expect("what was just written");
+            for client in 0..20 {
+                assert_eq!(told.streams_of(client), streams.streams_of(client));
+                assert_eq!(told.topics_of(client), streams.topics_of(client));
+                assert_eq!(told.user_of(client), streams.user_of(client));
+            }
+        }
     }
 
     #[test]

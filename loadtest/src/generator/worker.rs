@@ -1,7 +1,8 @@
 //! One generator thread: an epoll loop over its share of the clients, and in the first thread the publisher too.
-//! Each turn takes the events there are, then connects, stalls, reports and publishes as the phase has it.
+//! Each turn takes the events there are, then connects, stalls, reports and publishes as the phase has it. Where other
+//! processes hold clients too, the first thread also hears what they report; in such a process each thread tells its own.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -13,42 +14,30 @@ use mio::{Events, Poll, Token};
 
 use super::client::{Client, State};
 use super::connector::Connector;
-use super::ledger::Ledger;
+use super::holders::{Inbox, Upward};
+use super::outcome::Findings;
 use super::publisher::{self, Publisher};
 use super::reader::{self, Reader, Turn};
-use super::shared::{Phase, Shared};
+use super::shared::{Counters, Phase, Shared};
 use super::timer::Timer;
 use super::{Pace, Plan};
 use crate::dialect::Interpreter;
 use crate::error::{Context, Error, Result};
-use crate::place::Place;
+use crate::split::PROCESSES_MAX;
 
 pub(super) const WAKE: Token = Token(usize::MAX);
 const REGISTRAR: Token = Token(usize::MAX - 1);
 const TIMER: Token = Token(usize::MAX - 2);
-/// The thread's first publisher; the others' tokens lie below.
-const PUBLISHER: Token = Token(usize::MAX - 3);
+/// The first of the inboxes; the others' tokens lie below.
+const INBOX: Token = Token(usize::MAX - 3);
+/// The thread's first publisher; the others' tokens lie below, far from those of clients.
+const PUBLISHER: Token = Token(INBOX.0 - PROCESSES_MAX as usize);
 
 const EVENTS_MAX: usize = 1024;
 /// The longest sleep: pauses after a refusal and the watch on progress are looked at this often.
 const TURN_MAX: Duration = Duration::from_millis(50);
 /// About this many clients of a run have each of their messages timed.
 const SAMPLED: usize = 128;
-
-/// What one thread found.
-#[derive(Debug)]
-pub(super) struct Findings {
-    pub(super) ledger: Ledger,
-    pub(super) latency: Histogram<u64>,
-    /// Connections the server ended, by close code; `None` is without a close frame.
-    pub(super) closed: BTreeMap<Option<u16>, u64>,
-    /// What the server refused of what this thread published.
-    pub(super) refused: BTreeSet<Place>,
-    /// Messages of any kind that came.
-    pub(super) received: u64,
-    /// Nanoseconds from when publications were to leave to when they did.
-    pub(super) lag: Histogram<u64>,
-}
 
 /// A thread's state; [`Worker::run`] is the thread.
 pub(super) struct Worker {
@@ -69,6 +58,12 @@ pub(super) struct Worker {
     expects_clients: bool,
     busy_poll: bool,
     watch: Watch,
+    /// What processes say that hold clients for this one.
+    inboxes: Vec<Inbox>,
+    /// A process may have moved a frontier since the last report.
+    has_heard: bool,
+    /// The way to the process that directs, if that is not this one.
+    upward: Option<Upward>,
 }
 
 /// Notices when nothing more reaches everybody.
@@ -80,18 +75,22 @@ struct Watch {
 }
 
 impl Worker {
-    pub(super) fn new(index: usize, poll: Poll, shared: Arc<Shared>, plan: &Plan) -> Result<Self> {
-        let threads = plan.threads;
-        let first = plan.clients * index / threads;
-        let count = plan.clients * (index + 1) / threads - first;
+    /// Thread number `index` of the plan's process number `process`.
+    pub(super) fn new(
+        index: usize,
+        poll: Poll,
+        shared: Arc<Shared>,
+        plan: &Plan,
+        process: usize,
+    ) -> Result<Self> {
+        let threads = plan.split.threads_of(process);
+        let clients = plan.split.clients_of_thread(threads.start + index);
         let registry = poll.registry();
-        let (streams, clients) = (Arc::clone(&plan.streams), first..first + count);
-        let connector = Connector::new(plan.address, plan.dialect, streams, clients, registry, REGISTRAR)
+        let connector = Connector::new(plan, process, clients.clone(), registry, REGISTRAR)
             .context(|| format!("cannot connect to {}", plan.address))?;
         let topics = plan.streams.topics_of(0);
         let interpreter = topics.first().and_then(|topic| Interpreter::new(plan.dialect.framing, topic));
-        let publishers = plan.supply.map_or(0, |supply| supply.publishers);
-        let publishers = (index..publishers).step_by(threads).enumerate();
+        let publishers = (index..plan.publishers()).step_by(threads.len()).enumerate();
         let publishers = publishers.map(|(at, number)| {
             let publisher = Publisher::connect(plan, number, registry, Token(PUBLISHER.0 - at));
             publisher.context(|| "cannot connect a publisher".to_owned())
@@ -99,7 +98,7 @@ impl Worker {
         Ok(Self {
             index,
             shared,
-            clients: (first..first + count).map(|number| simulate(number, plan)).collect(),
+            clients: clients.map(|number| simulate(number, plan)).collect(),
             reader: Reader::new(plan.message.clone(), plan.streams.len(), interpreter)?,
             connector,
             timer: match plan.supply.map(|supply| supply.pace) {
@@ -113,11 +112,29 @@ impl Worker {
             closed: BTreeMap::new(),
             open: 0,
             has_stalled: false,
-            expects_clients: plan.clients > 0,
+            expects_clients: plan.split.clients > 0,
             busy_poll: plan.busy_poll,
             watch: Watch { patience: plan.patience, delivered: 0, moved: Instant::now() },
+            inboxes: Vec::new(),
+            has_heard: false,
+            upward: None,
             poll,
         })
+    }
+
+    /// Hears what comes into these from now on.
+    pub(super) fn listen(&mut self, inboxes: Vec<Inbox>) -> Result<()> {
+        for (at, inbox) in inboxes.iter().enumerate() {
+            let registered = inbox.register(self.poll.registry(), Token(INBOX.0 - at));
+            registered.context(|| "cannot listen to another process".to_owned())?;
+        }
+        self.inboxes = inboxes;
+        Ok(())
+    }
+
+    /// Tells there from now on how far its clients have come.
+    pub(super) fn tell_upward(&mut self, upward: Upward) {
+        self.upward = Some(upward);
     }
 
     pub(super) fn run(mut self) -> Result<Findings> {
@@ -128,7 +145,8 @@ impl Worker {
                 break;
             }
             let busy = self.busy_poll && matches!(phase, Phase::WarmUp | Phase::Measure);
-            let sleep = if busy { Duration::ZERO } else { TURN_MAX };
+            let rest = self.upward.as_ref().and_then(Upward::rest).unwrap_or(TURN_MAX);
+            let sleep = if busy { Duration::ZERO } else { rest };
             match self.poll.poll(&mut events, Some(sleep)) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 other => other.context(|| "cannot poll".to_owned())?,
@@ -138,7 +156,7 @@ impl Worker {
             }
             self.connect()?;
             self.stall();
-            self.report();
+            self.report()?;
             self.publish()?;
         }
         Ok(self.conclude())
@@ -149,6 +167,13 @@ impl Worker {
             WAKE | TIMER => Ok(()),
             REGISTRAR if self.connector.is_done() => Ok(()),
             REGISTRAR => self.connector.attend().context(|| "cannot register".to_owned()),
+            Token(place) if place > PUBLISHER.0 => match self.inboxes.get_mut(INBOX.0 - place) {
+                Some(inbox) => {
+                    self.has_heard |= inbox.take(&self.shared)?;
+                    Ok(())
+                }
+                None => Ok(()),
+            },
             Token(place) => match self.publishers.get_mut(PUBLISHER.0 - place) {
                 Some(publisher) => publisher.attend(Instant::now()).context(|| "cannot publish".to_owned()),
                 None => self.take_client(place, event.is_read_closed()),
@@ -219,21 +244,31 @@ impl Worker {
     }
 
     /// Publishes this thread's counters and frontiers.
-    fn report(&mut self) {
-        let mut has_moved = false;
+    fn report(&mut self) -> Result<()> {
+        let mut has_moved = std::mem::take(&mut self.has_heard);
         self.reader.census.tell(|stream, frontier| {
-            self.shared.set_frontier(self.index, stream, frontier);
-            has_moved = true;
+            if self.shared.set_frontier(self.index, stream, frontier) {
+                has_moved = true;
+                if let Some(upward) = &mut self.upward {
+                    upward.moved(stream, frontier);
+                }
+            }
         });
-        let progress = &self.shared.threads[self.index];
-        progress.open.store(self.open, Relaxed);
-        progress.closed.store(self.closed.values().sum(), Relaxed);
-        progress.deliveries.store(self.reader.deliveries, Relaxed);
-        progress.reads.store(self.reader.reads, Relaxed);
-        progress.pongs.store(self.reader.pongs, Relaxed);
+        let counters = Counters {
+            open: self.open,
+            closed: self.closed.values().sum(),
+            deliveries: self.reader.deliveries,
+            reads: self.reader.reads,
+            pongs: self.reader.pongs,
+        };
+        self.shared.set_counters(self.index, counters);
+        if let Some(upward) = &mut self.upward {
+            upward.tell(counters).context(|| "cannot tell the process that directs".to_owned())?;
+        }
         if has_moved {
             self.shared.wake_publishers(self.index);
         }
+        Ok(())
     }
 
     fn publish(&mut self) -> Result<()> {
@@ -315,11 +350,11 @@ impl Watch {
 fn simulate(number: usize, plan: &Plan) -> Client {
     let share = |number: usize| (number as f64 * plan.stalled) as usize;
     let will_stall = share(number + 1) > share(number);
-    let sampled = !will_stall && number.is_multiple_of((plan.clients / SAMPLED).max(1));
+    let sampled = !will_stall && number.is_multiple_of((plan.split.clients / SAMPLED).max(1));
     Client::new(&plan.streams.streams_of(number), sampled, will_stall)
 }
 
 /// How many of `plan`'s clients will stop reading.
 pub(super) fn stalling(plan: &Plan) -> usize {
-    (plan.clients as f64 * plan.stalled) as usize
+    (plan.split.clients as f64 * plan.stalled) as usize
 }

@@ -148,7 +148,7 @@ fn round(args: &ChurnArgs, stage: &Stage, server: &Server, number: usize) -> Res
             server.address,
             topic.clone(),
             args.crowd.clients(),
-            stage.threads,
+            stage.split.threads,
             Message::new(args.payload, Instant::now()),
             args.rate,
         )

@@ -193,7 +193,7 @@ impl CompareArgs {
         let mut page = Page::new("compare", "Several servers in turn, each alone on the same core");
         page.fact("targets", names.join(" "))
             .fact("clients", units::grouped(self.crowd.clients() as u64))
-            .fact("threads", stage.threads.to_string())
+            .fact("threads", stage.split.simulators())
             .fact("rounds", self.rounds.to_string())
             .fact("measured", format!("{:?}", self.duration));
         if self.scenario != Kind::Idle {
@@ -223,7 +223,8 @@ impl CompareArgs {
                     Err(Error::Interrupted) => return Err(Error::Interrupted),
                     Err(error) => Outcome::NotStarted(error.to_string()),
                     Ok(server) => match self.measure(setting, &server, stage, (names[at], number + 1)) {
-                        Err(Error::Interrupted) => return Err(Error::Interrupted),
+                        // Nothing that the server did.
+                        Err(error @ (Error::Interrupted | Error::Broken(_))) => return Err(error),
                         Err(error) => Outcome::Broken(error.to_string()),
                         Ok(outcome) => outcome,
                     },
@@ -252,8 +253,7 @@ impl CompareArgs {
             address: server.address,
             dialect: server.dialect,
             streams: Arc::new(Streams::one_topic(fresh_topic(), 1)),
-            clients: self.crowd.clients(),
-            threads: stage.threads,
+            split: stage.split,
             busy_poll: stage.busy_poll,
             message: Message::new(self.payload, Instant::now()),
             supply: pace.map(|pace| Supply { pace, publishers: 1, obeys_retry_after: true }),
@@ -283,7 +283,7 @@ impl CompareArgs {
         Ok(Rest {
             connects_per_second,
             per_connection_bytes: memory
-                .map(|(before, connected)| (connected as f64 - before as f64) / plan.clients as f64),
+                .map(|(before, connected)| (connected as f64 - before as f64) / plan.split.clients as f64),
             cpu_share: window.server_cpu().map(|cpu| cpu.share),
             closed: outcome.closed.values().sum(),
         })

@@ -145,8 +145,7 @@ fn alternate(
                 address: server.address,
                 dialect: server.dialect,
                 streams: Arc::new(Streams::one_topic(fresh_topic(), 1)),
-                clients,
-                threads: stage.threads.min(clients),
+                split: stage.split.with_clients(clients),
                 busy_poll: stage.busy_poll,
                 message: message.clone(),
                 supply: Some(Supply::window(*window)),
@@ -165,7 +164,7 @@ fn page(stage: &Stage, windowed: &WindowedArgs, stalled: f64) -> Page {
         Page::new("fanout", "One topic, everybody on it, at most a window of publications undelivered");
     let counts: Vec<String> = load.crowd.counts.iter().map(|&count| units::grouped(count as u64)).collect();
     page.fact("clients", counts.join(" / "))
-        .fact("threads", stage.threads.to_string())
+        .fact("threads", stage.split.simulators())
         .fact("message", units::bytes(load.payload as u64))
         .fact("window", window.to_string())
         .fact("measured", format!("{:?}", load.duration));

@@ -21,6 +21,7 @@ use crate::report::plots::over_time;
 use crate::report::{Environment, OutputArgs, Page, Table, unknown};
 use crate::round::{Audience, Timing};
 use crate::server::{Server, Side};
+use crate::split::Split;
 use crate::timeline::Timeline;
 use crate::units::{self, parse_duration};
 
@@ -121,6 +122,7 @@ pub(crate) fn run(args: &IngestArgs) -> Result<Verdict> {
     let stage = Stage::set(&CrowdArgs {
         counts: vec![clients],
         threads: args.threads,
+        processes: 1,
         pin: args.pin,
         busy_poll: false,
     })?;
@@ -133,7 +135,7 @@ pub(crate) fn run(args: &IngestArgs) -> Result<Verdict> {
     let mut page = Page::new("ingest", "Publishing alone, to a topic without clients");
     page.fact("publishers", args.publishers.to_string())
         .fact("under way on each", args.pipeline.to_string())
-        .fact("threads", stage.threads.to_string())
+        .fact("threads", stage.split.simulators())
         .fact("message", units::bytes(args.payload as u64))
         .fact("measured", format!("{:?}", args.duration));
     args.output.begin(&page, &environment)?;
@@ -176,8 +178,7 @@ fn round(args: &IngestArgs, stage: &Stage, server: &Server, label: (&'static str
         address: server.address,
         dialect: server.dialect,
         streams: Arc::new(Streams::side_by_side(fresh_topic(), publishers, under_way)),
-        clients: 0,
-        threads: stage.threads,
+        split: Split { clients: 0, ..stage.split },
         busy_poll: stage.busy_poll,
         message: Message::new(args.payload, Instant::now()),
         supply: Some(Supply { pace: Pace::Open(None), publishers, obeys_retry_after: false }),

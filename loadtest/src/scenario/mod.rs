@@ -23,12 +23,13 @@ use crate::error::{Error, Result};
 use crate::machine::{self, Cores};
 use crate::round::Interrupt;
 use crate::server::Side;
+use crate::split::Split;
 use crate::verdict::Verdict;
 
 /// What all scenarios prepare alike.
 struct Stage {
     interrupt: Interrupt,
-    threads: usize,
+    split: Split,
     busy_poll: bool,
     /// The core of servers started here.
     server_core: Option<usize>,
@@ -45,14 +46,16 @@ impl Stage {
 
     /// The same for a scenario that measures with each of several numbers of clients.
     fn set_for_list(crowd: &CrowdArgs) -> Result<Self> {
-        machine::reserve_descriptors(crowd.clients())?;
         let cores = Cores::available()?;
+        let threads = crowd.threads.map_or(cores.threads(), usize::from);
+        let split = Split::new(crowd.clients(), threads, crowd.processes.into());
+        machine::reserve_descriptors(&split)?;
         if crowd.pin {
             cores.pin_generator()?;
         }
         Ok(Self {
             interrupt: Interrupt::watch()?,
-            threads: crowd.threads.map_or(cores.threads(), usize::from).min(crowd.clients()),
+            split,
             busy_poll: crowd.busy_poll,
             server_core: crowd.pin.then_some(cores.server),
         })

@@ -163,8 +163,7 @@ impl OverloadArgs {
             address: server.address,
             dialect: server.dialect,
             streams: Arc::new(streams),
-            clients: self.load.crowd.clients(),
-            threads: stage.threads,
+            split: stage.split,
             busy_poll: stage.busy_poll,
             message: Message::new(self.load.payload, Instant::now()),
             supply: Some(supply),
@@ -240,7 +239,7 @@ fn page(stage: &Stage, args: &OverloadArgs) -> Page {
     let mut page =
         Page::new("overload", "More than the server can deliver, and what becomes of those who read");
     page.fact("clients", units::grouped(args.load.crowd.clients() as u64))
-        .fact("threads", stage.threads.to_string())
+        .fact("threads", stage.split.simulators())
         .fact("message", units::bytes(args.load.payload as u64))
         .fact("offered", offered)
         .fact("publishers", format!("{} × {}", args.publishers, args.under_way))

@@ -60,8 +60,7 @@ pub(crate) fn run(args: &RateArgs) -> Result<Verdict> {
         address: server.address,
         dialect: server.dialect,
         streams: Arc::new(Streams::one_topic(fresh_topic(), args.publishers.into())),
-        clients: load.crowd.clients(),
-        threads: stage.threads,
+        split: stage.split,
         busy_poll: stage.busy_poll,
         message: message.clone(),
         supply: Some(Supply {
@@ -93,7 +92,7 @@ pub(crate) fn run(args: &RateArgs) -> Result<Verdict> {
 fn page(stage: &Stage, args: &RateArgs) -> Page {
     let mut page = Page::new("rate", "A fixed rate of publications, latency from when each was to leave");
     page.fact("clients", units::grouped(args.load.crowd.clients() as u64))
-        .fact("threads", stage.threads.to_string())
+        .fact("threads", stage.split.simulators())
         .fact("message", units::bytes(args.load.payload as u64))
         .fact("rate", format!("{}/s", args.rate))
         .fact("publishers", args.publishers.to_string())

@@ -283,7 +283,7 @@ impl SlowArgs {
                 server.address,
                 fresh_topic(),
                 self.crowd.clients(),
-                stage.threads,
+                stage.split.threads,
                 Message::new(self.payload, Instant::now()),
                 self.rate,
             )

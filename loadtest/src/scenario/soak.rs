@@ -239,7 +239,7 @@ impl SoakArgs {
                 server.address,
                 topic.clone(),
                 self.crowd.clients(),
-                stage.threads,
+                stage.split.threads,
                 Message::new(self.payload, Instant::now()),
                 self.rate,
             )

@@ -180,12 +180,12 @@ impl StormArgs {
             vanishing: self.vanish,
             away: self.away,
             anew: self.anew,
-            under_way_max: at_once.div_ceil(stage.threads),
+            under_way_max: at_once.div_ceil(stage.split.threads),
             ..Plan::listening(
                 server.address,
                 fresh_topic(),
                 self.crowd.clients(),
-                stage.threads,
+                stage.split.threads,
                 Message::new(self.payload, Instant::now()),
                 self.rate,
             )

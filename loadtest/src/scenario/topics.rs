@@ -88,8 +88,7 @@ pub(crate) fn run(args: &TopicsArgs) -> Result<Verdict> {
         address: server.address,
         dialect: server.dialect,
         streams: Arc::new(streams),
-        clients: load.crowd.clients(),
-        threads: stage.threads,
+        split: stage.split,
         busy_poll: stage.busy_poll,
         message: message.clone(),
         supply: Some(Supply { publishers, ..Supply::window(*window) }),
@@ -150,7 +149,7 @@ fn page(stage: &Stage, args: &TopicsArgs, audience: f64) -> Page {
     let mut page =
         Page::new("topics", "Many topics, each client on some, at most a window of publications undelivered");
     page.fact("clients", units::grouped(load.crowd.clients() as u64))
-        .fact("threads", stage.threads.to_string())
+        .fact("threads", stage.split.simulators())
         .fact("message", units::bytes(load.payload as u64))
         .fact("window", window.to_string())
         .fact("topics", units::grouped(args.topics.into()))

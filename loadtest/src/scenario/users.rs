@@ -82,8 +82,7 @@ pub(crate) fn run(args: &UsersArgs) -> Result<Verdict> {
             Body::Json => Dialect { publishing: Publishing::JsonPost, ..server.dialect },
         },
         streams: Arc::new(Streams::users(fresh_topic(), clients, per_user, publishers)),
-        clients,
-        threads: stage.threads,
+        split: stage.split,
         busy_poll: stage.busy_poll,
         message: message.clone(),
         supply: Some(Supply { publishers, ..Supply::window(*window) }),
@@ -96,7 +95,7 @@ pub(crate) fn run(args: &UsersArgs) -> Result<Verdict> {
     let mut page = Page::new("users", "Messages for one user each, checked at everybody");
     page.fact("clients", units::grouped(clients as u64))
         .fact("users", units::grouped(users as u64))
-        .fact("threads", stage.threads.to_string())
+        .fact("threads", stage.split.simulators())
         .fact("message", units::bytes(load.payload as u64))
         .fact("window", window.to_string())
         .fact("measured", format!("{:?}", load.duration));

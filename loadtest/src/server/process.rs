@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::dialect::Dialect;
 use crate::error::{Context, Error, Result};
+use crate::machine;
 use crate::peers::{Home, Peer, Readiness, Scratch, Site, State, Worker};
 use crate::procfs;
 use crate::units;
@@ -74,7 +75,7 @@ impl Side {
             Self::Hyper { core, answer_bytes } => {
                 let address = free_address()?;
                 let mut command = launcher(*core)?;
-                command.arg(own_program()?).args(["serve-hyper", "--listen", &address.to_string()]);
+                command.arg(machine::own_program()?).args(["serve-hyper", "--listen", &address.to_string()]);
                 command.args(["--answer-bytes", &answer_bytes.to_string()]);
                 Server::start(command, address)
             }
@@ -201,7 +202,7 @@ pub(crate) fn loopback(text: &str) -> std::result::Result<SocketAddr, String> {
 
 /// `loadtest launch [--core N] --`, to be followed by the server.
 pub(super) fn launcher(core: Option<usize>) -> Result<Command> {
-    let mut command = Command::new(own_program()?);
+    let mut command = Command::new(machine::own_program()?);
     command.arg("launch");
     if let Some(core) = core {
         command.args(["--core", &core.to_string()]);
@@ -212,12 +213,8 @@ pub(super) fn launcher(core: Option<usize>) -> Result<Command> {
 
 fn floor_command(core: Option<usize>, address: SocketAddr) -> Result<Command> {
     let mut command = launcher(core)?;
-    command.arg(own_program()?).args(["serve-floor", "--listen", &address.to_string()]);
+    command.arg(machine::own_program()?).args(["serve-floor", "--listen", &address.to_string()]);
     Ok(command)
-}
-
-fn own_program() -> Result<PathBuf> {
-    std::env::current_exe().context(|| "cannot find the harness's own program".to_owned())
 }
 
 /// An address nobody listens on. Somebody may take it before the server does; then the server says so and ends.

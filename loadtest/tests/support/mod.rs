@@ -28,6 +28,8 @@ pub(crate) enum Fault {
     Reorder(u64),
     /// The byte at this place in a message in every so many is wrong.
     Garble(u64, usize),
+    /// A message in every so many has a number that is to be given out only much later.
+    Misnumber(u64),
     /// It is closed, with this code, after so many messages.
     Close(u16, u64),
     /// The socket of the fourth subscriber is closed without a word after so many messages.
@@ -104,6 +106,13 @@ const HANDSHAKE: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocke
 
 impl FaultyServer {
     pub(crate) fn start(fault: Fault) -> Self {
+        let (open, opened) = sync_channel(1);
+        open.send(()).expect("there is room for one");
+        Self::start_when(opened, fault)
+    }
+
+    /// Listens at once, and accepts nobody before `opened` says something.
+    pub(crate) fn start_when(opened: Receiver<()>, fault: Fault) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
         let done = Arc::new(AtomicU64::new(0));
@@ -121,6 +130,7 @@ impl FaultyServer {
         };
         thread::spawn(move || hub.run());
         thread::spawn(move || {
+            opened.recv().expect("whoever started the server opens it");
             for stream in listener.incoming().flatten() {
                 let orders = orders.clone();
                 thread::spawn(move || serve(stream, &orders, address));
@@ -324,6 +334,14 @@ impl Hub {
                 let mut wrong = frame.to_vec();
                 let body = wrong.len() - self.body_length;
                 wrong[body + place] = b'?';
+                self.send(VICTIM, &wrong);
+                did = 1;
+            }
+            Fault::Misnumber(every) if due(every) => {
+                let mut wrong = frame.to_vec();
+                let body = wrong.len() - self.body_length;
+                // 60,000 more, which no short run comes to, and so near that it could be believed.
+                wrong[body + 11] = b'6';
                 self.send(VICTIM, &wrong);
                 did = 1;
             }

@@ -100,7 +100,7 @@ impl Arrivals {
             let Some(place) = self.ready.pop_front() else { break };
             let life = &mut lives[place];
             let receive_buffer = self.receive_buffer.filter(|_| life.role == Role::Slow);
-            let mut stream = dial(self.address, source(life.number), receive_buffer)?;
+            let mut stream = dial(self.address, source(0, life.number), receive_buffer)?;
             registry.register(&mut stream, Token(place), Interest::READABLE | Interest::WRITABLE)?;
             life.connect(stream, handshake::request(&life.path, self.address));
             self.under_way += 1;

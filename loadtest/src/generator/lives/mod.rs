@@ -225,7 +225,7 @@ impl Crowd {
             clients: plan.clients as u64,
             ends_are_common: plan.slow_back_after.is_some(),
             interrupt: interrupt.clone(),
-            recorder: RefCell::new(Recorder::new(server)),
+            recorder: RefCell::new(Recorder::new(server, vec![std::process::id()])),
             workers: Vec::with_capacity(plan.threads),
             publisher: None,
         };
