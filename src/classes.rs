@@ -76,6 +76,11 @@ const _: () = assert!(CLASSES_MAX <= u16::MAX as usize);
 impl ClassId {
     /// The class of topics that no rule names.
     pub const DEFAULT: Self = Self(0);
+
+    /// Its place among the classes, the default one at 0.
+    pub(crate) fn index(self) -> usize {
+        self.0.into()
+    }
 }
 
 /// The classes of a node, and which topics are of which.

@@ -100,8 +100,6 @@ pub const FRAME_HEADER_MAX: usize = 10;
 pub const OUTBOX_RANGES: usize = 512;
 /// Age of the oldest frame a blocked subscriber may have queued, milliseconds.
 pub const OUTBOX_AGE_MS: u64 = 60_000;
-/// How long a log segment is appended to, milliseconds: the age of a queued frame is known that exactly.
-pub const SEGMENT_AGE_MS: u64 = 10_000;
 /// Unsent bytes the kernel takes from one socket (`TCP_NOTSENT_LOWAT`).
 pub const SOCKET_UNSENT: u32 = 128 * 1024;
 /// Smallest `--socket-unsent` and `--socket-send-buffer`, bytes.
@@ -184,6 +182,5 @@ const _: () = assert!(OUTBOX_BYTES_MAX >= 2 * (MESSAGE_BYTES_MAX + FRAME_HEADER_
 const _: () = assert!(HTTP_BODIES_BYTES >= BODY_BYTES);
 const _: () = assert!(HTTP_DISCARD_BYTES >= BODY_BYTES);
 const _: () = assert!(LARGE_FRAME_BYTES <= SEGMENT_BYTES);
-const _: () = assert!(SEGMENT_AGE_MS <= OUTBOX_AGE_MS / 4);
 const _: () = assert!(WRITE_SLICES <= 1024, "IOV_MAX on Linux");
 const _: () = assert!(LOG_BYTES >= 16 * SEGMENT_BYTES + 2 * OUTBOX_BYTES);

@@ -72,6 +72,8 @@ values! {
     dropped_memory,
     /// Matched frames dropped because the connection ended with them queued.
     dropped_closed,
+    /// Matched frames replaced by younger ones with their key, for subscribers that were behind.
+    conflated,
     /// Bytes the kernel accepted.
     bytes_written,
     /// Calls of the transport that wrote something.
@@ -117,6 +119,7 @@ values! {
 /// Why a matched frame was not written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Loss {
+    Conflated,
     Bound,
     Age,
     Memory,
@@ -127,6 +130,7 @@ impl ShardMetrics {
     /// Counts matched frames that will not be written.
     pub(crate) fn count_loss(&self, loss: Loss, frames: u64) {
         let value = match loss {
+            Loss::Conflated => &self.conflated,
             Loss::Bound => &self.dropped_bound,
             Loss::Age => &self.dropped_age,
             Loss::Memory => &self.dropped_memory,

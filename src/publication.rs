@@ -1,6 +1,10 @@
 //! A publication and its position: data only.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    hash::BuildHasher,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 
@@ -78,7 +82,15 @@ impl MessageKey {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// What stands for the key where there is one for each frame; never 0. Seeded per process, since strangers choose
+    /// keys: two different ones in one queue meet with a chance of one in 2^64.
+    pub(crate) fn hash_of(&self) -> u64 {
+        KEY_SEED.get_or_init(foldhash::quality::RandomState::default).hash_one(&*self.0).max(1)
+    }
 }
+
+static KEY_SEED: OnceLock<foldhash::quality::RandomState> = OnceLock::new();
 
 impl fmt::Display for MessageKeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,8 +5,9 @@
 //! away is counted by reason (I8).
 
 use super::{
+    event::Event,
     outbox::Flags,
-    shard::{Event, Shard},
+    shard::Shard,
     subscribers::{Goodbye, Key},
     traffic::Manner,
 };
@@ -60,8 +61,8 @@ impl Shard {
             let waits = self.subscribers.profiles[key.index as usize].pending.is_some();
             self.abandon_topics(key.index);
             if manner == Manner::Discard {
-                let taken = self.subscribers.outboxes[key.index as usize].discard(&mut self.log);
-                self.metrics().count_loss(loss, taken.frames);
+                let lost = self.subscribers.outboxes[key.index as usize].discard(&mut self.log, loss);
+                self.metrics().count_loss(loss, lost);
             }
             self.subscribers.keep_close(key, goodbye);
             if waits {
@@ -79,7 +80,7 @@ impl Shard {
         let mut lost = 0;
         match manner {
             Manner::Discard => {
-                lost = outbox.discard(&mut self.log).frames;
+                lost = outbox.discard(&mut self.log, loss);
                 outbox.push_ahead(frame);
             }
             Manner::Flush => outbox.push_in_order(frame),

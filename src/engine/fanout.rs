@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use super::{
+    frame_index::Note,
     log::{Lane, Range},
     outbox::{Flags, Pushed},
     shard::Shard,
@@ -16,7 +17,7 @@ use super::{
 use crate::{
     limits::{LARGE_FRAME_BYTES, SEGMENT_BYTES},
     metrics::Loss,
-    publication::{Audience, Message},
+    publication::{Audience, Message, MessageKey},
     websocket::{Header, Opcode},
 };
 
@@ -75,27 +76,28 @@ impl Shard {
         let body = publication.content.message.bytes();
         let len = header.as_slice().len() + body.len();
         let lane = lane_of(&publication.content.audience);
+        let note = self.note_of(number, &sequenced);
         if len >= LARGE_FRAME_BYTES {
             // Our own pin, for the marking may close everyone who gets the frame, and with the last it would go.
-            let range = self.log.append_shared(header, body.clone(), self.now);
+            let range = self.log.append_shared(header, body.clone(), note);
             self.mark(number, range, 1, &publication.content.audience);
             self.log.unpin(range.segment, 1);
             return;
         }
-        self.log.begin(lane, len, self.now);
-        let mut range = self.log.append(lane, header, body, self.now);
+        self.log.begin(lane, len);
+        let mut range = self.log.append(lane, header, body, note);
         if lane == Lane::Addressed {
             self.mark(number, range, 1, &publication.content.audience);
             return;
         }
-        let run = self.append_run(&sequenced, &mut range);
+        let run = self.append_run(number, &sequenced, &mut range);
         // The credits of the whole run come back before the marking, which no longer needs them.
         drop(sequenced);
         self.mark(number, range, run, &Audience::default());
     }
 
     /// Appends what follows in the queue and is for everyone in the same topic too. Returns the frames of the run.
-    fn append_run(&mut self, first: &Sequenced, range: &mut Range) -> u64 {
+    fn append_run(&mut self, number: u32, first: &Sequenced, range: &mut Range) -> u64 {
         let mailboxes = self.common.mailboxes.clone();
         let mut run = 1;
         while run < RUN_MAX && self.keeps_up() && range.len() < self.common.bounds.shard_lag {
@@ -107,7 +109,8 @@ impl Shard {
                 let header = header_of(&next.publication.content.message);
                 let body = next.publication.content.message.bytes();
                 if self.log.fits(Lane::Everyone, header.as_slice().len() + body.len()) {
-                    range.end = self.log.append(Lane::Everyone, header, body, self.now).end;
+                    let note = self.note_of(number, next);
+                    range.end = self.log.append(Lane::Everyone, header, body, note).end;
                     run += 1;
                     continue;
                 }
@@ -118,9 +121,21 @@ impl Shard {
         run
     }
 
+    /// What the log is to know of a frame.
+    fn note_of(&self, number: u32, sequenced: &Sequenced) -> Note {
+        let key = sequenced.publication.content.key.as_ref();
+        Note {
+            book: self.topics.entry(number).book,
+            at: self.now as u32,
+            offset: sequenced.position.offset,
+            key: key.map_or(0, MessageKey::hash_of),
+        }
+    }
+
     /// Marks every subscriber of a topic that is in the audience.
     fn mark(&mut self, number: u32, range: Range, frames: u64, audience: &Audience) {
-        let mut marked = Marked::default();
+        let class = self.log.books.get(self.topics.entry(number).book).class;
+        let mut marked = Marked { watched: self.common.watched_bytes(class), ..Marked::default() };
         match &audience.user {
             None if audience.exclude.is_none() => self.mark_everyone(number, range, &mut marked),
             None => {
@@ -137,15 +152,18 @@ impl Shard {
         }
         self.log.pin(range.segment, marked.ranges);
         self.metrics().matched.add(marked.subscribers * frames);
+        let book = self.topics.entry(number).book;
+        self.log.books.matched(book, marked.subscribers * frames);
+        if !marked.behind.is_empty() {
+            // Before ranges are copied together: what was pushed is still the end of the tail.
+            marked.behind.iter().for_each(|&index| self.note_behind(index, class, range.len()));
+        }
         for index in marked.crowded {
             let outbox = &mut self.subscribers.outboxes[index as usize];
             outbox.consolidate(&mut self.log);
             if outbox.is_at_range_limit() {
                 self.doomed.push((index, Loss::Bound));
             }
-        }
-        for index in marked.behind {
-            self.note_behind(index);
         }
         self.close_doomed();
     }
@@ -156,6 +174,7 @@ impl Shard {
         let outboxes = &mut self.subscribers.outboxes[..];
         marked.subscribers = members.len() as u64;
         let mark = self.log.appended() as u32;
+        let watched = marked.watched;
         // Collected here first: the dirty list would have to look at its capacity and its wrap for each one.
         let mut fresh = [Dirty { index: 0, mark }; 64];
         for members in members.chunks(fresh.len()) {
@@ -168,7 +187,7 @@ impl Shard {
                     outbox.flags.set(Flags::DIRTY);
                     fresh[found].index = index;
                     found += 1;
-                } else if outbox.is_over(self.common.bounds.behind_bytes()) {
+                } else if outbox.is_over(watched) {
                     marked.behind.push(index);
                 }
             }
@@ -199,6 +218,7 @@ impl Shard {
     }
 
     fn mark_unless_excluded(&mut self, index: u32, range: Range, audience: &Audience, marked: &mut Marked) {
+        let watched = marked.watched;
         let client = self.subscribers.profiles[index as usize].client;
         if client.is_some() && client == audience.exclude {
             return;
@@ -206,7 +226,7 @@ impl Shard {
         marked.subscribers += 1;
         let outbox = &mut self.subscribers.outboxes[index as usize];
         marked.note(index, outbox.push_range(range));
-        if outbox.is_over(self.common.bounds.behind_bytes()) {
+        if outbox.is_over(watched) {
             marked.behind.push(index);
         }
         self.make_dirty(index);
@@ -221,7 +241,9 @@ struct Marked {
     ranges: u32,
     /// Subscribers with as many ranges as they may have.
     crowded: Vec<u32>,
-    /// Blocked subscribers with more queued than makes them far behind.
+    /// Bytes queued from which on a blocked subscriber is to be looked at.
+    watched: usize,
+    /// Blocked subscribers with more queued than that.
     behind: Vec<u32>,
 }
 

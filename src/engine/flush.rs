@@ -9,9 +9,10 @@ use std::io::IoSlice;
 use smallvec::SmallVec;
 
 use super::{
+    event::Event,
     log::Range,
     outbox::{Flags, Gathered, Slices},
-    shard::{Event, Shard},
+    shard::Shard,
     subscribers::Key,
     transport::{Offered, Transport},
 };
@@ -123,6 +124,7 @@ impl Shard {
         match offered {
             Offered::Wrote { bytes, unflushed } => {
                 let taken = outbox.advance(bytes, &mut self.log);
+                outbox.flags.clear(Flags::ONLY_NEWEST);
                 let full = bytes < gathered.bytes || unflushed;
                 let (empty, closing) = (outbox.is_empty(), outbox.flags.has(Flags::CLOSING));
                 let metrics = self.metrics();
@@ -152,10 +154,10 @@ impl Shard {
         let key = self.subscribers.key(index);
         self.abandon_topics(index);
         let outbox = &mut self.subscribers.outboxes[index as usize];
-        let taken = outbox.clear(&mut self.log);
+        let lost = outbox.clear(&mut self.log, loss);
         outbox.flags.set(Flags::CLOSING);
         self.take_off_blocked(index);
-        self.metrics().count_loss(loss, taken.frames);
+        self.metrics().count_loss(loss, lost);
         self.tell(Event::Lost { key });
     }
 }

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::{
-    shard::{Event, Shard},
+    event::Event,
+    shard::Shard,
     subscribers::{Key, PendingTopics},
     traffic::{Ingress, Join, Joined},
 };
@@ -41,7 +42,9 @@ impl Shard {
             if self.is_member(key.index, topic) {
                 continue;
             }
-            let number = self.topics.number_or_insert(topic);
+            let (log, classes) = (&mut self.log, &self.common.classes);
+            let open = || log.books.open(topic.clone(), classes.of(topic));
+            let number = self.topics.number_or_insert(topic, open);
             self.topics.entry_mut(number).joins += 1;
             let home = topic.home(shards);
             match by_home.iter_mut().find(|(other, _)| *other == home) {
@@ -212,7 +215,9 @@ impl Shard {
             let entry = self.topics.entry_mut(number);
             entry.unwant_listed = false;
             if entry.members.is_empty() && entry.joins == 0 {
-                topics.push(self.topics.remove(number));
+                let entry = self.topics.remove(number);
+                self.log.books.close(entry.book);
+                topics.push(entry.topic);
             }
         }
         if !topics.is_empty() {

@@ -9,10 +9,14 @@
 //! shards through any order of events.
 
 mod age_list;
+mod books;
 mod closing;
+mod common;
 mod congestion;
+mod event;
 mod fanout;
 mod flush;
+mod frame_index;
 mod home;
 mod joining;
 mod log;
@@ -26,9 +30,12 @@ mod traffic;
 mod transport;
 mod users;
 
+pub use books::TopicLedger;
+pub use common::Common;
+pub use event::Event;
 pub use home::TopicsFull;
 pub use membership::Change;
-pub use shard::{Common, Event, Shard};
+pub use shard::Shard;
 pub use subscribers::{Goodbye, Key};
 pub use traffic::{Fanout, Ingress, Join, Joined, Kick, Mailboxes, Manner, Reply, Sequenced};
 pub use transport::{Offered, Transport};

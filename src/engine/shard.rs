@@ -9,113 +9,28 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use super::{
+    books::TopicLedger,
+    common::Common,
     congestion::Congestion,
-    home::{Home, RecordBudget, TopicsFull},
+    event::Event,
+    home::{Home, TopicsFull},
     joining::Joining,
     log::Log,
-    outbox::Flags,
+    outbox::{Flags, Queued},
     subscribers::{Dirty, Key, Subscribers},
     topics::TopicIndex,
     traffic::{Fanout, Ingress, Join, Joined, Mailboxes, Manner, Sequenced},
     users::UserIndex,
 };
 use crate::{
+    classes::{ClassId, Policy},
     identity::{ClientId, User},
     limits,
-    metrics::{Loss, Metrics, ShardMetrics},
+    metrics::{Loss, ShardMetrics},
     publication::Publication,
-    settings::Settings,
+    topic::Topic,
     websocket::Opcode,
 };
-
-/// What all shards of a node have in common.
-#[derive(Clone, Debug)]
-pub struct Common {
-    /// The mailboxes of all shards.
-    pub mailboxes: Arc<Mailboxes>,
-    /// The metrics of all shards.
-    pub metrics: Arc<Metrics>,
-    pub(super) bounds: Bounds,
-    pub(super) records: RecordBudget,
-    /// Random, of this start of the node: the first half of every epoch.
-    pub(super) node: u64,
-}
-
-/// The limits an operator may set.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
-    pub(super) outbox_bytes: usize,
-    pub(super) outbox_age_ms: u64,
-    pub(super) log_bytes: usize,
-    pub(super) shard_lag: usize,
-}
-
-impl Bounds {
-    /// Bytes from which on a blocked subscriber is far behind.
-    #[inline]
-    pub(super) fn behind_bytes(&self) -> usize {
-        self.outbox_bytes / 4 * limits::BEHIND_QUARTERS
-    }
-}
-
-impl Common {
-    /// What the shards of a node with these settings share. `node` makes its epochs different from those of any
-    /// other start.
-    ///
-    /// # Panics
-    /// When there are no shards, or more than [`limits::SHARDS_MAX`].
-    pub fn new(settings: &Settings, node: u64) -> Self {
-        // A set of shards is one machine word: a further shard would be taken for one of the first.
-        assert!(
-            (1..=limits::SHARDS_MAX).contains(&settings.shards),
-            "a node has 1 to {} shards",
-            limits::SHARDS_MAX
-        );
-        Self {
-            mailboxes: Arc::new(Mailboxes::new(settings.shards, settings.inflight_publications)),
-            metrics: Arc::new(Metrics::new(settings.shards)),
-            bounds: Bounds {
-                outbox_bytes: settings.outbox_bytes,
-                outbox_age_ms: u64::try_from(settings.outbox_age.as_millis()).unwrap_or(u64::MAX),
-                log_bytes: settings.log_bytes,
-                shard_lag: settings.shard_lag.min(settings.outbox_bytes / 2),
-            },
-            records: RecordBudget::new(settings.topics_max),
-            node,
-        }
-    }
-}
-
-/// What the driver of a shard has to know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// A change of topics is in force, or was refused as a whole and changed nothing. It also comes when a close is
-    /// kept for a subscriber that waits for its socket, so that whoever waits for the change goes on to the socket.
-    TopicsSet {
-        /// The subscriber.
-        key: Key,
-        /// Whether it is in force.
-        outcome: Result<(), TopicsFull>,
-    },
-    /// The subscriber is being closed: it is in no topic, takes no commands, and a close frame is queued.
-    Closing {
-        /// The subscriber.
-        key: Key,
-    },
-    /// Everything that will ever be written to it is written, the close frame last.
-    Ended {
-        /// The subscriber.
-        key: Key,
-    },
-    /// The transport said that the connection is gone; or it was being closed, read nothing, and held memory that is
-    /// needed: it is to be reset. Nothing more is written to it.
-    Lost {
-        /// The subscriber.
-        key: Key,
-    },
-    /// Stop was taken: every subscriber is being closed.
-    Stopped,
-}
 
 /// One shard.
 #[derive(Debug)]
@@ -139,6 +54,8 @@ pub struct Shard {
     pub(super) doomed: Vec<(u32, Loss)>,
     /// An entry taken from the fanout queue that comes next.
     pub(super) held: Option<Fanout>,
+    /// The frames of one outbox that is looked through; empty between.
+    pub(super) looked_at: Vec<Queued>,
     events: VecDeque<Event>,
     /// The time of this turn, milliseconds.
     pub(super) now: u64,
@@ -165,6 +82,7 @@ impl Shard {
             congestion: Congestion::default(),
             doomed: Vec::new(),
             held: None,
+            looked_at: Vec::new(),
             events: VecDeque::new(),
             now: 0,
             common,
@@ -274,8 +192,8 @@ impl Shard {
             return;
         }
         self.abandon_topics(key.index);
-        let taken = self.subscribers.outboxes[key.index as usize].clear(&mut self.log);
-        self.metrics().count_loss(Loss::Closed, taken.frames);
+        let lost = self.subscribers.outboxes[key.index as usize].clear(&mut self.log, Loss::Closed);
+        self.metrics().count_loss(Loss::Closed, lost);
         self.take_off_blocked(key.index);
         self.users.remove(key.index, &mut self.subscribers);
         self.subscribers.vacate(key);
@@ -331,13 +249,26 @@ impl Shard {
         self.metrics().held_back.add(u64::from(holds && !held));
     }
 
-    /// Looks at a blocked subscriber that has more queued than what makes it one that is behind.
+    /// Looks at a blocked subscriber that has so much queued that a frame of `class`, the last of them `pushed` bytes, may
+    /// be too much.
     #[cold]
-    pub(super) fn note_behind(&mut self, index: u32) {
+    pub(super) fn note_behind(&mut self, index: u32, class: ClassId, pushed: usize) {
+        let rule = self.common.rules[class.index()];
+        let behind = self.common.bounds.behind_bytes();
         let outbox = &mut self.subscribers.outboxes[index as usize];
-        if outbox.bytes() > self.common.bounds.outbox_bytes {
-            self.doomed.push((index, Loss::Bound));
-        } else if !outbox.flags.has(Flags::BEHIND) {
+        match rule.policy {
+            Policy::Conflate => outbox.flags.set(Flags::CONFLATES),
+            Policy::Disconnect | Policy::DropNewest | Policy::DropOldest => {}
+        }
+        if rule.policy != Policy::DropNewest {
+            outbox.flags.clear(Flags::ONLY_NEWEST);
+        }
+        if outbox.bytes() > rule.outbox_bytes {
+            self.make_room(index, rule, pushed);
+        } else if rule.policy == Policy::Disconnect
+            && outbox.bytes() > behind
+            && !outbox.flags.has(Flags::BEHIND)
+        {
             outbox.flags.set(Flags::BEHIND);
             self.behind.push(index);
         }
@@ -374,6 +305,13 @@ impl Shard {
         ranges.map(|range| self.log.frames(range)).sum()
     }
 
+    /// What became of a topic's frames on this shard, as far back as it remembers the topic; `None` if it has neither
+    /// subscribers of the topic nor joins under way.
+    pub fn topic_ledger(&self, topic: &Topic) -> Option<TopicLedger> {
+        let number = self.topics.number(topic)?;
+        Some(self.log.books.get(self.topics.entry(number).book).ledger)
+    }
+
     /// Bytes the logs hold.
     pub fn log_bytes(&self) -> usize {
         self.log.held()
@@ -408,6 +346,9 @@ impl Shard {
 
     fn unblock(&mut self, index: u32) {
         self.take_off_blocked(index);
+        if self.subscribers.outboxes[index as usize].flags.has(Flags::CONFLATES) {
+            self.conflate(index);
+        }
         self.make_dirty(index);
         let outbox = &self.subscribers.outboxes[index as usize];
         if outbox.is_empty() && outbox.flags.has(Flags::CLOSING) {
@@ -481,7 +422,7 @@ impl Shard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::websocket::frame;
+    use crate::{settings::Settings, websocket::frame};
 
     #[test]
     fn pings_and_pongs_that_still_wait_are_replaced() {

@@ -22,6 +22,8 @@ pub(crate) struct Member {
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) topic: Topic,
+    /// The number of its book.
+    pub(crate) book: u32,
     pub(crate) members: Vec<Member>,
     /// Joins of this shard under way at the topic's home.
     pub(crate) joins: u32,
@@ -37,12 +39,13 @@ pub(crate) struct TopicIndex {
 }
 
 impl TopicIndex {
-    /// The number of `topic`; it gets an entry if it has none.
-    pub(crate) fn number_or_insert(&mut self, topic: &Topic) -> u32 {
+    /// The number of `topic`; it gets an entry, and the book that is opened for it, if it has none.
+    pub(crate) fn number_or_insert(&mut self, topic: &Topic, open: impl FnOnce() -> u32) -> u32 {
         if let Some(number) = self.number(topic) {
             return number;
         }
-        let entry = Entry { topic: topic.clone(), members: Vec::new(), joins: 0, unwant_listed: false };
+        let book = open();
+        let entry = Entry { topic: topic.clone(), book, members: Vec::new(), joins: 0, unwant_listed: false };
         let number = self.entries.insert(entry) as u32;
         let entries = &self.entries;
         self.numbers
@@ -50,14 +53,14 @@ impl TopicIndex {
         number
     }
 
-    /// Removes an entry that nothing needs any more.
-    pub(crate) fn remove(&mut self, number: u32) -> Topic {
+    /// Removes an entry that nothing needs any more. Its book is to be closed.
+    pub(crate) fn remove(&mut self, number: u32) -> Entry {
         let entry = self.entries.remove(number as usize);
         debug_assert!(entry.members.is_empty() && entry.joins == 0);
         if let Ok(found) = self.numbers.find_entry(entry.topic.kept_hash(), |&other| other == number) {
             found.remove();
         }
-        entry.topic
+        entry
     }
 
     /// Makes `subscriber` a member; it is not one yet.
@@ -135,7 +138,7 @@ mod tests {
         for _ in 0..5_000 {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let subscriber = keys[(random >> 33) as usize % keys.len()];
-            let number = index.number_or_insert(&topic((random >> 40) as usize % 9));
+            let number = index.number_or_insert(&topic((random >> 40) as usize % 9), || 0);
             let memberships = &subscribers.profiles[subscriber as usize].memberships;
             match memberships.iter().position(|membership| membership.topic == number) {
                 Some(slot) => {
@@ -150,10 +153,10 @@ mod tests {
     #[test]
     fn removed_topic_is_gone_and_its_number_is_used_again() {
         let mut index = TopicIndex::default();
-        let (a, b) = (index.number_or_insert(&topic(1)), index.number_or_insert(&topic(2)));
-        assert_eq!(index.remove(a), topic(1));
+        let (a, b) = (index.number_or_insert(&topic(1), || 0), index.number_or_insert(&topic(2), || 0));
+        assert_eq!(index.remove(a).topic, topic(1));
         assert_eq!((index.number(&topic(1)), index.number(&topic(2))), (None, Some(b)));
-        assert_eq!(index.number_or_insert(&topic(3)), a);
+        assert_eq!(index.number_or_insert(&topic(3), || 0), a);
         assert_eq!(index.len(), 2);
     }
 }
