@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::{local::Local, socket::Socket};
 use crate::{
-    engine::{Change, Key, TopicsFull},
+    engine::{Change, Encoding, Key, TopicsFull},
     identity::ClientId,
     node::KickReason,
     session::Session,
@@ -50,7 +50,7 @@ impl Local {
         if self.node().is_stopping() {
             return Err(AttachError::Stopping);
         }
-        let key = self.state().shard.add(Some(client), None);
+        let key = self.state().shard.add(Some(client), None, Encoding::Plain);
         let attaching = Attaching { local: self.clone(), key, client, adopted: false };
         let claimed = self.node().clients.claim(client, self.claim_of(key));
         let claimed = claimed.map_err(|_| AttachError::Unknown)?;

@@ -59,8 +59,8 @@ pub(crate) struct Book {
     pub(crate) topic: Topic,
     pub(crate) class: ClassId,
     pub(crate) ledger: TopicLedger,
-    /// Frames of the topic in the log, copies counted.
-    frames: u64,
+    /// Frames of the topic in the log, copies counted, and gaps that wait to be told.
+    held: u64,
     /// Whether the topic's entry still has it.
     open: bool,
 }
@@ -73,14 +73,14 @@ impl Books {
     /// Opens a book.
     pub(crate) fn open(&mut self, topic: Topic, class: ClassId) -> u32 {
         let ledger = TopicLedger::default();
-        self.0.insert(Book { topic, class, ledger, frames: 0, open: true }) as u32
+        self.0.insert(Book { topic, class, ledger, held: 0, open: true }) as u32
     }
 
     /// The topic's entry is gone: the book goes with the last frame.
     pub(crate) fn close(&mut self, number: u32) {
         let book = &mut self.0[number as usize];
         book.open = false;
-        if book.frames == 0 {
+        if book.held == 0 {
             self.0.remove(number as usize);
         }
     }
@@ -88,17 +88,26 @@ impl Books {
     /// A frame came into the log.
     #[inline]
     pub(crate) fn enter(&mut self, note: &Note) {
-        self.0[note.book as usize].frames += 1;
+        self.hold(note.book);
     }
 
     /// These frames left the log.
     pub(crate) fn leave(&mut self, notes: &[Note]) {
-        for note in notes {
-            let book = &mut self.0[note.book as usize];
-            book.frames -= 1;
-            if book.frames == 0 && !book.open {
-                self.0.remove(note.book as usize);
-            }
+        notes.iter().for_each(|note| self.let_go(note.book));
+    }
+
+    /// Something refers to a book.
+    #[inline]
+    pub(crate) fn hold(&mut self, number: u32) {
+        self.0[number as usize].held += 1;
+    }
+
+    /// It does no longer.
+    pub(crate) fn let_go(&mut self, number: u32) {
+        let book = &mut self.0[number as usize];
+        book.held -= 1;
+        if book.held == 0 && !book.open {
+            self.0.remove(number as usize);
         }
     }
 

@@ -93,7 +93,7 @@ impl Shard {
 
     pub(super) fn abandon_topics(&mut self, index: u32) {
         self.leave_all(index);
-        self.subscribers.profiles[index as usize].pending = None;
+        self.give_up_change(index);
     }
 
     fn count_close(&self, code: CloseCode) {

@@ -6,7 +6,10 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::{
+    encoding::{ENCODINGS, Encoding},
     frame_index::Note,
     log::{Lane, Range},
     outbox::{Flags, Pushed},
@@ -17,8 +20,7 @@ use super::{
 use crate::{
     limits::{LARGE_FRAME_BYTES, SEGMENT_BYTES},
     metrics::Loss,
-    publication::{Audience, Message, MessageKey},
-    websocket::{Header, Opcode},
+    publication::{Audience, MessageKey},
 };
 
 /// Publications marked in one pass.
@@ -66,59 +68,85 @@ impl Shard {
     }
 
     fn deliver(&mut self, sequenced: Arc<Sequenced>) {
-        let publication = &sequenced.publication;
-        // The last member may have left since; the home has not heard of it yet.
-        let Some(number) = self.topics.number(&publication.topic) else { return };
-        if self.topics.entry(number).members.is_empty() {
+        let mut spots: Spots =
+            Encoding::ALL.iter().filter_map(|&encoding| self.append_first(&sequenced, encoding)).collect();
+        if spots.is_empty() {
             return;
         }
-        let header = header_of(&publication.content.message);
-        let body = publication.content.message.bytes();
-        let len = header.as_slice().len() + body.len();
-        let lane = lane_of(&publication.content.audience);
-        let note = self.note_of(number, &sequenced);
-        if len >= LARGE_FRAME_BYTES {
-            // Our own pin, for the marking may close everyone who gets the frame, and with the last it would go.
-            let range = self.log.append_shared(header, body.clone(), note);
-            self.mark(number, range, 1, &publication.content.audience);
-            self.log.unpin(range.segment, 1);
-            return;
+        let audience = sequenced.publication.content.audience.clone();
+        let mut run = 1;
+        if audience.is_everyone() && spots.iter().all(|spot| !spot.is_large) {
+            run = self.append_run(&sequenced, &mut spots);
         }
-        self.log.begin(lane, len);
-        let mut range = self.log.append(lane, header, body, note);
-        if lane == Lane::Addressed {
-            self.mark(number, range, 1, &publication.content.audience);
-            return;
-        }
-        let run = self.append_run(number, &sequenced, &mut range);
         // The credits of the whole run come back before the marking, which no longer needs them.
         drop(sequenced);
-        self.mark(number, range, run, &Audience::default());
+        for spot in spots {
+            self.mark(spot.number, spot.range, run, &audience);
+            if spot.is_large {
+                self.log.unpin(spot.range.segment, 1);
+            }
+        }
     }
 
-    /// Appends what follows in the queue and is for everyone in the same topic too. Returns the frames of the run.
-    fn append_run(&mut self, number: u32, first: &Sequenced, range: &mut Range) -> u64 {
+    /// Appends a frame for the members in one encoding, if there are any: the last may have left since, and the home has not
+    /// heard of it yet.
+    fn append_first(&mut self, sequenced: &Sequenced, encoding: Encoding) -> Option<Spot> {
+        let publication = &sequenced.publication;
+        let number = self.topics.number(&publication.topic, encoding)?;
+        if self.topics.entry(number).members.is_empty() {
+            return None;
+        }
+        let (header, body) = encoding.frame_of(sequenced)?;
+        let note = self.note_of(number, sequenced);
+        self.topics.entry_mut(number).position = Some(sequenced.position);
+        let lane = Lane::of(encoding, publication.content.audience.is_everyone());
+        let len = header.as_slice().len() + body.len();
+        let is_large = len >= LARGE_FRAME_BYTES;
+        let range = if is_large {
+            // Its pin is our own, for the marking may close everyone who gets the frame, and with the last it would go.
+            self.log.append_shared(header, body.clone(), note)
+        } else {
+            self.log.begin(lane, len);
+            self.log.append(lane, header, body, note)
+        };
+        Some(Spot { number, encoding, range, is_large })
+    }
+
+    /// Appends what follows in the queue and is for everyone in the same topic too, as long as it fits wherever the first
+    /// was put. Returns the frames of the run.
+    fn append_run(&mut self, first: &Sequenced, spots: &mut Spots) -> u64 {
         let mailboxes = self.common.mailboxes.clone();
         let mut run = 1;
-        while run < RUN_MAX && self.keeps_up() && range.len() < self.common.bounds.shard_lag {
+        while run < RUN_MAX && self.keeps_up() && spots[0].range.len() < self.common.bounds.shard_lag {
             let Some(next) = mailboxes.fanout(self.number.into()).pop() else { break };
             if let Fanout::Deliver(next) = &next
                 && next.publication.topic == first.publication.topic
                 && next.publication.content.audience.is_everyone()
+                && spots.iter().all(|spot| self.fits_behind(spot, next))
             {
-                let header = header_of(&next.publication.content.message);
-                let body = next.publication.content.message.bytes();
-                if self.log.fits(Lane::Everyone, header.as_slice().len() + body.len()) {
-                    let note = self.note_of(number, next);
-                    range.end = self.log.append(Lane::Everyone, header, body, note).end;
-                    run += 1;
-                    continue;
+                for spot in spots.iter_mut() {
+                    self.append_behind(spot, next);
                 }
+                run += 1;
+                continue;
             }
             self.held = Some(next);
             break;
         }
         run
+    }
+
+    fn fits_behind(&self, spot: &Spot, sequenced: &Sequenced) -> bool {
+        spot.encoding.frame_of(sequenced).is_some_and(|(header, body)| {
+            self.log.fits(Lane::of(spot.encoding, true), header.as_slice().len() + body.len())
+        })
+    }
+
+    fn append_behind(&mut self, spot: &mut Spot, sequenced: &Sequenced) {
+        let Some((header, body)) = spot.encoding.frame_of(sequenced) else { return };
+        let note = self.note_of(spot.number, sequenced);
+        spot.range.end = self.log.append(Lane::of(spot.encoding, true), header, body, note).end;
+        self.topics.entry_mut(spot.number).position = Some(sequenced.position);
     }
 
     /// What the log is to know of a frame.
@@ -233,6 +261,18 @@ impl Shard {
     }
 }
 
+/// Where frames were put for the members in one encoding.
+#[derive(Debug)]
+struct Spot {
+    number: u32,
+    encoding: Encoding,
+    range: Range,
+    /// Whether it is a segment of its own, with a pin of ours.
+    is_large: bool,
+}
+
+type Spots = SmallVec<[Spot; ENCODINGS]>;
+
 /// What a marking pass did.
 #[derive(Debug, Default)]
 struct Marked {
@@ -255,15 +295,4 @@ impl Marked {
             self.crowded.push(index);
         }
     }
-}
-
-fn header_of(message: &Message) -> Header {
-    match message {
-        Message::Text(text) | Message::Data(text) => Header::new(Opcode::Text, text.len()),
-        Message::Binary(bytes) => Header::new(Opcode::Binary, bytes.len()),
-    }
-}
-
-fn lane_of(audience: &Audience) -> Lane {
-    if audience.is_everyone() { Lane::Everyone } else { Lane::Addressed }
 }

@@ -56,8 +56,9 @@ impl Shard {
         for dirty in front {
             let outbox = &mut outboxes[dirty.index as usize];
             // Not dirty: its place was given up, and perhaps taken again, while it stood in the list.
-            let due =
-                outbox.flags.has(Flags::DIRTY) && !outbox.flags.has(Flags::BLOCKED) && !outbox.is_empty();
+            let due = outbox.flags.has(Flags::DIRTY)
+                && !outbox.flags.has(Flags::BLOCKED.and(Flags::HELD))
+                && !outbox.is_empty();
             outbox.flags.clear(Flags::DIRTY);
             batch[found] = dirty.index;
             found += usize::from(due);

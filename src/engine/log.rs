@@ -14,6 +14,7 @@ use slab::Slab;
 use super::{
     age_list::{AgeList, Aged, Neighbours},
     books::Books,
+    encoding::Encoding,
     frame_index::{FrameIndex, Indexed, Note},
 };
 use crate::{
@@ -51,13 +52,32 @@ impl Range {
     }
 }
 
-/// Which of the two logs a frame goes to.
+/// Which of the logs a frame goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lane {
     /// For every subscriber of the topic.
     Everyone,
     /// For one user, or excluding someone.
     Addressed,
+    /// As [`Self::Everyone`], in [`Encoding::V1`].
+    EveryoneV1,
+    /// As [`Self::Addressed`], in [`Encoding::V1`].
+    AddressedV1,
+}
+
+/// Lanes there are.
+const LANES: usize = 4;
+
+impl Lane {
+    /// The lane of frames in `encoding`, for `everyone` or not.
+    pub(crate) fn of(encoding: Encoding, everyone: bool) -> Self {
+        match (encoding, everyone) {
+            (Encoding::Plain, true) => Self::Everyone,
+            (Encoding::Plain, false) => Self::Addressed,
+            (Encoding::V1, true) => Self::EveryoneV1,
+            (Encoding::V1, false) => Self::AddressedV1,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -148,7 +168,7 @@ impl Moved {
 pub(crate) struct Log {
     segments: Slab<Segment>,
     /// The open segment of each lane.
-    tails: [u32; 2],
+    tails: [u32; LANES],
     /// The open segment that compaction copies into.
     compact_tail: Option<u32>,
     fresh: AgeList,
@@ -168,7 +188,7 @@ impl Log {
     pub(crate) fn new() -> Self {
         let mut log = Self {
             segments: Slab::new(),
-            tails: [0, 0],
+            tails: [0; LANES],
             compact_tail: None,
             fresh: AgeList::new(),
             dense: AgeList::new(),
@@ -178,7 +198,7 @@ impl Log {
             held: 0,
             appended: 0,
         };
-        log.tails = [log.open_segment(0), log.open_segment(0)];
+        log.tails = std::array::from_fn(|_| log.open_segment(0));
         log
     }
 

@@ -17,6 +17,7 @@ use crate::limits::{OUTBOX_RANGES, WRITE_SLICES};
 
 mod backlog;
 mod dropping;
+mod gap;
 
 /// A small encoded frame of one connection: an answer, a ping, a close.
 pub(crate) type ControlFrame = Vec<u8>;
@@ -55,6 +56,8 @@ impl Flags {
     pub(crate) const ONLY_NEWEST: Self = Self(64);
     /// It has frames that younger ones may have replaced.
     pub(crate) const CONFLATES: Self = Self(128);
+    /// A place is kept in it: nothing is written until that is filled.
+    pub(crate) const HELD: Self = Self(256);
 
     pub(crate) fn has(self, any: Self) -> bool {
         self.0 & any.0 != 0
@@ -140,6 +143,27 @@ impl Outbox {
             Some(Entry::Own(last, _)) if last.len() + frame.len() <= SHARED_ENTRY_BYTES => last.extend(frame),
             _ => backlog.entries.push_back(Entry::Own(frame, 0)),
         }
+    }
+
+    /// Keeps a place behind everything that is queued for a frame that is not known yet. Until [`Self::fill_place`] nothing
+    /// may be written.
+    pub(crate) fn keep_place(&mut self) {
+        self.move_tail_to_backlog();
+        self.backlog.get_or_insert_default().entries.push_back(Entry::Place);
+    }
+
+    /// Puts a frame into the place that is kept, or gives the place up. Without a place it does nothing.
+    pub(crate) fn fill_place(&mut self, frame: Option<ControlFrame>) {
+        let Some(backlog) = &mut self.backlog else { return };
+        let Some(at) = backlog.entries.iter().position(|entry| matches!(entry, Entry::Place)) else { return };
+        match frame {
+            Some(frame) => {
+                backlog.bytes += frame.len();
+                backlog.entries[at] = Entry::Own(frame, 0);
+            }
+            None => drop(backlog.entries.remove(at)),
+        }
+        self.free_empty_backlog();
     }
 
     /// Appends a control frame to the ahead lane: it is written at the next frame boundary.
@@ -277,7 +301,7 @@ impl Outbox {
         let entries = self.backlog.iter().flat_map(|backlog| backlog.rest.iter().chain(&backlog.entries));
         let ranges = entries.filter_map(|entry| match entry {
             Entry::Range(range) => Some(*range),
-            Entry::Own(..) => None,
+            Entry::Own(..) | Entry::Gap(_) | Entry::Place => None,
         });
         ranges.chain((!self.tail.is_empty()).then_some(self.tail))
     }
@@ -304,7 +328,9 @@ impl Outbox {
     /// waits for its socket is not slow; how long that takes is bounded by the upgrade, and the log by its own bound.
     #[inline]
     pub(crate) fn is_over(&self, bound: usize) -> bool {
-        self.flags.has(Flags::BLOCKED) && !self.flags.has(Flags::ATTACHING) && self.bytes() > bound
+        self.flags.has(Flags::BLOCKED)
+            && !self.flags.has(Flags::ATTACHING.and(Flags::HELD))
+            && self.bytes() > bound
     }
 
     /// Bytes queued.

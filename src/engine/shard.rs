@@ -12,6 +12,7 @@ use super::{
     books::TopicLedger,
     common::Common,
     congestion::Congestion,
+    encoding::Encoding,
     event::Event,
     home::{Home, TopicsFull},
     joining::Joining,
@@ -27,6 +28,7 @@ use crate::{
     identity::{ClientId, User},
     limits,
     metrics::{Loss, ShardMetrics},
+    protocol::v1::encode,
     publication::Publication,
     topic::Topic,
     websocket::Opcode,
@@ -114,8 +116,8 @@ impl Shard {
                 }
                 Ingress::Join(join) => self.answer_join(*join, &mailboxes),
                 Ingress::Unwant { shard, topics } => {
-                    for topic in &topics {
-                        self.home.unwant(topic, shard, self.now);
+                    for (topic, encoding) in &topics {
+                        self.home.unwant(topic, (shard, *encoding), self.now);
                     }
                     mailboxes.to_shard(shard.into(), Fanout::Unwanted { home: self.number });
                 }
@@ -125,8 +127,8 @@ impl Shard {
     }
 
     /// Makes a subscriber that waits for its socket; it counts as blocked until [`Self::attached`].
-    pub fn add(&mut self, client: Option<ClientId>, user: Option<User>) -> Key {
-        let key = self.subscribers.add(client);
+    pub fn add(&mut self, client: Option<ClientId>, user: Option<User>, encoding: Encoding) -> Key {
+        let key = self.subscribers.add(client, encoding);
         self.block(key.index);
         self.metrics().subscribers.set(self.subscribers.len() as u64);
         if let Some(user) = user {
@@ -308,8 +310,12 @@ impl Shard {
     /// What became of a topic's frames on this shard, as far back as it remembers the topic; `None` if it has neither
     /// subscribers of the topic nor joins under way.
     pub fn topic_ledger(&self, topic: &Topic) -> Option<TopicLedger> {
-        let number = self.topics.number(topic)?;
-        Some(self.log.books.get(self.topics.entry(number).book).ledger)
+        let mut ledger = None;
+        for number in Encoding::ALL.iter().filter_map(|&encoding| self.topics.number(topic, encoding)) {
+            let book = self.log.books.get(self.topics.entry(number).book);
+            *ledger.get_or_insert_with(TopicLedger::default) += book.ledger;
+        }
+        ledger
     }
 
     /// Bytes the logs hold.
@@ -337,7 +343,7 @@ impl Shard {
     /// Puts a subscriber that has something to write into the dirty list, unless it is there or blocked.
     pub(super) fn make_dirty(&mut self, index: u32) {
         let outbox = &mut self.subscribers.outboxes[index as usize];
-        if outbox.flags.has(Flags::DIRTY.and(Flags::BLOCKED)) || outbox.is_empty() {
+        if outbox.flags.has(Flags::DIRTY.and(Flags::BLOCKED).and(Flags::HELD)) || outbox.is_empty() {
             return;
         }
         outbox.flags.set(Flags::DIRTY);
@@ -398,10 +404,13 @@ impl Shard {
     ) -> Result<crate::publication::Position, TopicsFull> {
         let (position, interested) = self.home.sequence(&publication.topic, self.now)?;
         self.metrics().sequenced.add(1);
-        if !interested.is_empty() {
+        if !interested.shards().is_empty() {
             // I3: it has its offset before any shard can see it.
-            let sequenced = Arc::new(Sequenced { publication, position });
-            for shard in interested.iter() {
+            let wants_v1 = !interested.in_encoding(Encoding::V1).is_empty();
+            let v1 = wants_v1
+                .then(|| encode::message(&publication.topic, position.offset, &publication.content, &[]));
+            let sequenced = Arc::new(Sequenced { publication, position, v1 });
+            for shard in interested.shards().iter() {
                 mailboxes.to_shard(shard, Fanout::Deliver(sequenced.clone()));
             }
         }
@@ -409,13 +418,13 @@ impl Shard {
     }
 
     fn answer_join(&mut self, join: Join, mailboxes: &Mailboxes) {
-        let Join { shard, key, ticket, topics } = join;
+        let Join { shard, key, ticket, encoding, topics } = join;
         let answer = |topic| {
-            let position = self.home.join(&topic, shard, self.now);
+            let position = self.home.join(&topic, (shard, encoding), self.now);
             (topic, position)
         };
         let topics = topics.into_iter().map(answer).collect();
-        mailboxes.to_shard(shard.into(), Fanout::Joined(Box::new(Joined { key, ticket, topics })));
+        mailboxes.to_shard(shard.into(), Fanout::Joined(Box::new(Joined { key, ticket, encoding, topics })));
     }
 }
 
@@ -427,7 +436,7 @@ mod tests {
     #[test]
     fn pings_and_pongs_that_still_wait_are_replaced() {
         let mut shard = Shard::new(0, Common::new(&Settings { shards: 1, ..Settings::default() }, 1));
-        let key = shard.add(None, None);
+        let key = shard.add(None, None, Encoding::Plain);
         for n in 0..100 {
             shard.answer_ahead(key, frame::ping().to_vec());
             shard.answer_ahead(key, frame::pong(&[n]).to_vec());

@@ -32,7 +32,8 @@ impl Shard {
         let bound = rule.outbox_bytes;
         if outbox.flags.has(Flags::ONLY_NEWEST) {
             debug_assert_eq!(rule.policy, Policy::DropNewest);
-            let lost = outbox.cut_newest(pushed, bound, &mut self.log, Loss::Bound);
+            let tells = self.subscribers.profiles[index as usize].encoding.tells();
+            let lost = outbox.cut_newest(pushed, bound, (tells, Loss::Bound), &mut self.log);
             self.metrics().count_loss(Loss::Bound, lost);
             return;
         }
@@ -67,7 +68,8 @@ impl Shard {
         match rule.policy {
             Policy::DropNewest => {
                 let outbox = &mut self.subscribers.outboxes[index as usize];
-                let lost = outbox.cut_newest(pushed, bound, &mut self.log, Loss::Bound);
+                let tells = self.subscribers.profiles[index as usize].encoding.tells();
+                let lost = outbox.cut_newest(pushed, bound, (tells, Loss::Bound), &mut self.log);
                 outbox.flags.set(Flags::ONLY_NEWEST);
                 self.metrics().count_loss(Loss::Bound, lost);
             }
@@ -102,7 +104,7 @@ impl Shard {
                 continue;
             }
             let oldest = outbox.ranges().next().and_then(|range| self.log.frames_in(range).next());
-            if !oldest.is_some_and(|frame| now.wrapping_sub(frame.note.at) > shortest) {
+            if oldest.is_none_or(|frame| now.wrapping_sub(frame.note.at) <= shortest) {
                 continue;
             }
             let mut doomed = false;
@@ -198,14 +200,19 @@ impl Shard {
     }
 
     /// Looks through the queue of a subscriber: `decide` gives a loss to each frame that is to go.
-    fn look_through(&mut self, index: u32, decide: impl FnOnce(&Self, &[Queued], &mut [Option<Loss>])) {
+    pub(super) fn look_through(
+        &mut self,
+        index: u32,
+        decide: impl FnOnce(&Self, &[Queued], &mut [Option<Loss>]),
+    ) {
         let mut frames = std::mem::take(&mut self.looked_at);
         self.subscribers.outboxes[index as usize].queued(&self.log, &mut frames);
         let mut losses = vec![None; frames.len()];
         decide(self, &frames, &mut losses);
         if losses.iter().any(Option::is_some) {
             let outbox = &mut self.subscribers.outboxes[index as usize];
-            outbox.drop_frames(&frames, &losses, &mut self.log);
+            let tells = self.subscribers.profiles[index as usize].encoding.tells();
+            outbox.drop_frames(&frames, &losses, tells, &mut self.log);
             let metrics = self.metrics();
             losses.into_iter().flatten().for_each(|loss| metrics.count_loss(loss, 1));
             let outbox = &mut self.subscribers.outboxes[index as usize];

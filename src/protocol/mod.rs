@@ -11,3 +11,4 @@ pub mod publish_body;
 pub mod register_body;
 pub mod topic_list;
 pub mod user_id;
+pub mod v1;

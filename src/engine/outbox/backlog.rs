@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::ControlFrame;
+use super::{ControlFrame, gap::Gap};
 use crate::{
     engine::log::{Log, Range},
     metrics::Loss,
@@ -24,6 +24,10 @@ pub(super) enum Entry {
     Range(Range),
     /// A control frame, from a byte on.
     Own(ControlFrame, u32),
+    /// What was lost of a topic here, told.
+    Gap(Box<Gap>),
+    /// Kept for a frame that is not known yet. Nothing is written while it is there.
+    Place,
 }
 
 impl Entry {
@@ -31,6 +35,8 @@ impl Entry {
         match self {
             Self::Range(range) => range.len(),
             Self::Own(frame, from) => frame.len() - *from as usize,
+            Self::Gap(gap) => gap.frame.len(),
+            Self::Place => 0,
         }
     }
 
@@ -39,13 +45,19 @@ impl Entry {
         match self {
             Self::Range(range) => log.slices(*range).for_each(add),
             Self::Own(frame, from) => add(&frame[*from as usize..]),
+            Self::Gap(gap) => add(&gap.frame),
+            Self::Place => {}
         }
     }
 
     /// Lets go of an entry that is written, or counted already. Returns the frames of the log that ended in it.
     pub(super) fn release(&self, log: &mut Log) -> u64 {
         match self {
-            Self::Own(..) => 0,
+            Self::Own(..) | Self::Place => 0,
+            Self::Gap(gap) => {
+                log.books.let_go(gap.book);
+                0
+            }
             Self::Range(range) => {
                 let frames = log.frames(*range);
                 log.unpin(range.segment, 1);
@@ -64,6 +76,12 @@ impl Entry {
 }
 
 impl Backlog {
+    /// Counts all bytes anew.
+    pub(super) fn count_bytes(&mut self) {
+        let ahead = self.ahead.iter().map(Vec::len).sum::<usize>();
+        self.bytes = ahead + self.rest.iter().chain(&self.entries).map(Entry::len).sum::<usize>();
+    }
+
     /// The entry that is written first, and whether a frame of it was begun before.
     pub(super) fn take_first(&mut self) -> Option<(Entry, From)> {
         let (entry, from) = if let Some(rest) = self.rest.take() {
@@ -85,6 +103,12 @@ impl Backlog {
                 self.rest = Some(Entry::Own(frame, start + bytes as u32));
                 0
             }
+            Entry::Gap(gap) => {
+                log.books.let_go(gap.book);
+                self.rest = Some(Entry::Own(gap.frame, bytes as u32));
+                0
+            }
+            Entry::Place => 0,
             Entry::Range(range) => {
                 let middle = range.start + bytes as u32;
                 let frames = log.frames(Range { end: middle, ..range });

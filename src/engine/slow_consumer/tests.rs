@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use crate::{
     admission::Admission,
     classes::{Class, Classes, Policy, Which},
-    engine::{Common, Event, Ingress, Key, Offered, Shard, Transport},
+    engine::{Common, Encoding, Event, Ingress, Key, Offered, Shard, Transport},
     limits::CONGESTION_WATCH_MS,
     metrics::Snapshot,
     publication::{Audience, Content, Message, MessageKey, Publication},
@@ -73,7 +73,7 @@ impl Bench {
         };
         let common = Common::new(&settings, 1);
         let mut shard = Shard::new(0, common.clone());
-        let key = shard.add(None, None);
+        let key = shard.add(None, None, Encoding::Plain);
         let topics: Vec<Topic> = topics.iter().map(|name| topic(name)).collect();
         shard.set_topics(key, topics);
         shard.attached(key);
@@ -99,6 +99,12 @@ impl Bench {
         self.turn();
         self.sent += 1;
         self.sent - 1
+    }
+
+    fn publish_many(&mut self, count: usize, name: &str, key: Option<&str>, len: usize) {
+        for _ in 0..count {
+            self.publish(name, key, len);
+        }
     }
 
     fn turn(&mut self) {
@@ -214,14 +220,14 @@ fn conflation_keeps_the_last_of_each_key_in_its_own_place() {
 fn message_without_a_key_is_never_replaced() {
     let mut bench = Bench::new(&["c"]);
     let kept = bench.publish("c", None, 100);
-    (0..10).for_each(|_| drop(bench.publish("c", Some("a"), 100)));
+    bench.publish_many(10, "c", Some("a"), 100);
     assert_eq!(bench.read(), [kept, 10]);
 }
 
 #[test]
 fn key_means_nothing_where_the_class_does_not_conflate() {
     let mut bench = Bench::new(&["d"]);
-    (0..10).for_each(|_| drop(bench.publish("d", Some("a"), 100)));
+    bench.publish_many(10, "d", Some("a"), 100);
     assert_eq!(bench.read(), (0..10).collect::<Vec<_>>());
 }
 
@@ -229,7 +235,7 @@ fn key_means_nothing_where_the_class_does_not_conflate() {
 fn nothing_is_conflated_for_those_who_keep_up() {
     let mut bench = Bench::new(&["c"]);
     bench.wire.opens = true;
-    (0..10).for_each(|_| drop(bench.publish("c", Some("a"), 100)));
+    bench.publish_many(10, "c", Some("a"), 100);
     assert_eq!(bench.read(), (0..10).collect::<Vec<_>>());
 }
 
@@ -268,12 +274,12 @@ fn frames_that_may_go_make_way_for_those_that_may_not() {
 #[test]
 fn drop_newest_lets_others_go_first() {
     let mut bench = Bench::new(&["n", "o"]);
-    (0..30).for_each(|_| drop(bench.publish("o", None, 1_000)));
-    (0..60).for_each(|_| drop(bench.publish("n", None, 1_000)));
+    bench.publish_many(30, "o", None, 1_000);
+    bench.publish_many(60, "n", None, 1_000);
     let o = bench.shard.topic_ledger(&topic("o")).expect("it is known");
     let n = bench.shard.topic_ledger(&topic("n")).expect("it is known");
     assert!(o.dropped_bound > 20 && n.dropped_bound == 0, "{o:?} {n:?}");
-    (0..30).for_each(|_| drop(bench.publish("n", None, 1_000)));
+    bench.publish_many(30, "n", None, 1_000);
     assert!(bench.shard.topic_ledger(&topic("n")).expect("it is known").dropped_bound > 20);
     // What may go is there again: it goes, and not the newest.
     let before = bench.shard.topic_ledger(&topic("o")).expect("it is known").dropped_bound;
@@ -284,19 +290,19 @@ fn drop_newest_lets_others_go_first() {
 #[test]
 fn class_that_may_have_little_does_not_empty_the_queue_of_one_that_may_have_more() {
     let mut bench = Bench::new(&["o", "little"]);
-    (0..40).for_each(|_| drop(bench.publish("o", None, 1_000)));
-    (0..40).for_each(|_| drop(bench.publish("little", None, 1_000)));
+    bench.publish_many(40, "o", None, 1_000);
+    bench.publish_many(40, "little", None, 1_000);
     assert_eq!(bench.shard.topic_ledger(&topic("o")).expect("it is known").dropped(), 0);
     assert_eq!(bench.shard.topic_ledger(&topic("little")).expect("it is known").dropped_bound, 40);
     let mut alone = Bench::new(&["little"]);
-    (0..40).for_each(|_| drop(alone.publish("little", None, 1_000)));
+    alone.publish_many(40, "little", None, 1_000);
     assert!(alone.queued() <= BOUND / 4 && alone.queued() > BOUND / 8);
 }
 
 #[test]
 fn frames_too_old_go_where_their_class_lets_them() {
     let mut bench = Bench::new(&["o", "d"]);
-    (0..10).for_each(|_| drop(bench.publish("o", None, 100)));
+    bench.publish_many(10, "o", None, 100);
     bench.now = AGE.as_millis() as u64 / 2;
     bench.publish("o", None, 100);
     bench.now = AGE.as_millis() as u64 + 1;
@@ -327,7 +333,7 @@ fn answers_keep_their_places_between_frames_that_stay() {
 #[test]
 fn clients_that_stall_together_cost_one_backlog() {
     let mut bench = Bench::new(&["c"]);
-    let more: Vec<Key> = (0..100).map(|_| bench.shard.add(None, None)).collect();
+    let more: Vec<Key> = (0..100).map(|_| bench.shard.add(None, None, Encoding::Plain)).collect();
     for &key in &more {
         bench.shard.set_topics(key, vec![topic("c")]);
         bench.shard.attached(key);

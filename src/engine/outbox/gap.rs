@@ -1,0 +1,73 @@
+//! A gap: what was lost of one topic in one queue, and the frame that tells it where the first of it would have been.
+//!
+//! One queue holds at most one gap of a topic that is not written yet: what is lost later is added to it. So a client that
+//! stalls for long is told in one frame a topic, and the gaps never cost more than what they stand for.
+
+use super::ControlFrame;
+use crate::{
+    engine::{frame_index::Note, log::Log},
+    metrics::Loss,
+    protocol::v1::encode::{self, GapReason},
+    websocket::{Header, Opcode},
+};
+
+/// What was lost of one topic. Of the offsets in it exactly `conflated` and `dropped` are missing.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Gap {
+    /// The topic's book.
+    pub(super) book: u32,
+    from: u64,
+    to: u64,
+    conflated: u64,
+    dropped: u64,
+    pub(super) frame: ControlFrame,
+}
+
+impl Gap {
+    /// One frame is lost. The frame that tells it is made by [`Self::tell`].
+    pub(super) fn of(note: &Note, loss: Loss) -> Self {
+        let mut gap = Self {
+            book: note.book,
+            from: note.offset,
+            to: note.offset,
+            conflated: 0,
+            dropped: 0,
+            frame: ControlFrame::new(),
+        };
+        gap.count(loss);
+        gap
+    }
+
+    /// One more is lost.
+    pub(super) fn add(&mut self, note: &Note, loss: Loss) {
+        self.from = self.from.min(note.offset);
+        self.to = self.to.max(note.offset);
+        self.count(loss);
+    }
+
+    /// Takes in another gap of the same topic.
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.from = self.from.min(other.from);
+        self.to = self.to.max(other.to);
+        self.conflated += other.conflated;
+        self.dropped += other.dropped;
+    }
+
+    /// Makes the frame. While it stands in a queue it holds its topic's book.
+    pub(super) fn tell(&mut self, log: &Log) {
+        let mut payload = Vec::with_capacity(160);
+        let topic = &log.books.get(self.book).topic;
+        let reason = GapReason::Slow;
+        encode::gap(&mut payload, topic, self.from, self.to, reason, self.conflated, self.dropped);
+        self.frame.clear();
+        self.frame.extend_from_slice(Header::new(Opcode::Text, payload.len()).as_slice());
+        self.frame.extend_from_slice(&payload);
+    }
+
+    fn count(&mut self, loss: Loss) {
+        match loss {
+            Loss::Conflated => self.conflated += 1,
+            Loss::Bound | Loss::Age | Loss::Memory | Loss::Closed => self.dropped += 1,
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! temp
+pub mod encode;
+/// temp
+pub type CommandId = Box<str>;
