@@ -258,7 +258,7 @@ impl Shard {
     fn drop_topics(&mut self, index: u32, numbers: &[u32]) {
         let books: SmallVec<[u32; 8]> =
             numbers.iter().map(|&number| self.topics.entry(number).book).collect();
-        self.look_through(index, |_, frames, losses| {
+        self.drop_chosen(index, false, |_, frames, losses| {
             for (frame, loss) in frames.iter().zip(losses) {
                 if books.contains(&frame.note.book) {
                     *loss = Some(Loss::Closed);
@@ -368,3 +368,6 @@ impl Shard {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

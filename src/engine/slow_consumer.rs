@@ -199,10 +199,18 @@ impl Shard {
         }
     }
 
-    /// Looks through the queue of a subscriber: `decide` gives a loss to each frame that is to go.
-    pub(super) fn look_through(
+    /// Looks through the queue of a subscriber: `decide` gives a loss to each frame that is to go. It is told where its
+    /// protocol tells.
+    fn look_through(&mut self, index: u32, decide: impl FnOnce(&Self, &[Queued], &mut [Option<Loss>])) {
+        let tells = self.subscribers.profiles[index as usize].encoding.tells();
+        self.drop_chosen(index, tells, decide);
+    }
+
+    /// As [`Self::look_through`], and says whether the subscriber is told.
+    pub(super) fn drop_chosen(
         &mut self,
         index: u32,
+        tells: bool,
         decide: impl FnOnce(&Self, &[Queued], &mut [Option<Loss>]),
     ) {
         let mut frames = std::mem::take(&mut self.looked_at);
@@ -211,7 +219,6 @@ impl Shard {
         decide(self, &frames, &mut losses);
         if losses.iter().any(Option::is_some) {
             let outbox = &mut self.subscribers.outboxes[index as usize];
-            let tells = self.subscribers.profiles[index as usize].encoding.tells();
             outbox.drop_frames(&frames, &losses, tells, &mut self.log);
             let metrics = self.metrics();
             losses.into_iter().flatten().for_each(|loss| metrics.count_loss(loss, 1));
