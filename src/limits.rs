@@ -10,6 +10,10 @@ pub const TOPIC_BYTES_MAX: usize = 200;
 pub const USER_BYTES_MAX: usize = 128;
 /// Longest conflation key of a message, bytes of UTF-8.
 pub const MESSAGE_KEY_BYTES_MAX: usize = 128;
+/// Longest idempotency key of a publication, bytes of UTF-8.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 128;
+/// Most topics one publication may go to.
+pub const PUBLISH_TOPICS_MAX: usize = 16;
 /// Longest decoded message of one publication, bytes (`--max-message`).
 pub const MESSAGE_BYTES: usize = 64 * 1024;
 /// Smallest `--max-message`, bytes.
@@ -28,6 +32,10 @@ pub const JSON_DEPTH_MAX: usize = 64;
 pub const BODY_BESIDES_MESSAGE: usize = 4 * 1024;
 /// Most topics one client may be subscribed to (`--max-topics-per-client`).
 pub const TOPICS_PER_CLIENT: usize = 128;
+/// Longest id of a client's command, and value of its ping, bytes as it is written, without the quotes.
+pub const ECHO_BYTES_MAX: usize = 64;
+/// Most messages of each topic's history a client may ask for without saying since when.
+pub const LAST_MESSAGES_MAX: u32 = 1_000;
 /// Upper end of `--max-topics-per-client`: the longest list must fit in one client command.
 pub const TOPICS_PER_CLIENT_MAX: usize = 1024;
 
@@ -115,6 +123,8 @@ pub const WRITE_SLICES: usize = 64;
 pub const CONTROL_PAYLOAD_MAX: usize = 125;
 /// Longest command of a client, bytes; more where `--max-topics-per-client` needs more.
 pub const COMMAND_BYTES: usize = 64 * 1024;
+/// What a topic in a client command may need, bytes: twice its name, an epoch and an offset.
+pub const COMMAND_BYTES_PER_TOPIC: usize = 2 * (TOPIC_BYTES_MAX + 8) + 96;
 /// Fragments one client message may come in.
 pub const FRAGMENTS_MAX: u32 = 1_024;
 /// Client messages and control frames taken from one connection per second, on average.
@@ -170,11 +180,15 @@ pub const TRIM_AFTER_MS: u64 = 1_000;
 pub const CLOSE_DISCARD_BYTES: usize = 64 * 1024;
 /// Time a closing connection has, milliseconds.
 pub const CLOSE_MS: u64 = 5_000;
+/// From when to when clients are asked to come back after a restart, milliseconds: each at a time of its own.
+pub const RETRY_MS: (u64, u64) = (500, 20_000);
 /// Time the whole of stopping has, milliseconds.
 pub const STOP_MS: u64 = 10_000;
 
 const _: () = assert!(OUTBOX_BYTES_MIN >= 2 * LARGE_FRAME_BYTES);
-const _: () = assert!(COMMAND_BYTES >= TOPICS_PER_CLIENT * (TOPIC_BYTES_MAX + 4));
+const _: () = assert!(LAST_MESSAGES_MAX as usize <= HISTORY_MESSAGES_MAX);
+const _: () = assert!(BODY_BESIDES_MESSAGE >= PUBLISH_TOPICS_MAX * (TOPIC_BYTES_MAX + 4));
+const _: () = assert!(COMMAND_BYTES >= TOPICS_PER_CLIENT * COMMAND_BYTES_PER_TOPIC);
 const _: () = assert!(SHARD_LAG_BYTES <= OUTBOX_BYTES / 2);
 const _: () = assert!(BODY_BYTES >= JSON_INFLATION * MESSAGE_BYTES + BODY_BESIDES_MESSAGE);
 const _: () = assert!(HTTP_BODIES_BYTES >= JSON_INFLATION * MESSAGE_BYTES_MAX + BODY_BESIDES_MESSAGE);

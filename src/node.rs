@@ -37,6 +37,8 @@ pub struct Node {
     pub settings: Settings,
     /// The registered clients.
     pub clients: Clients,
+    /// What this start of the node is called.
+    name: String,
     common: Common,
     admission: Admission,
     /// One permit a kick under way.
@@ -74,8 +76,10 @@ impl Node {
     /// # Panics
     /// When a setting is out of the range that its documentation names.
     pub fn new(settings: Settings) -> Arc<Self> {
-        let common = Common::new(&settings, RandomState::new().hash_one(std::process::id()));
+        let number = RandomState::new().hash_one(std::process::id());
+        let common = Common::new(&settings, number);
         Arc::new(Self {
+            name: format!("{number:016x}"),
             clients: Clients::new(
                 settings.registrations_max,
                 settings.registration_ttl,
@@ -183,6 +187,11 @@ impl Node {
         for shard in 0..self.settings.shards {
             self.mailboxes().to_shard(shard, Fanout::Stop(goodbye));
         }
+    }
+
+    /// What this start of the node is called: 16 hex digits, with which its epochs begin too.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The metrics of all shards.

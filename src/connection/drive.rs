@@ -19,9 +19,8 @@ use super::{
     socket::Flags,
 };
 use crate::{
-    engine::{Event, Goodbye, Key, Manner},
+    engine::{Encoding, Event, Goodbye, Key, Manner, TOPICS_FULL},
     protocol::error::{Code, error_json},
-    session::text_frame,
     websocket::{CloseCode, frame},
 };
 
@@ -169,10 +168,9 @@ impl Local {
         socket.clear(Flags::PAUSED);
         if in_force {
             self.keep_topics(socket.session.client(), key, topics);
-        } else {
-            let error =
-                error_json(Code::Full, "the node keeps as many topics as it may; nothing was changed");
-            state.shard.answer(key, text_frame(error.as_bytes()));
+        } else if socket.session.encoding() == Encoding::Plain {
+            // In other protocols the engine has answered, in its place.
+            state.shard.answer(key, frame::text(error_json(Code::Full, TOPICS_FULL).as_bytes()));
         }
         state.list_ready(key);
     }

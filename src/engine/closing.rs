@@ -12,9 +12,19 @@ use super::{
     traffic::Manner,
 };
 use crate::{
+    limits::RETRY_MS,
     metrics::Loss,
+    protocol::v1::encode,
     websocket::{CloseCode, frame},
 };
+
+/// What a client of `fanfare.v1` is told just before a polite close. Only after a restart is it to come back by itself.
+fn bye(Goodbye { code, reason }: Goodbye) -> Vec<u8> {
+    let retry_ms = (code == CloseCode::RESTART).then_some(RETRY_MS.0..=RETRY_MS.1);
+    let mut text = Vec::with_capacity(96);
+    encode::bye(&mut text, code, reason, retry_ms);
+    frame::text(&text)
+}
 
 impl Shard {
     /// Closes a subscriber: it leaves its topics at once, and its close frame is queued. While it waits for its socket
@@ -71,7 +81,12 @@ impl Shard {
             return;
         }
         self.count_close(goodbye.code);
-        self.begin_closing(key, frame::close(goodbye.code, goodbye.reason).to_vec(), manner, loss);
+        let mut last = Vec::new();
+        if manner == Manner::Flush && self.subscribers.profiles[key.index as usize].encoding.tells() {
+            last = bye(goodbye);
+        }
+        last.extend_from_slice(&frame::close(goodbye.code, goodbye.reason));
+        self.begin_closing(key, last, manner, loss);
     }
 
     fn begin_closing(&mut self, key: Key, frame: Vec<u8>, manner: Manner, loss: Loss) {

@@ -42,7 +42,7 @@ impl Encoding {
         Some((Header::new(opcode, payload.len()), payload))
     }
 
-    /// Whether losses and positions are told in it.
+    /// Whether its protocol greets, and tells losses and positions.
     pub(crate) fn tells(self) -> bool {
         self == Self::V1
     }

@@ -21,10 +21,13 @@ use super::{
 use crate::{
     limits::JOINS_INFLIGHT,
     metrics::Loss,
-    protocol::v1::{CommandId, encode},
+    protocol::{
+        error::Code,
+        v1::{CommandId, encode},
+    },
     publication::Position,
     topic::Topic,
-    websocket::{Header, Opcode},
+    websocket::frame,
 };
 
 /// A change of a subscriber's topics.
@@ -46,26 +49,25 @@ pub struct Answer {
 }
 
 impl Answer {
-    fn frame(&self, positions: &[(Topic, Position)]) -> ControlFrame {
-        text_frame(|payload| {
-            let positions: Vec<_> =
-                positions.iter().map(|(topic, position)| (topic.clone(), *position, None)).collect();
-            encode::ok(payload, self.id.as_deref(), &positions);
-        })
+    fn frame(&self, positions: Vec<(Topic, Position)>) -> ControlFrame {
+        let joined: Vec<_> = positions
+            .into_iter()
+            .map(|(topic, position)| encode::Joined { topic, position, recovered: None })
+            .collect();
+        let mut payload = Vec::with_capacity(256);
+        encode::ok_positions(&mut payload, self.id.as_ref(), &joined);
+        frame::text(&payload)
     }
 
     fn refusal(&self) -> ControlFrame {
-        text_frame(|payload| encode::full(payload, self.id.as_deref()))
+        let mut payload = Vec::with_capacity(128);
+        encode::error(&mut payload, Code::Full, TOPICS_FULL, self.id.as_ref());
+        frame::text(&payload)
     }
 }
 
-fn text_frame(write: impl FnOnce(&mut Vec<u8>)) -> ControlFrame {
-    let mut payload = Vec::with_capacity(256);
-    write(&mut payload);
-    let mut frame = Header::new(Opcode::Text, payload.len()).as_slice().to_vec();
-    frame.append(&mut payload);
-    frame
-}
+/// What a client is told whose change of topics is refused.
+pub(crate) const TOPICS_FULL: &str = "the node keeps as many topics as it may; nothing was changed";
 
 /// What a change of topics came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +116,7 @@ impl Shard {
             self.keep_only(key.index, &wanted);
             if let Some(answer) = answer {
                 let positions = self.positions_of(key.index, &answer.topics);
-                self.answer(key, answer.frame(&positions));
+                self.answer(key, answer.frame(positions));
             }
             return Change::Done;
         }
@@ -218,7 +220,7 @@ impl Shard {
     pub(super) fn give_up_change(&mut self, index: u32) {
         let pending = self.subscribers.profiles[index as usize].pending.take();
         if pending.is_some_and(|pending| pending.answer.is_some_and(|answer| answer.positions.is_some())) {
-            self.fill_place(index, None);
+            self.fill_and_release(index, None);
         }
     }
 
@@ -239,14 +241,14 @@ impl Shard {
         if let Some(PendingAnswer { answer, positions }) = answer {
             let frame = match refused {
                 true => answer.refusal(),
-                false => answer.frame(&positions.unwrap_or_default()),
+                false => answer.frame(positions.unwrap_or_default()),
             };
-            self.fill_place(key.index, Some(frame));
+            self.fill_and_release(key.index, Some(frame));
         }
         self.tell(Event::TopicsSet { key, outcome });
     }
 
-    fn fill_place(&mut self, index: u32, frame: Option<ControlFrame>) {
+    fn fill_and_release(&mut self, index: u32, frame: Option<ControlFrame>) {
         let outbox = &mut self.subscribers.outboxes[index as usize];
         outbox.fill_place(frame);
         outbox.flags.clear(Flags::HELD);
@@ -265,6 +267,15 @@ impl Shard {
                 }
             }
         });
+    }
+
+    /// The topics a subscriber has now.
+    pub fn topics_of(&self, key: Key) -> Vec<Topic> {
+        if !self.subscribers.lives(key) {
+            return Vec::new();
+        }
+        let memberships = self.subscribers.profiles[key.index as usize].memberships.iter();
+        memberships.map(|membership| self.topics.entry(membership.topic).topic.clone()).collect()
     }
 
     /// Where each of these topics stands that a subscriber has: the last publication before what it gets next.

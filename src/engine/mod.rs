@@ -36,6 +36,7 @@ pub use common::Common;
 pub use encoding::Encoding;
 pub use event::Event;
 pub use home::TopicsFull;
+pub(crate) use membership::TOPICS_FULL;
 pub use membership::{Answer, Change, TopicChange};
 pub use shard::Shard;
 pub use subscribers::{Goodbye, Key};

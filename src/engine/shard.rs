@@ -137,6 +137,22 @@ impl Shard {
         key
     }
 
+    /// Keeps a place behind everything that is queued, for a subscriber that waits for its socket: it is to be filled before
+    /// [`Self::attached`].
+    pub fn keep_place(&mut self, key: Key) {
+        if self.subscribers.lives(key) {
+            debug_assert!(self.subscribers.outboxes[key.index as usize].flags.has(Flags::ATTACHING));
+            self.subscribers.outboxes[key.index as usize].keep_place();
+        }
+    }
+
+    /// Puts encoded frames into the place that is kept.
+    pub fn fill_place(&mut self, key: Key, frames: Vec<u8>) {
+        if self.subscribers.lives(key) {
+            self.subscribers.outboxes[key.index as usize].fill_place(Some(frames));
+        }
+    }
+
     /// Notes to which user a subscriber belongs.
     pub fn set_user(&mut self, key: Key, user: User) {
         if self.subscribers.lives(key) {

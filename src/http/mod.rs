@@ -79,6 +79,7 @@ async fn answer(local: &Local, entry: &Entry, address: SocketAddr, request: Requ
         Route::Publish => publish::publish(local, connections, request).await,
         Route::PublishTo(topic) => publish::publish_to(local, connections, topic, request).await,
         Route::Socket(id) => upgrade::upgrade(local, connections, id, request).await,
+        Route::OpenSocket => upgrade::open(local, connections, request).await,
         Route::Server => Err(Refusal::method_not_allowed(route.methods())),
     };
     answer.unwrap_or_else(Refusal::into_answer)

@@ -26,3 +26,4 @@ mod registration_life;
 mod slow_http;
 mod slow_readers;
 mod stopping;
+mod v1;

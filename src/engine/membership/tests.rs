@@ -60,7 +60,7 @@ impl Bench {
 
     fn subscribe(&mut self, key: Key, wanted: &[&Topic], named: &[&Topic]) {
         let list = |topics: &[&Topic]| topics.iter().map(|topic| (*topic).clone()).collect();
-        let answer = Answer { id: Some("7".into()), topics: list(named) };
+        let answer = Answer { id: serde_json::from_str("7").ok(), topics: list(named) };
         self.shards[0].change_topics(key, TopicChange { wanted: list(wanted), answer: Some(answer) });
     }
 

@@ -8,7 +8,7 @@ use crate::{
     engine::{frame_index::Note, log::Log},
     metrics::Loss,
     protocol::v1::encode::{self, GapReason},
-    websocket::{Header, Opcode},
+    websocket::frame,
 };
 
 /// What was lost of one topic. Of the offsets in it exactly `conflated` and `dropped` are missing.
@@ -56,12 +56,10 @@ impl Gap {
     /// Makes the frame. While it stands in a queue it holds its topic's book.
     pub(super) fn tell(&mut self, log: &Log) {
         let mut payload = Vec::with_capacity(160);
-        let topic = &log.books.get(self.book).topic;
-        let reason = GapReason::Slow;
-        encode::gap(&mut payload, topic, self.from, self.to, reason, self.conflated, self.dropped);
-        self.frame.clear();
-        self.frame.extend_from_slice(Header::new(Opcode::Text, payload.len()).as_slice());
-        self.frame.extend_from_slice(&payload);
+        let Self { from, to, conflated, dropped, .. } = *self;
+        let gap = encode::Gap { from, to, reason: GapReason::Slow, conflated, dropped };
+        encode::gap(&mut payload, &log.books.get(self.book).topic, &gap);
+        self.frame = frame::text(&payload);
     }
 
     fn count(&mut self, loss: Loss) {
