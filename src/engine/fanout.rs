@@ -30,8 +30,8 @@ impl Shard {
     /// many there were.
     pub fn take(&mut self, entries: usize) -> usize {
         let mailboxes = self.common.mailboxes.clone();
+        self.look_for_congestion();
         for done in 0..entries {
-            self.look_for_congestion();
             if !self.keeps_up() {
                 return done;
             }
@@ -51,9 +51,10 @@ impl Shard {
         entries
     }
 
-    /// Whether the shard may take more before it flushes, or before its audience has drained.
+    /// Whether the shard may take more before it flushes, looks at the sockets, or its audience has drained.
     pub fn keeps_up(&self) -> bool {
         !self.holds_back()
+            && !self.awaits_look()
             && self.lag() <= self.common.bounds.shard_lag
             && self.log.held() <= self.common.bounds.log_bytes + MEMORY_SLACK
     }
@@ -97,8 +98,9 @@ impl Shard {
     /// Appends what follows in the queue and is for everyone in the same topic too. Returns the frames of the run.
     fn append_run(&mut self, first: &Sequenced, range: &mut Range) -> u64 {
         let mailboxes = self.common.mailboxes.clone();
+        let most = self.common.bounds.step_bytes().min(self.common.bounds.shard_lag);
         let mut run = 1;
-        while run < RUN_MAX && self.keeps_up() && range.len() < self.common.bounds.shard_lag {
+        while run < RUN_MAX && self.keeps_up() {
             let Some(next) = mailboxes.fanout(self.number.into()).pop() else { break };
             if let Fanout::Deliver(next) = &next
                 && next.publication.topic == first.publication.topic
@@ -106,7 +108,8 @@ impl Shard {
             {
                 let header = header_of(&next.publication.message);
                 let body = next.publication.message.bytes();
-                if self.log.fits(Lane::Everyone, header.as_slice().len() + body.len()) {
+                let len = header.as_slice().len() + body.len();
+                if range.len() + len <= most && self.log.fits(Lane::Everyone, len) {
                     range.end = self.log.append(Lane::Everyone, header, body, self.now).end;
                     run += 1;
                     continue;

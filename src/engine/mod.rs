@@ -9,6 +9,7 @@
 //! shards through any order of events.
 
 mod age_list;
+mod blocked;
 mod closing;
 mod congestion;
 mod fanout;

@@ -9,6 +9,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use super::{
+    blocked::BlockedList,
     congestion::Congestion,
     home::{Home, RecordBudget, TopicsFull},
     joining::Joining,
@@ -55,6 +56,12 @@ impl Bounds {
     #[inline]
     pub(super) fn behind_bytes(&self) -> usize {
         self.outbox_bytes / 4 * limits::BEHIND_QUARTERS
+    }
+
+    /// Half of what lies between being behind and the bound. So much goes to one who is behind and moves before the
+    /// sockets are looked at, and several frames that are marked together are not more.
+    pub(super) fn step_bytes(&self) -> usize {
+        (self.outbox_bytes - self.behind_bytes()) / 2
     }
 }
 
@@ -131,10 +138,11 @@ pub struct Shard {
     /// Subscribers with something to write whose connection is not known to be full, in the order of marking.
     pub(super) dirty: VecDeque<Dirty>,
     /// Subscribers whose connection takes nothing now, or is not there yet; each knows its place.
-    pub(super) blocked: Vec<u32>,
-    /// Subscribers that are far behind, and perhaps some that were.
-    behind: Vec<u32>,
-    congestion: Congestion,
+    pub(super) blocked: BlockedList,
+    /// Whether nothing is taken for the sake of subscribers that are far behind.
+    pub(super) congestion: Congestion,
+    /// Bytes ever appended to the log when the sockets were looked at last.
+    pub(super) appended_at_look: u64,
     /// Closes decided during a pass, to be carried out after it.
     pub(super) doomed: Vec<(u32, Loss)>,
     /// An entry taken from the fanout queue that comes next.
@@ -160,9 +168,9 @@ impl Shard {
             home,
             joining: Joining::new(shards),
             dirty: VecDeque::new(),
-            blocked: Vec::new(),
-            behind: Vec::new(),
+            blocked: BlockedList::default(),
             congestion: Congestion::default(),
+            appended_at_look: 0,
             doomed: Vec::new(),
             held: None,
             events: VecDeque::new(),
@@ -277,6 +285,7 @@ impl Shard {
         let taken = self.subscribers.outboxes[key.index as usize].clear(&mut self.log);
         self.metrics().count_loss(Loss::Closed, taken.frames);
         self.take_off_blocked(key.index);
+        self.congestion.forget(key.index);
         self.users.remove(key.index, &mut self.subscribers);
         self.subscribers.vacate(key);
         self.metrics().subscribers.set(self.subscribers.len() as u64);
@@ -306,41 +315,6 @@ impl Shard {
 
     fn has_something_to_take(&self) -> bool {
         self.held.is_some() || !self.common.mailboxes.fanout(self.number.into()).is_empty()
-    }
-
-    /// Whether nothing is taken for the sake of subscribers that are far behind. It is looked at again with each
-    /// [`Self::take`], so call that when subscribers became writable, and from time to time.
-    pub fn holds_back(&self) -> bool {
-        self.congestion.holds()
-    }
-
-    pub(super) fn look_for_congestion(&mut self) {
-        let low = self.common.bounds.outbox_bytes / 2;
-        let outboxes = &mut self.subscribers.outboxes;
-        self.behind.retain(|&index| {
-            let outbox = &mut outboxes[index as usize];
-            let still =
-                outbox.flags.has(Flags::BEHIND) && !outbox.flags.has(Flags::CLOSING) && outbox.bytes() > low;
-            if !still {
-                outbox.flags.clear(Flags::BEHIND);
-            }
-            still
-        });
-        let held = self.congestion.holds();
-        let holds = self.congestion.look(self.behind.len(), self.now);
-        self.metrics().held_back.add(u64::from(holds && !held));
-    }
-
-    /// Looks at a blocked subscriber that has more queued than what makes it one that is behind.
-    #[cold]
-    pub(super) fn note_behind(&mut self, index: u32) {
-        let outbox = &mut self.subscribers.outboxes[index as usize];
-        if outbox.bytes() > self.common.bounds.outbox_bytes {
-            self.doomed.push((index, Loss::Bound));
-        } else if !outbox.flags.has(Flags::BEHIND) {
-            outbox.flags.set(Flags::BEHIND);
-            self.behind.push(index);
-        }
     }
 
     /// Counts a client message or control frame that was taken.
@@ -392,8 +366,7 @@ impl Shard {
         let outbox = &mut self.subscribers.outboxes[index as usize];
         debug_assert!(!outbox.flags.has(Flags::BLOCKED));
         outbox.flags.set(Flags::BLOCKED);
-        outbox.blocked_at = self.blocked.len() as u32;
-        self.blocked.push(index);
+        outbox.blocked_at = self.blocked.push(index, self.congestion.clock());
     }
 
     /// Puts a subscriber that has something to write into the dirty list, unless it is there or blocked.
@@ -423,12 +396,8 @@ impl Shard {
         }
         outbox.flags.clear(Flags::BLOCKED);
         let place = outbox.blocked_at;
-        self.blocked.swap_remove(place as usize);
-        if let Some(&moved) = self.blocked.get(place as usize) {
+        if let Some(moved) = self.blocked.remove(place) {
             self.subscribers.outboxes[moved as usize].blocked_at = place;
-        }
-        if self.blocked.len() * 4 < self.blocked.capacity() && self.blocked.capacity() > 1_024 {
-            self.blocked.shrink_to(self.blocked.len() * 2);
         }
     }
 

@@ -15,7 +15,7 @@ impl Shard {
     /// a second.
     pub fn drop_overdue(&mut self) {
         let age = self.common.bounds.outbox_age_ms;
-        for &index in &self.blocked {
+        for index in self.blocked.indexes() {
             let outbox = &self.subscribers.outboxes[index as usize];
             if outbox.flags.has(Flags::CLOSING) {
                 continue;
@@ -41,7 +41,7 @@ impl Shard {
                 return;
             }
             if let Compacted::Moved(moved) = self.log.compact(victim, &ranges) {
-                for &index in &self.blocked {
+                for index in self.blocked.indexes() {
                     self.subscribers.outboxes[index as usize].remap(&moved);
                 }
                 self.metrics().compactions.add(1);
@@ -75,7 +75,7 @@ impl Shard {
 
     /// The ranges of blocked subscribers that point into a segment.
     fn blocked_ranges(&self, segment: u32) -> impl Iterator<Item = (u32, Range)> {
-        self.blocked.iter().flat_map(move |&index| {
+        self.blocked.indexes().flat_map(move |index| {
             let ranges = self.subscribers.outboxes[index as usize].ranges();
             ranges.filter(move |range| range.segment == segment).map(move |range| (index, range))
         })
