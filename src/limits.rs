@@ -78,9 +78,9 @@ pub const STALLED_MS: u32 = 250;
 /// may not have.
 pub const LOOK_MS_MAX: u64 = 100;
 /// How long a shard that holds back sleeps before it looks again, milliseconds.
-pub const HELD_BACK_LOOK_MS: u64 = 5;
+pub const HELD_BACK_LOOK_MS: u64 = 2;
 /// How long a shard holds back for subscribers that are behind and do not catch up, milliseconds.
-pub const PATIENCE_MS: i64 = 50;
+pub const PATIENCE_MS: i64 = 25;
 /// What was spent of that comes back: one millisecond in so many.
 pub const PATIENCE_PARTS: u64 = 500;
 /// Nothing of it is spent while one in so many subscribers of a shard, or more, has something queued and drains: then
@@ -93,9 +93,9 @@ pub const PATIENCE_EARNED_TIMES: u64 = 2;
 /// How much patience with all together can be earned, milliseconds.
 pub const PATIENCE_EARNED_MS: i64 = 400;
 /// What was earned is forgotten when nobody was behind for so long, milliseconds.
-pub const PATIENCE_FORGOTTEN_MS: u64 = 1_000;
+pub const PATIENCE_FORGOTTEN_MS: u64 = 30_000;
 /// How long a shard holds back for one subscriber, milliseconds, at once; more only as it comes back.
-pub const PATIENCE_WITH_ONE_MS: i64 = 250;
+pub const PATIENCE_WITH_ONE_MS: i64 = 500;
 /// That of all subscribers together comes back at so many times the time that passes.
 pub const PATIENCE_RETURNS: usize = 2;
 

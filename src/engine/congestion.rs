@@ -5,8 +5,9 @@
 //! for somebody who is, it takes nothing, so that credits run out and publishers wait or get 503; the queues go on
 //! being written. What it does not wait for is judged by the bounds:
 //! - Whoever *stalls*: its socket took no byte for a while, though the sockets were looked at.
-//! - Whoever has used up the shard's patience with it. That is spent by being waited for and comes back in proportion
-//!   to a subscriber's part of the audience, so that reading just in time, again and again, holds up the others little.
+//! - Whoever has used up the shard's patience with it. That is spent by being waited for, shared with the others that
+//!   are, and comes back in proportion to a subscriber's part of the audience: so an audience that is slow as a whole is
+//!   waited for, and one that reads just in time, again and again, holds up the others little.
 //! - Anybody, when waiting was for nothing for too long. The shard's patience with all together is spent by waiting, and
 //!   earned by those who catch up meanwhile.
 //!
@@ -19,12 +20,13 @@ use hashbrown::HashMap;
 use super::{outbox::Flags, shard::Shard, subscribers::Key};
 use crate::{
     limits::{
-        self, LOOK_MS_MAX, PATIENCE_EARNED_MS, PATIENCE_EARNED_TIMES, PATIENCE_FORGOTTEN_MS,
+        CROWD_PARTS, LOOK_MS_MAX, PATIENCE_EARNED_MS, PATIENCE_EARNED_TIMES, PATIENCE_FORGOTTEN_MS,
         PATIENCE_LEAST_MS, PATIENCE_MS, PATIENCE_PARTS, PATIENCE_RETURNS, PATIENCE_WITH_ONE_MS,
     },
     metrics::Loss,
 };
 
+/// Microseconds of a millisecond.
 const US: i64 = 1_000;
 
 /// Whether a shard holds back, and for whom.
@@ -45,7 +47,8 @@ pub(super) struct Congestion {
     awaits_look: bool,
     /// Whether something changed since it was decided whether to hold back.
     changed: bool,
-    holds: bool,
+    /// For how many it was decided to; for none, not to.
+    waits_for: usize,
     /// When that was decided, by `clock`.
     decided_at: u64,
 }
@@ -57,6 +60,14 @@ struct Behind {
     patience: Patience,
     /// How long the shard has held back since it is behind, milliseconds.
     waited: u64,
+}
+
+/// The audience of a shard.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Audience {
+    pub(super) size: usize,
+    /// How many of them have something queued and drain, whether behind or not.
+    pub(super) draining: usize,
 }
 
 /// How somebody who is behind does now.
@@ -81,7 +92,7 @@ impl Default for Congestion {
             patience: Patience::new(PATIENCE_MS, 0),
             awaits_look: false,
             changed: false,
-            holds: false,
+            waits_for: 0,
             decided_at: 0,
         }
     }
@@ -119,7 +130,7 @@ impl Congestion {
 
     /// Notes that something was written.
     pub(super) fn wrote(&mut self) {
-        self.changed |= self.holds;
+        self.changed |= self.holds();
     }
 
     /// Forgets the subscriber at a place: the next one there is another.
@@ -129,22 +140,27 @@ impl Congestion {
 
     /// Whether there is something to decide: anything has changed, and the sockets were looked at.
     pub(super) fn is_due(&self) -> bool {
-        self.changed && !self.awaits_look && (self.holds || !self.behind.is_empty())
+        self.changed && !self.awaits_look && !self.behind.is_empty()
     }
 
-    /// Decides whether to hold back. It is told whether a crowd waits for its sockets.
-    pub(super) fn decide(&mut self, crowd: bool, mut standing: impl FnMut(Key) -> Standing) {
+    /// Decides whether to hold back.
+    pub(super) fn decide(&mut self, audience: Audience, mut standing: impl FnMut(Key) -> Standing) {
         self.changed = false;
-        let waited = if self.holds { self.clock - self.decided_at } else { 0 };
+        let held = self.holds();
+        let waited = if held { self.clock - self.decided_at } else { 0 };
+        let each = audience.cost(waited) / self.waits_for.max(1) as i64;
+        let crowd = audience.is_a_crowd();
         self.decided_at = self.clock;
         self.patience.return_some(self.clock, PATIENCE_PARTS, PATIENCE_MS);
-        self.patience.spend(if crowd { 0 } else { waited });
-        let (mut wait, mut earned) = (false, 0);
+        if !crowd {
+            self.patience.spend(waited as i64 * US);
+        }
+        let (mut waits_for, mut earned) = (0, 0);
         self.behind.retain_mut(|one| {
             one.waited += waited;
-            one.patience.spend(waited);
+            one.patience.spend(each);
             match standing(one.key) {
-                Standing::Moves => wait |= one.patience.lasts(one.waited > 0),
+                Standing::Moves => waits_for += usize::from(one.patience.lasts(one.waited > 0)),
                 Standing::Stalls => {}
                 Standing::Gone => return false,
                 Standing::CaughtUp => {
@@ -158,12 +174,12 @@ impl Congestion {
             true
         });
         self.patience.earn(earned * PATIENCE_EARNED_TIMES, PATIENCE_EARNED_MS);
-        self.holds = wait && (crowd || self.patience.lasts(self.holds));
+        self.waits_for = if crowd || self.patience.lasts(held) { waits_for } else { 0 };
     }
 
     /// Whether it was decided to hold back.
     pub(super) fn holds(&self) -> bool {
-        self.holds
+        self.waits_for > 0
     }
 
     /// Whether nothing may be taken before the sockets are looked at.
@@ -174,6 +190,20 @@ impl Congestion {
     /// The time by which it is known how long somebody is blocked, milliseconds.
     pub(super) fn clock(&self) -> u64 {
         self.clock
+    }
+}
+
+impl Audience {
+    /// Whether so many drain that it is the audience that is waited for, not a few.
+    fn is_a_crowd(self) -> bool {
+        self.draining * CROWD_PARTS >= self.size
+    }
+
+    /// What so many milliseconds of waiting cost, microseconds: the part of the audience that has something to drain
+    /// loses nothing by it.
+    fn cost(self, ms: u64) -> i64 {
+        let others = self.size.saturating_sub(self.draining);
+        ms as i64 * US * others as i64 / self.size.max(1) as i64
     }
 }
 
@@ -198,8 +228,8 @@ impl Patience {
         self.left = self.left.max((self.left + back as i64).min(most * US));
     }
 
-    fn spend(&mut self, ms: u64) {
-        self.left -= ms as i64 * US;
+    fn spend(&mut self, us: i64) {
+        self.left -= us;
     }
 
     fn earn(&mut self, ms: u64, most: i64) {
@@ -246,19 +276,26 @@ impl Shard {
         }
         let held = self.congestion.holds();
         let (low, clock) = (self.common.bounds.outbox_bytes / 2, self.congestion.clock());
+        let bound = self.common.bounds.outbox_bytes;
         let (subscribers, blocked) = (&mut self.subscribers, &self.blocked);
-        let crowd = blocked.moving(clock) * limits::CROWD_PARTS >= subscribers.len();
-        self.congestion.decide(crowd, |key| {
+        let mut over = Vec::new();
+        let audience = Audience { size: subscribers.len(), draining: blocked.moving(clock) };
+        self.congestion.decide(audience, |key| {
             if !subscribers.lives(key) {
                 return Standing::Gone;
             }
             let outbox = &mut subscribers.outboxes[key.index as usize];
             if outbox.flags.has(Flags::CLOSING) {
-                Standing::Gone
-            } else if outbox.bytes() <= low {
+                return Standing::Gone;
+            }
+            if outbox.bytes() <= low {
                 outbox.flags.clear(Flags::BEHIND);
-                Standing::CaughtUp
-            } else if outbox.flags.has(Flags::BLOCKED) && blocked.is_stalled(outbox.blocked_at, clock) {
+                return Standing::CaughtUp;
+            }
+            if outbox.is_over(bound) {
+                over.push((key.index, Loss::Bound));
+            }
+            if outbox.flags.has(Flags::BLOCKED) && blocked.is_stalled(outbox.blocked_at, clock) {
                 Standing::Stalls
             } else {
                 Standing::Moves
@@ -266,6 +303,10 @@ impl Shard {
         });
         let holds = self.congestion.holds();
         self.metrics().held_back.add(u64::from(holds && !held));
+        if !holds && !over.is_empty() {
+            self.doomed.append(&mut over);
+            self.close_doomed();
+        }
     }
 
     /// Looks at a blocked subscriber that has more queued than what makes it one that is behind.
@@ -274,18 +315,130 @@ impl Shard {
         let key = self.subscribers.key(index);
         let audience = self.subscribers.len();
         let outbox = &mut self.subscribers.outboxes[index as usize];
-        if outbox.bytes() > self.common.bounds.outbox_bytes {
+        let over = outbox.bytes() > self.common.bounds.outbox_bytes;
+        let stalled = self.blocked.is_stalled(outbox.blocked_at, self.congestion.clock());
+        let known = outbox.flags.has(Flags::BEHIND);
+        if over && (known || stalled) {
             self.doomed.push((index, Loss::Bound));
             return;
         }
-        if !outbox.flags.has(Flags::BEHIND) {
+        if !known {
             outbox.flags.set(Flags::BEHIND);
             self.congestion.add(key, audience);
         }
+        // One that moves and is over its bound already is judged after the next look, when it may be writable.
         let since_look = self.log.appended() - self.appended_at_look;
-        let step = self.common.bounds.step_bytes() as u64;
-        if since_look >= step && !self.blocked.is_stalled(outbox.blocked_at, self.congestion.clock()) {
+        if !stalled && (over || since_look >= self.common.bounds.step_bytes() as u64) {
             self.congestion.await_look();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AUDIENCE: usize = 200;
+
+    fn key(index: u32) -> Key {
+        Key { index, generation: 0 }
+    }
+
+    /// Lets a millisecond pass, and decides. Returns whether it holds back now.
+    fn pass(congestion: &mut Congestion, standing: impl FnMut(Key) -> Standing) -> bool {
+        congestion.looked(congestion.looked_at + 1);
+        if congestion.is_due() {
+            congestion.decide(Audience { size: AUDIENCE, draining: 0 }, standing);
+        }
+        congestion.holds()
+    }
+
+    #[test]
+    fn readers_that_are_behind_in_turn_are_always_waited_for() {
+        let mut congestion = Congestion::default();
+        // Each needs 20 ms to catch up, and then the next is behind: half of the time nothing is taken.
+        for turn in 0..2_000_u32 {
+            congestion.add(key(turn % AUDIENCE as u32), AUDIENCE);
+            for at in 0..20 {
+                assert!(pass(&mut congestion, |_| Standing::Moves), "turn {turn}, {at} ms");
+            }
+            for _ in 0..20 {
+                assert!(!pass(&mut congestion, |_| Standing::CaughtUp), "turn {turn}");
+            }
+        }
+    }
+
+    #[test]
+    fn audience_that_is_slow_as_a_whole_is_waited_for() {
+        let mut congestion = Congestion::default();
+        for turn in 0..100 {
+            for index in 0..AUDIENCE as u32 {
+                congestion.add(key(index), AUDIENCE);
+            }
+            for at in 0..200 {
+                congestion.looked(congestion.looked_at + 1);
+                let audience = Audience { size: AUDIENCE, draining: AUDIENCE / 4 };
+                congestion.decide(audience, |_| Standing::Moves);
+                assert!(congestion.holds(), "turn {turn}, {at} ms");
+            }
+            assert!(!pass(&mut congestion, |_| Standing::CaughtUp), "turn {turn}");
+        }
+    }
+
+    #[test]
+    fn stalled_ones_are_not_waited_for_and_cost_the_moving_ones_nothing() {
+        let mut congestion = Congestion::default();
+        for index in 0..100 {
+            congestion.add(key(index), AUDIENCE);
+        }
+        assert!((0..10_000).all(|_| !pass(&mut congestion, |_| Standing::Stalls)));
+        congestion.add(key(100), AUDIENCE);
+        let standing = |one: Key| if one.index == 100 { Standing::Moves } else { Standing::Stalls };
+        assert!((0..PATIENCE_MS - 1).all(|_| pass(&mut congestion, standing)));
+    }
+
+    #[test]
+    fn ones_that_dribble_hold_up_little() {
+        const LONG: u64 = 100_000;
+        let mut congestion = Congestion::default();
+        let mut held = 0;
+        for now in 0..LONG {
+            // Every second the last one is closed at its bound, and the next is behind.
+            let current = now as u32 / 1_000;
+            if now % 1_000 == 0 {
+                congestion.add(key(current), AUDIENCE);
+            }
+            let standing = |one: Key| if one.index == current { Standing::Moves } else { Standing::Gone };
+            held += u64::from(pass(&mut congestion, standing));
+        }
+        assert!(held >= PATIENCE_MS as u64, "it is tried");
+        assert!(held <= LONG / 400, "held for {held} of {LONG} ms");
+    }
+
+    #[test]
+    fn one_that_catches_up_just_in_time_holds_up_no_more_than_its_share() {
+        const LONG: u64 = 100_000;
+        let mut congestion = Congestion::default();
+        let mut held = 0;
+        for now in 0..LONG {
+            let at = now % 200;
+            if at == 0 {
+                congestion.add(key(7), AUDIENCE);
+            }
+            let standing = if at < PATIENCE_MS as u64 - 5 { Standing::Moves } else { Standing::CaughtUp };
+            held += u64::from(pass(&mut congestion, |_| standing));
+        }
+        let most = PATIENCE_WITH_ONE_MS as u64 + (PATIENCE_RETURNS as u64 + 1) * LONG / AUDIENCE as u64;
+        assert!(held <= most, "held for {held} ms, its share is {most}");
+    }
+
+    #[test]
+    fn time_in_which_nobody_looked_at_the_sockets_is_no_wait() {
+        let mut congestion = Congestion::default();
+        congestion.add(key(0), AUDIENCE);
+        assert!(pass(&mut congestion, |_| Standing::Moves));
+        let before = congestion.clock();
+        congestion.looked(60_000);
+        assert_eq!(congestion.clock(), before + LOOK_MS_MAX);
     }
 }
