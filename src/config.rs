@@ -9,7 +9,6 @@ use clap::Parser;
 use hyper::Uri;
 
 use crate::{
-    classes::{Class, Classes},
     limits,
     protocol::topic_list::TopicList,
     settings::Settings,
@@ -271,7 +270,6 @@ impl Cli {
             socket_unsent,
             socket_send_buffer,
             shard_lag: defaults.shard_lag.min(outbox_bytes / 2),
-            classes: Arc::new(Classes::only(Class::default_with(outbox_bytes, defaults.outbox_age))),
             ..defaults
         };
         let log = LogOptions { format: self.log, filter: log_filter(self.log_level)? };

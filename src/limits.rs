@@ -89,12 +89,32 @@ pub const SHARD_LAG_BYTES: usize = 256 * 1024;
 
 /// A blocked subscriber is behind from this many quarters of its bound on, and until it is down to two.
 pub const BEHIND_QUARTERS: usize = 3;
-/// How long a shard holds back for those who are behind before it looks whether they catch up, milliseconds.
-pub const CONGESTION_WATCH_MS: u64 = 50;
-/// They do when more than one in so many of them has meanwhile.
-pub const CONGESTION_PROGRESS_PART: usize = 16;
-/// How long a shard does not hold back where they did not, milliseconds.
-pub const CONGESTION_LENIENT_MS: u64 = 1_000;
+/// A blocked subscriber whose socket took no byte for so long while it was looked at is stalled, milliseconds.
+pub const STALLED_MS: u32 = 250;
+/// What two looks at the sockets count at most, milliseconds: longer apart, the thread did not run, or somebody else's
+/// may not have.
+pub const LOOK_MS_MAX: u64 = 100;
+/// How long a shard that holds back sleeps before it looks again, milliseconds.
+pub const HELD_BACK_LOOK_MS: u64 = 2;
+/// How long a shard holds back for subscribers that are behind and do not catch up, milliseconds.
+pub const PATIENCE_MS: i64 = 25;
+/// What was spent of that comes back: one millisecond in so many.
+pub const PATIENCE_PARTS: u64 = 500;
+/// Nothing of it is spent while one in so many subscribers of a shard, or more, has something queued and drains: then
+/// it is the audience that is waited for.
+pub const CROWD_PARTS: usize = 8;
+/// Below this, milliseconds, no holding back begins.
+pub const PATIENCE_LEAST_MS: i64 = 10;
+/// Whoever catches up earns so many times what it was waited for.
+pub const PATIENCE_EARNED_TIMES: u64 = 2;
+/// How much patience with all together can be earned, milliseconds.
+pub const PATIENCE_EARNED_MS: i64 = 400;
+/// What was earned is forgotten when nobody was behind for so long, milliseconds.
+pub const PATIENCE_FORGOTTEN_MS: u64 = 30_000;
+/// How long a shard holds back for one subscriber, milliseconds, at once; more only as it comes back.
+pub const PATIENCE_WITH_ONE_MS: i64 = 500;
+/// That of all subscribers together comes back at so many times the time that passes.
+pub const PATIENCE_RETURNS: usize = 2;
 
 /// Bytes one blocked subscriber may have queued (`--outbox-bytes`).
 pub const OUTBOX_BYTES: usize = 1024 * 1024;
@@ -189,6 +209,8 @@ const _: () = assert!(OUTBOX_BYTES_MIN >= 2 * LARGE_FRAME_BYTES);
 const _: () = assert!(LAST_MESSAGES_MAX as usize <= HISTORY_MESSAGES_MAX);
 const _: () = assert!(BODY_BESIDES_MESSAGE >= PUBLISH_TOPICS_MAX * (TOPIC_BYTES_MAX + 4));
 const _: () = assert!(COMMAND_BYTES >= TOPICS_PER_CLIENT * COMMAND_BYTES_PER_TOPIC);
+const _: () = assert!(PATIENCE_LEAST_MS < PATIENCE_MS && PATIENCE_MS <= PATIENCE_EARNED_MS);
+const _: () = assert!(HELD_BACK_LOOK_MS as i64 <= PATIENCE_LEAST_MS && HELD_BACK_LOOK_MS <= LOOK_MS_MAX);
 const _: () = assert!(SHARD_LAG_BYTES <= OUTBOX_BYTES / 2);
 const _: () = assert!(BODY_BYTES >= JSON_INFLATION * MESSAGE_BYTES + BODY_BESIDES_MESSAGE);
 const _: () = assert!(HTTP_BODIES_BYTES >= JSON_INFLATION * MESSAGE_BYTES_MAX + BODY_BESIDES_MESSAGE);

@@ -50,6 +50,12 @@ impl Bounds {
     pub(super) fn behind_bytes(&self) -> usize {
         self.outbox_bytes / 4 * limits::BEHIND_QUARTERS
     }
+
+    /// Half of what lies between being behind and the bound. So much goes to one who is behind and moves before the
+    /// sockets are looked at, and several frames that are marked together are not more.
+    pub(super) fn step_bytes(&self) -> usize {
+        (self.outbox_bytes - self.behind_bytes()) / 2
+    }
 }
 
 impl Common {

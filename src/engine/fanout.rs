@@ -33,8 +33,8 @@ impl Shard {
     /// many there were.
     pub fn take(&mut self, entries: usize) -> usize {
         let mailboxes = self.common.mailboxes.clone();
+        self.look_for_congestion();
         for done in 0..entries {
-            self.look_for_congestion();
             if !self.keeps_up() {
                 return done;
             }
@@ -54,9 +54,10 @@ impl Shard {
         entries
     }
 
-    /// Whether the shard may take more before it flushes, or before its audience has drained.
+    /// Whether the shard may take more before it flushes, looks at the sockets, or its audience has drained.
     pub fn keeps_up(&self) -> bool {
         !self.holds_back()
+            && !self.awaits_look()
             && self.lag() <= self.common.bounds.shard_lag
             && self.log.held() <= self.common.bounds.log_bytes + MEMORY_SLACK
     }
@@ -116,13 +117,14 @@ impl Shard {
     /// was put. Returns the frames of the run.
     fn append_run(&mut self, first: &Sequenced, spots: &mut Spots) -> u64 {
         let mailboxes = self.common.mailboxes.clone();
+        let most = self.common.bounds.step_bytes().min(self.common.bounds.shard_lag);
         let mut run = 1;
-        while run < RUN_MAX && self.keeps_up() && spots[0].range.len() < self.common.bounds.shard_lag {
+        while run < RUN_MAX && self.keeps_up() {
             let Some(next) = mailboxes.fanout(self.number.into()).pop() else { break };
             if let Fanout::Deliver(next) = &next
                 && next.publication.topic == first.publication.topic
                 && next.publication.content.audience.is_everyone()
-                && spots.iter().all(|spot| self.fits_behind(spot, next))
+                && spots.iter().all(|spot| self.fits_behind(spot, next, most))
             {
                 for spot in spots.iter_mut() {
                     self.append_behind(spot, next);
@@ -136,9 +138,10 @@ impl Shard {
         run
     }
 
-    fn fits_behind(&self, spot: &Spot, sequenced: &Sequenced) -> bool {
+    fn fits_behind(&self, spot: &Spot, sequenced: &Sequenced, most: usize) -> bool {
         spot.encoding.frame_of(sequenced).is_some_and(|(header, body)| {
-            self.log.fits(Lane::of(spot.encoding, true), header.as_slice().len() + body.len())
+            let len = header.as_slice().len() + body.len();
+            spot.range.len() + len <= most && self.log.fits(Lane::of(spot.encoding, true), len)
         })
     }
 
@@ -184,7 +187,7 @@ impl Shard {
         self.log.books.matched(book, marked.subscribers * frames);
         if !marked.behind.is_empty() {
             // Before ranges are copied together: what was pushed is still the end of the tail.
-            marked.behind.iter().for_each(|&index| self.note_behind(index, class, range.len()));
+            marked.behind.iter().for_each(|&index| self.note_arrival(index, class, range.len()));
         }
         for index in marked.crowded {
             let outbox = &mut self.subscribers.outboxes[index as usize];

@@ -40,6 +40,9 @@ impl Shard {
                 left = &left[offered..];
             }
         }
+        if done > 0 {
+            self.congestion.wrote();
+        }
         if self.dirty.is_empty() && self.dirty.capacity() > 4_096 && self.dirty.capacity() > 4 * done {
             self.dirty.shrink_to(self.subscribers.len());
         }

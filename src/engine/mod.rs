@@ -9,6 +9,7 @@
 //! shards through any order of events.
 
 mod age_list;
+mod blocked;
 mod books;
 mod closing;
 mod common;

@@ -9,6 +9,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use super::{
+    blocked::BlockedList,
     books::TopicLedger,
     common::Common,
     congestion::Congestion,
@@ -24,7 +25,6 @@ use super::{
     users::UserIndex,
 };
 use crate::{
-    classes::{ClassId, Policy},
     identity::{ClientId, User},
     limits,
     metrics::{Loss, ShardMetrics},
@@ -48,10 +48,11 @@ pub struct Shard {
     /// Subscribers with something to write whose connection is not known to be full, in the order of marking.
     pub(super) dirty: VecDeque<Dirty>,
     /// Subscribers whose connection takes nothing now, or is not there yet; each knows its place.
-    pub(super) blocked: Vec<u32>,
-    /// Subscribers that are far behind, and perhaps some that were.
-    behind: Vec<u32>,
-    congestion: Congestion,
+    pub(super) blocked: BlockedList,
+    /// Whether nothing is taken for the sake of subscribers that are far behind.
+    pub(super) congestion: Congestion,
+    /// Bytes ever appended to the log when the sockets were looked at last.
+    pub(super) appended_at_look: u64,
     /// Closes decided during a pass, to be carried out after it.
     pub(super) doomed: Vec<(u32, Loss)>,
     /// An entry taken from the fanout queue that comes next.
@@ -79,9 +80,9 @@ impl Shard {
             home,
             joining: Joining::new(shards),
             dirty: VecDeque::new(),
-            blocked: Vec::new(),
-            behind: Vec::new(),
+            blocked: BlockedList::default(),
             congestion: Congestion::default(),
+            appended_at_look: 0,
             doomed: Vec::new(),
             held: None,
             looked_at: Vec::new(),
@@ -213,6 +214,7 @@ impl Shard {
         let lost = self.subscribers.outboxes[key.index as usize].clear(&mut self.log, Loss::Closed);
         self.metrics().count_loss(Loss::Closed, lost);
         self.take_off_blocked(key.index);
+        self.congestion.forget(key.index);
         self.users.remove(key.index, &mut self.subscribers);
         self.subscribers.vacate(key);
         self.metrics().subscribers.set(self.subscribers.len() as u64);
@@ -242,54 +244,6 @@ impl Shard {
 
     fn has_something_to_take(&self) -> bool {
         self.held.is_some() || !self.common.mailboxes.fanout(self.number.into()).is_empty()
-    }
-
-    /// Whether nothing is taken for the sake of subscribers that are far behind. It is looked at again with each
-    /// [`Self::take`], so call that when subscribers became writable, and from time to time.
-    pub fn holds_back(&self) -> bool {
-        self.congestion.holds()
-    }
-
-    pub(super) fn look_for_congestion(&mut self) {
-        let low = self.common.bounds.outbox_bytes / 2;
-        let outboxes = &mut self.subscribers.outboxes;
-        self.behind.retain(|&index| {
-            let outbox = &mut outboxes[index as usize];
-            let still =
-                outbox.flags.has(Flags::BEHIND) && !outbox.flags.has(Flags::CLOSING) && outbox.bytes() > low;
-            if !still {
-                outbox.flags.clear(Flags::BEHIND);
-            }
-            still
-        });
-        let held = self.congestion.holds();
-        let holds = self.congestion.look(self.behind.len(), self.now);
-        self.metrics().held_back.add(u64::from(holds && !held));
-    }
-
-    /// Looks at a blocked subscriber that has so much queued that a frame of `class`, the last of them `pushed` bytes, may
-    /// be too much.
-    #[cold]
-    pub(super) fn note_behind(&mut self, index: u32, class: ClassId, pushed: usize) {
-        let rule = self.common.rules[class.index()];
-        let behind = self.common.bounds.behind_bytes();
-        let outbox = &mut self.subscribers.outboxes[index as usize];
-        match rule.policy {
-            Policy::Conflate => outbox.flags.set(Flags::CONFLATES),
-            Policy::Disconnect | Policy::DropNewest | Policy::DropOldest => {}
-        }
-        if rule.policy != Policy::DropNewest {
-            outbox.flags.clear(Flags::ONLY_NEWEST);
-        }
-        if outbox.bytes() > rule.outbox_bytes {
-            self.make_room(index, rule, pushed);
-        } else if rule.policy == Policy::Disconnect
-            && outbox.bytes() > behind
-            && !outbox.flags.has(Flags::BEHIND)
-        {
-            outbox.flags.set(Flags::BEHIND);
-            self.behind.push(index);
-        }
     }
 
     /// Counts a client message or control frame that was taken.
@@ -352,8 +306,7 @@ impl Shard {
         let outbox = &mut self.subscribers.outboxes[index as usize];
         debug_assert!(!outbox.flags.has(Flags::BLOCKED));
         outbox.flags.set(Flags::BLOCKED);
-        outbox.blocked_at = self.blocked.len() as u32;
-        self.blocked.push(index);
+        outbox.blocked_at = self.blocked.push(index, self.congestion.clock());
     }
 
     /// Puts a subscriber that has something to write into the dirty list, unless it is there or blocked.
@@ -386,12 +339,8 @@ impl Shard {
         }
         outbox.flags.clear(Flags::BLOCKED);
         let place = outbox.blocked_at;
-        self.blocked.swap_remove(place as usize);
-        if let Some(&moved) = self.blocked.get(place as usize) {
+        if let Some(moved) = self.blocked.remove(place) {
             self.subscribers.outboxes[moved as usize].blocked_at = place;
-        }
-        if self.blocked.len() * 4 < self.blocked.capacity() && self.blocked.capacity() > 1_024 {
-            self.blocked.shrink_to(self.blocked.len() * 2);
         }
     }
 

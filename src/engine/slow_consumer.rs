@@ -15,19 +15,47 @@ use super::{
     outbox::{Flags, Queued},
     shard::Shard,
 };
-use crate::{classes::Policy, metrics::Loss};
+use crate::{
+    classes::{ClassId, Policy},
+    metrics::Loss,
+};
 
 /// What is freed more than needed when the oldest frames are dropped: this part of the bound.
 const SPARE_PART: usize = 8;
 
 impl Shard {
+    /// Looks at a blocked subscriber that has so much queued that frames of `class`, the last `pushed` bytes, may be too much.
+    #[cold]
+    pub(super) fn note_arrival(&mut self, index: u32, class: ClassId, pushed: usize) {
+        let rule = self.common.rules[class.index()];
+        let flags = &mut self.subscribers.outboxes[index as usize].flags;
+        if rule.policy == Policy::Conflate {
+            flags.set(Flags::CONFLATES);
+        }
+        if rule.policy != Policy::DropNewest {
+            flags.clear(Flags::ONLY_NEWEST);
+        }
+        let bytes = |shard: &Self| shard.subscribers.outboxes[index as usize].bytes();
+        let has_room = bytes(self) <= rule.outbox_bytes || self.make_room(index, rule, pushed);
+        if rule.policy != Policy::Disconnect {
+            // Nobody is waited for where messages may go.
+            if !has_room {
+                self.doomed.push((index, Loss::Bound));
+            }
+        } else if !has_room && rule.outbox_bytes < self.common.bounds.outbox_bytes {
+            self.doomed.push((index, Loss::Bound));
+        } else if bytes(self) > self.common.bounds.behind_bytes() {
+            self.note_behind(index);
+        }
+    }
+
     /// Makes room in a blocked subscriber's queue, which is over the bound of the class of the frames that have just
-    /// arrived, the last `pushed` bytes: conflates, drops the oldest, drops what arrived, as classes say; else
-    /// dooms the subscriber.
+    /// arrived, the last `pushed` bytes: conflates, drops the oldest, drops what arrived, as classes say. Returns whether
+    /// the subscriber may stay.
     ///
     /// Only frames whose class has no larger bound make way, so that a class that may have little queued does not
     /// empty the queue of one that may have more.
-    pub(super) fn make_room(&mut self, index: u32, rule: Rule, pushed: usize) {
+    fn make_room(&mut self, index: u32, rule: Rule, pushed: usize) -> bool {
         let outbox = &mut self.subscribers.outboxes[index as usize];
         let bound = rule.outbox_bytes;
         if outbox.flags.has(Flags::ONLY_NEWEST) {
@@ -35,7 +63,7 @@ impl Shard {
             let tells = self.subscribers.profiles[index as usize].encoding.tells();
             let lost = outbox.cut_newest(pushed, bound, (tells, Loss::Bound), &mut self.log);
             self.metrics().count_loss(Loss::Bound, lost);
-            return;
+            return true;
         }
         let mut over = outbox.bytes() - bound;
         let spare = bound / SPARE_PART;
@@ -63,7 +91,7 @@ impl Shard {
             }
         });
         if over == 0 {
-            return;
+            return true;
         }
         match rule.policy {
             Policy::DropNewest => {
@@ -72,10 +100,11 @@ impl Shard {
                 let lost = outbox.cut_newest(pushed, bound, (tells, Loss::Bound), &mut self.log);
                 outbox.flags.set(Flags::ONLY_NEWEST);
                 self.metrics().count_loss(Loss::Bound, lost);
+                true
             }
             // What arrived has gone with the others: there is more of classes that may have more.
-            Policy::DropOldest => {}
-            Policy::Disconnect | Policy::Conflate => self.doomed.push((index, Loss::Bound)),
+            Policy::DropOldest => true,
+            Policy::Disconnect | Policy::Conflate => false,
         }
     }
 
@@ -97,8 +126,8 @@ impl Shard {
         let rules = self.common.rules.clone();
         let shortest = rules.iter().map(|rule| rule.age_ms).min().unwrap_or(u32::MAX);
         let now = self.now as u32;
-        for place in (0..self.blocked.len()).rev() {
-            let index = self.blocked[place];
+        let blocked: Vec<u32> = self.blocked.indexes().collect();
+        for index in blocked {
             let outbox = &self.subscribers.outboxes[index as usize];
             if outbox.flags.has(Flags::CLOSING) {
                 continue;
@@ -145,7 +174,7 @@ impl Shard {
                 return;
             }
             if let Compacted::Moved(moved) = self.log.compact(victim, &ranges) {
-                for &index in &self.blocked {
+                for index in self.blocked.indexes() {
                     self.subscribers.outboxes[index as usize].remap(&moved);
                 }
                 self.metrics().compactions.add(1);
@@ -234,7 +263,7 @@ impl Shard {
 
     /// The ranges of blocked subscribers that point into a segment.
     fn blocked_ranges(&self, segment: u32) -> impl Iterator<Item = (u32, Range)> {
-        self.blocked.iter().flat_map(move |&index| {
+        self.blocked.indexes().flat_map(move |index| {
             let ranges = self.subscribers.outboxes[index as usize].ranges();
             ranges.filter(move |range| range.segment == segment).map(move |range| (index, range))
         })

@@ -75,6 +75,7 @@ impl Bench {
     fn turns(&mut self, order: &[usize]) {
         for &shard in order {
             self.shards[shard].begin_turn(0);
+            self.shards[shard].sockets_looked_at();
             self.shards[shard].sequence(64);
             while self.shards[shard].take(64) + self.shards[shard].flush(&mut self.wire, 64) > 0 {}
             while let Some(event) = self.shards[shard].next_event() {

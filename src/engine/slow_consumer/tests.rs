@@ -8,7 +8,7 @@ use crate::{
     admission::Admission,
     classes::{Class, Classes, Policy, Which},
     engine::{Common, Encoding, Event, Ingress, Key, Offered, Shard, Transport},
-    limits::CONGESTION_WATCH_MS,
+    limits::HELD_BACK_LOOK_MS,
     metrics::Snapshot,
     publication::{Audience, Content, Message, MessageKey, Publication},
     settings::Settings,
@@ -109,12 +109,15 @@ impl Bench {
 
     fn turn(&mut self) {
         self.shard.begin_turn(self.now);
+        self.shard.sockets_looked_at();
         while self.shard.sequence(64) + self.shard.take(64) + self.shard.flush(&mut self.wire, 64) > 0
             || self.shard.holds_back()
+            || self.shard.awaits_look()
         {
-            if self.shard.holds_back() {
-                self.now += CONGESTION_WATCH_MS;
+            if self.shard.holds_back() || self.shard.awaits_look() {
+                self.now += HELD_BACK_LOOK_MS;
                 self.shard.begin_turn(self.now);
+                self.shard.sockets_looked_at();
             }
         }
         while let Some(event) = self.shard.next_event() {
