@@ -84,6 +84,20 @@ pub const SEGMENT_BYTES: usize = 64 * 1024;
 pub const LARGE_FRAME_BYTES: usize = 16 * 1024;
 /// Bytes of encoded frames a shard may keep, over all its logs.
 pub const LOG_BYTES: usize = 64 * 1024 * 1024;
+/// Bytes that all shards of a node may hold together, queued and kept (`--memory`).
+pub const MEMORY_BYTES: usize = 1024 * 1024 * 1024;
+/// Smallest `--memory`.
+pub const MEMORY_BYTES_MIN: usize = 4 * 1024 * 1024;
+/// From this part of it on, percent, queues of blocked subscribers are conflated.
+pub const MEMORY_CONFLATE_PERCENT: usize = 70;
+/// From this part on what classes let go is dropped from them.
+pub const MEMORY_DROP_PERCENT: usize = 80;
+/// From this part on those who hold the oldest frames are closed.
+pub const MEMORY_CLOSE_PERCENT: usize = 90;
+/// From this part on new publications are refused.
+pub const MEMORY_REFUSE_PERCENT: usize = 100;
+/// Queues of blocked subscribers that are looked through in one turn for the sake of memory.
+pub const MEMORY_LOOKED_THROUGH: usize = 16;
 /// Log bytes a shard may append before the subscriber that waits longest for the flush is flushed.
 pub const SHARD_LAG_BYTES: usize = 256 * 1024;
 
@@ -211,6 +225,9 @@ const _: () = assert!(BODY_BESIDES_MESSAGE >= PUBLISH_TOPICS_MAX * (TOPIC_BYTES_
 const _: () = assert!(COMMAND_BYTES >= TOPICS_PER_CLIENT * COMMAND_BYTES_PER_TOPIC);
 const _: () = assert!(PATIENCE_LEAST_MS < PATIENCE_MS && PATIENCE_MS <= PATIENCE_EARNED_MS);
 const _: () = assert!(HELD_BACK_LOOK_MS as i64 <= PATIENCE_LEAST_MS && HELD_BACK_LOOK_MS <= LOOK_MS_MAX);
+const _: () =
+    assert!(MEMORY_CONFLATE_PERCENT < MEMORY_DROP_PERCENT && MEMORY_DROP_PERCENT < MEMORY_CLOSE_PERCENT);
+const _: () = assert!(MEMORY_CLOSE_PERCENT < MEMORY_REFUSE_PERCENT && MEMORY_BYTES >= 8 * LOG_BYTES);
 const _: () = assert!(SHARD_LAG_BYTES <= OUTBOX_BYTES / 2);
 const _: () = assert!(BODY_BYTES >= JSON_INFLATION * MESSAGE_BYTES + BODY_BESIDES_MESSAGE);
 const _: () = assert!(HTTP_BODIES_BYTES >= JSON_INFLATION * MESSAGE_BYTES_MAX + BODY_BESIDES_MESSAGE);

@@ -82,6 +82,17 @@ values! {
     would_block,
     /// Bytes of log segments held (gauge).
     log_bytes,
+    /// How near the node is to its memory budget, as this shard saw it last: 0 calm, 1 conflate, 2 drop, 3 close, 4 refuse
+    /// (gauge).
+    memory_rung,
+    /// Times conflating began because memory was short.
+    memory_conflating,
+    /// Times dropping began because memory was short.
+    memory_dropping,
+    /// Times closing began because memory was short.
+    memory_closing,
+    /// Times publications began to be refused because memory was short.
+    memory_refusing,
     /// Log segments compacted.
     compactions,
     /// Subscribers, attaching ones included (gauge).

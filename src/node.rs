@@ -20,7 +20,7 @@ use tokio::{
 use crate::{
     admission::{Admission, Credits},
     clients::{Claim, Clients},
-    engine::{Common, Fanout, Goodbye, Ingress, Kick, Mailboxes, Manner, TopicsFull},
+    engine::{Common, Fanout, Goodbye, Ingress, Kick, Mailboxes, Manner, Memory, Rung, TopicsFull},
     identity::ClientId,
     limits::KICKS_INFLIGHT,
     metrics::Metrics,
@@ -53,7 +53,7 @@ pub struct Node {
 pub enum PublishError {
     /// The message is longer than `max_message`.
     MessageTooLarge,
-    /// There were no credits within `publish_wait`: the node has as much under way as it may.
+    /// There were no credits within `publish_wait`: the node has as much under way as it may. Or its memory is used up.
     Overloaded,
     /// The topic is new and the node can keep no further topic.
     TopicsFull,
@@ -120,6 +120,9 @@ impl Node {
         let bytes = content.message.bytes().len();
         if bytes > self.settings.max_message {
             return Err(PublishError::MessageTooLarge);
+        }
+        if self.common.memory.rung() == Rung::Refuse {
+            return Err(PublishError::Overloaded);
         }
         let credits = match self.admission.try_admit(bytes) {
             Some(credits) if !self.is_stopping() => credits,
@@ -197,6 +200,11 @@ impl Node {
     /// The metrics of all shards.
     pub fn metrics(&self) -> &Metrics {
         &self.common.metrics
+    }
+
+    /// What all shards hold together.
+    pub fn memory(&self) -> &Memory {
+        &self.common.memory
     }
 
     /// The mailboxes of all shards.

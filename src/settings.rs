@@ -59,6 +59,8 @@ pub struct Settings {
     pub inflight_bytes: usize,
     /// Bytes of encoded frames one shard keeps.
     pub log_bytes: usize,
+    /// Bytes that all shards may hold together, queued and kept.
+    pub memory_bytes: usize,
     /// Log bytes a shard appends before it must flush.
     pub shard_lag: usize,
     /// Age of the oldest queued frame at which a blocked subscriber is closed.
@@ -112,6 +114,7 @@ impl Default for Settings {
             inflight_publications: limits::INFLIGHT_PUBLICATIONS,
             inflight_bytes: limits::INFLIGHT_BYTES,
             log_bytes: limits::LOG_BYTES,
+            memory_bytes: limits::MEMORY_BYTES,
             shard_lag: limits::SHARD_LAG_BYTES,
             outbox_age: Duration::from_millis(limits::OUTBOX_AGE_MS),
             // Within the node's own bounds, whatever those are.

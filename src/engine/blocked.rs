@@ -37,6 +37,11 @@ impl BlockedList {
         self.0.iter().map(|blocked| blocked.index)
     }
 
+    /// So many of them at most, from a place on.
+    pub(super) fn some_from(&self, place: usize, most: usize) -> impl Iterator<Item = u32> {
+        self.0.iter().skip(place).take(most).map(|blocked| blocked.index)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }

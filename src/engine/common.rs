@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{home::RecordBudget, traffic::Mailboxes};
+use super::{home::RecordBudget, memory::Memory, traffic::Mailboxes};
 use crate::{
     classes::{Class, ClassId, Classes, Policy},
     limits,
@@ -17,6 +17,8 @@ pub struct Common {
     pub mailboxes: Arc<Mailboxes>,
     /// The metrics of all shards.
     pub metrics: Arc<Metrics>,
+    /// What the shards hold together.
+    pub memory: Memory,
     pub(super) bounds: Bounds,
     pub(super) classes: Arc<Classes>,
     /// For each class what it says of slow consumers, within the node's own bounds.
@@ -74,6 +76,7 @@ impl Common {
         Self {
             mailboxes: Arc::new(Mailboxes::new(settings.shards, settings.inflight_publications)),
             metrics: Arc::new(Metrics::new(settings.shards)),
+            memory: Memory::new(settings.shards, settings.memory_bytes),
             bounds: Bounds {
                 outbox_bytes: settings.outbox_bytes,
                 log_bytes: settings.log_bytes,

@@ -18,6 +18,7 @@ use super::{
     home::{Home, TopicsFull},
     joining::Joining,
     log::Log,
+    memory::Rung,
     outbox::{Flags, Queued},
     subscribers::{Dirty, Key, Subscribers},
     topics::TopicIndex,
@@ -59,6 +60,10 @@ pub struct Shard {
     pub(super) held: Option<Fanout>,
     /// The frames of one outbox that is looked through; empty between.
     pub(super) looked_at: Vec<Queued>,
+    /// What the node's memory asked for in the last turn.
+    pub(super) rung: Rung,
+    /// The place in the blocked list up to which queues were looked through for the sake of memory.
+    pub(super) thinned_out_to: usize,
     events: VecDeque<Event>,
     /// The time of this turn, milliseconds.
     pub(super) now: u64,
@@ -86,18 +91,20 @@ impl Shard {
             doomed: Vec::new(),
             held: None,
             looked_at: Vec::new(),
+            rung: Rung::default(),
+            thinned_out_to: 0,
             events: VecDeque::new(),
             now: 0,
             common,
         }
     }
 
-    /// Begins a turn at `now`, in milliseconds of a clock that never goes back: frees what is overdue and, when the
-    /// logs are over their bound, one segment.
+    /// Begins a turn at `now`, in milliseconds of a clock that never goes back: frees what is overdue and, when
+    /// memory is short, some of what slow subscribers hold.
     pub fn begin_turn(&mut self, now: u64) {
         self.now = now;
         self.home.expire(now);
-        self.relieve_memory();
+        self.keep_within_memory();
         let metrics = self.metrics();
         metrics.log_bytes.set(self.log.held() as u64);
         metrics.blocked.set(self.blocked.len() as u64);

@@ -1,5 +1,4 @@
-//! What becomes of subscribers that hold memory for too long: their queue at its bound, frames too old, the shard's
-//! logs over theirs.
+//! What becomes of subscribers whose queue is at its bound, or holds frames that are too old.
 //!
 //! Only *blocked* subscribers are judged here, never one that the flush has not reached. The class of each frame decides:
 //! frames of some classes make way for others, whole, and are counted in the books of their topics (I8); where no
@@ -11,7 +10,7 @@ use hashbrown::HashSet;
 
 use super::{
     common::Rule,
-    log::{Compacted, Range},
+    log::Range,
     outbox::{Flags, Queued},
     shard::Shard,
 };
@@ -160,77 +159,13 @@ impl Shard {
         self.close_doomed();
     }
 
-    /// When the logs are over their bound, makes room: compacts the oldest segment, one walk over the blocked list;
-    /// when no segment has anything to spare, those who hold the oldest lose it, or are disconnected, as the classes of
-    /// the frames say.
-    pub(super) fn relieve_memory(&mut self) {
-        if self.log.held() <= self.common.bounds.log_bytes {
-            return;
-        }
-        if let Some(victim) = self.log.oldest_fresh() {
-            let ranges: Vec<Range> = self.blocked_ranges(victim).map(|(_, range)| range).collect();
-            if ranges.len() < self.log.pins(victim) as usize {
-                // A subscriber that is not blocked holds it too; the flush will reach that one.
-                return;
-            }
-            if let Compacted::Moved(moved) = self.log.compact(victim, &ranges) {
-                for index in self.blocked.indexes() {
-                    self.subscribers.outboxes[index as usize].remap(&moved);
-                }
-                self.metrics().compactions.add(1);
-            }
-            return;
-        }
-        if let Some(oldest) = self.log.oldest_dense() {
-            let mut holders: Vec<u32> = self.blocked_ranges(oldest).map(|(index, _)| index).collect();
-            holders.dedup();
-            for index in holders {
-                self.let_go(index, oldest);
-            }
-        }
-    }
-
-    /// Takes a segment from a subscriber: drops its frames there if their classes allow that, else ends the subscriber.
-    fn let_go(&mut self, index: u32, segment: u32) {
-        let key = self.subscribers.key(index);
-        if !self.is_open(key) {
-            self.give_up(index);
-            return;
-        }
-        let rules = self.common.rules.clone();
-        let mut may_stay = true;
-        self.look_through(index, |shard, frames, losses| {
-            for (frame, loss) in frames.iter().zip(losses.iter_mut()) {
-                if frame.range.segment == segment {
-                    let rule = rules[shard.log.books.get(frame.note.book).class.index()];
-                    *loss = Some(Loss::Memory);
-                    may_stay &= rule.policy != Policy::Disconnect;
-                }
-            }
-            if !may_stay {
-                losses.fill(None);
-            }
-        });
-        if !may_stay {
-            self.close_slow(key, Loss::Memory);
-        }
-    }
-
-    /// Takes the memory from a subscriber that is being closed and does not read what it was still to get: it cannot
-    /// be disconnected a second time, and while it held on, the shard would take nothing.
-    fn give_up(&mut self, index: u32) {
-        let outbox = &mut self.subscribers.outboxes[index as usize];
-        if outbox.flags.has(Flags::ATTACHING) {
-            let lost = outbox.discard(&mut self.log, Loss::Memory);
-            self.metrics().count_loss(Loss::Memory, lost);
-        } else {
-            self.lose(index, Loss::Memory);
-        }
-    }
-
     /// Looks through the queue of a subscriber: `decide` gives a loss to each frame that is to go. It is told where its
     /// protocol tells.
-    fn look_through(&mut self, index: u32, decide: impl FnOnce(&Self, &[Queued], &mut [Option<Loss>])) {
+    pub(super) fn look_through(
+        &mut self,
+        index: u32,
+        decide: impl FnOnce(&Self, &[Queued], &mut [Option<Loss>]),
+    ) {
         let tells = self.subscribers.profiles[index as usize].encoding.tells();
         self.drop_chosen(index, tells, decide);
     }
@@ -262,7 +197,7 @@ impl Shard {
     }
 
     /// The ranges of blocked subscribers that point into a segment.
-    fn blocked_ranges(&self, segment: u32) -> impl Iterator<Item = (u32, Range)> {
+    pub(super) fn blocked_ranges(&self, segment: u32) -> impl Iterator<Item = (u32, Range)> {
         self.blocked.indexes().flat_map(move |index| {
             let ranges = self.subscribers.outboxes[index as usize].ranges();
             ranges.filter(move |range| range.segment == segment).map(move |range| (index, range))

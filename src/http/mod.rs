@@ -72,7 +72,7 @@ async fn answer(local: &Local, entry: &Entry, address: SocketAddr, request: Requ
     let answer = match route {
         Route::Health => {
             let node = local.node();
-            Ok(health::health(node.is_stopping(), &node.metrics().total()))
+            Ok(health::health(node.is_stopping(), &node.metrics().total(), node.memory()))
         }
         Route::Register => register::register(local, connections, address, request).await,
         Route::Registration(id) => register::unregister(local, connections, id).await,

@@ -7,8 +7,8 @@ use tokio::sync::oneshot;
 use crate::{
     admission::Admission,
     classes::{Class, Classes, Policy, Which},
-    engine::{Common, Encoding, Event, Ingress, Key, Offered, Shard, Transport},
-    limits::HELD_BACK_LOOK_MS,
+    engine::{Common, Encoding, Event, Ingress, Key, Offered, Rung, Shard, Transport},
+    limits::{self, HELD_BACK_LOOK_MS},
     metrics::Snapshot,
     publication::{Audience, Content, Message, MessageKey, Publication},
     settings::Settings,
@@ -51,6 +51,11 @@ struct Bench {
 impl Bench {
     /// A subscriber of these topics; the first letter of a topic names its class.
     fn new(topics: &[&str]) -> Self {
+        Self::with_memory(topics, limits::MEMORY_BYTES)
+    }
+
+    /// The same of a node with so much memory.
+    fn with_memory(topics: &[&str], memory_bytes: usize) -> Self {
         let class = |name: &str, policy, outbox_bytes| Class {
             name: name.into(),
             policy,
@@ -68,6 +73,7 @@ impl Bench {
             shards: 1,
             outbox_bytes: BOUND,
             log_bytes: 1024 * 1024,
+            memory_bytes,
             classes: Arc::new(classes.expect("they fit together")),
             ..Settings::default()
         };
@@ -351,4 +357,65 @@ fn clients_that_stall_together_cost_one_backlog() {
     assert_eq!(bench.total().closed_slow, 0);
     let one = 4 * BOUND + 8 * 64 * 1024;
     assert!(bench.shard.log_bytes() < one, "{} bytes for 101 of {BOUND}", bench.shard.log_bytes());
+}
+
+/// A node whose subscribers are stalled, each with a topic of its own, and so much memory.
+fn many_stalled(memory_bytes: usize, names: &[String]) -> Bench {
+    let mut bench = Bench::with_memory(&[&names[0]], memory_bytes);
+    for name in &names[1..] {
+        let key = bench.shard.add(None, None, Encoding::Plain);
+        bench.shard.set_topics(key, vec![topic(name)]);
+        bench.shard.attached(key);
+    }
+    bench.turn();
+    bench
+}
+
+/// Publishes in turns to each topic. Gives the rungs in the order in which they were reached first.
+fn fill(bench: &mut Bench, names: &[String], key: Option<&str>, rounds: usize) -> Vec<Rung> {
+    let mut rungs = Vec::new();
+    for _ in 0..rounds {
+        for name in names {
+            bench.publish(name, key, 1_000);
+            bench.turn();
+            let rung = bench.common.memory.rung();
+            if !rungs.contains(&rung) {
+                rungs.push(rung);
+            }
+        }
+    }
+    rungs
+}
+
+#[test]
+fn when_memory_is_short_what_younger_ones_replace_goes_first() {
+    let names: Vec<String> = (0..40).map(|n| format!("c{n}")).collect();
+    let mut bench = many_stalled(1024 * 1024, &names);
+    // Each queue stays below its own bound.
+    let rungs = fill(&mut bench, &names, Some("a"), 50);
+    assert_eq!(rungs, [Rung::Calm, Rung::Conflate]);
+    let total = bench.total();
+    assert!(total.conflated > 0 && total.dropped() == 0 && total.memory_conflating > 0, "{total:?}");
+}
+
+#[test]
+fn when_memory_is_short_what_classes_let_go_is_dropped_and_nobody_closed() {
+    let names: Vec<String> = (0..40).map(|n| format!("o{n}")).collect();
+    let mut bench = many_stalled(1024 * 1024, &names);
+    let rungs = fill(&mut bench, &names, None, 50);
+    assert_eq!(rungs, [Rung::Calm, Rung::Conflate, Rung::Drop]);
+    let total = bench.total();
+    assert!(total.dropped_memory > 0 && total.dropped() == total.dropped_memory, "{total:?}");
+    assert_eq!((total.closed_slow, total.memory_dropping > 0), (0, true));
+}
+
+#[test]
+fn when_memory_is_short_and_nothing_may_go_those_who_hold_the_oldest_are_closed() {
+    let names: Vec<String> = (0..40).map(|n| format!("d{n}")).collect();
+    let mut bench = many_stalled(1024 * 1024, &names);
+    let rungs = fill(&mut bench, &names, None, 40);
+    assert!(rungs.contains(&Rung::Close) && !rungs.contains(&Rung::Refuse), "{rungs:?}");
+    let total = bench.total();
+    assert!(total.closed_slow > 0 && total.dropped() == total.dropped_memory, "{total:?}");
+    assert!(bench.common.memory.used() < 1024 * 1024, "{}", bench.common.memory.used());
 }
