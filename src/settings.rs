@@ -63,7 +63,8 @@ pub struct Settings {
     pub shard_lag: usize,
     /// Age of the oldest queued frame at which a blocked subscriber is closed.
     pub outbox_age: Duration,
-    /// Topic classes. Made with `outbox_bytes` and `outbox_age` of this node.
+    /// Topic classes. Made with `outbox_bytes` and `outbox_age` of this node, and none with larger ones; `shard_lag` is at
+    /// most half of the smallest `outbox_bytes` among them.
     pub classes: Arc<Classes>,
     /// Client messages and control frames per second and connection.
     pub commands_per_second: u32,
