@@ -71,12 +71,22 @@ pub const TOPICS_MAX: usize = 1_000_000;
 /// How long a topic nobody is interested in keeps its record and with it its epoch, milliseconds.
 pub const TOPIC_IDLE_MS: u64 = 60_000;
 
+/// Longest configuration file, bytes.
+pub const CONFIG_FILE_BYTES: usize = 4 * 1024 * 1024;
 /// Topic classes in the configuration, the default one among them.
 pub const CLASSES_MAX: usize = 256;
 /// Exact names and prefixes that are given a class in the configuration.
 pub const CLASS_RULES_MAX: usize = 4_096;
+/// Longest name of a class in the configuration, bytes.
+pub const CLASS_NAME_BYTES_MAX: usize = 64;
 /// Most messages a topic's history may keep.
 pub const HISTORY_MESSAGES_MAX: usize = 100_000;
+/// Fewest bytes a topic's history may be given; the most are half of its class's outbox bound.
+pub const HISTORY_BYTES_MIN: usize = 1024;
+/// Shortest time a topic's history may keep a message, milliseconds.
+pub const HISTORY_TTL_MS_MIN: u64 = 1_000;
+/// Longest time a topic's history may keep a message, milliseconds.
+pub const HISTORY_TTL_MS_MAX: u64 = 7 * 24 * 3_600_000;
 
 /// Bytes of encoded frames in one log segment.
 pub const SEGMENT_BYTES: usize = 64 * 1024;
@@ -88,6 +98,8 @@ pub const LOG_BYTES: usize = 64 * 1024 * 1024;
 pub const MEMORY_BYTES: usize = 1024 * 1024 * 1024;
 /// Smallest `--memory`.
 pub const MEMORY_BYTES_MIN: usize = 4 * 1024 * 1024;
+/// Largest `--memory`.
+pub const MEMORY_BYTES_MAX: usize = 1 << 40;
 /// From this part of it on, percent, queues of blocked subscribers are conflated.
 pub const MEMORY_CONFLATE_PERCENT: usize = 70;
 /// From this part on what classes let go is dropped from them.
@@ -140,8 +152,12 @@ pub const OUTBOX_BYTES_MAX: usize = (LOG_BYTES - 16 * SEGMENT_BYTES) / 2;
 pub const FRAME_HEADER_MAX: usize = 10;
 /// Ranges and control entries one outbox may hold; beyond it the ranges are copied together.
 pub const OUTBOX_RANGES: usize = 512;
-/// Age of the oldest frame a blocked subscriber may have queued, milliseconds.
+/// Age of the oldest frame a blocked subscriber may have queued, milliseconds (`--outbox-age`).
 pub const OUTBOX_AGE_MS: u64 = 60_000;
+/// Smallest `--outbox-age`, milliseconds.
+pub const OUTBOX_AGE_MS_MIN: u64 = 1_000;
+/// Largest `--outbox-age`, milliseconds.
+pub const OUTBOX_AGE_MS_MAX: u64 = 3_600_000;
 /// Unsent bytes the kernel takes from one socket (`TCP_NOTSENT_LOWAT`).
 pub const SOCKET_UNSENT: u32 = 128 * 1024;
 /// Smallest `--socket-unsent` and `--socket-send-buffer`, bytes.
@@ -233,6 +249,9 @@ const _: () = assert!(BODY_BYTES >= JSON_INFLATION * MESSAGE_BYTES + BODY_BESIDE
 const _: () = assert!(HTTP_BODIES_BYTES >= JSON_INFLATION * MESSAGE_BYTES_MAX + BODY_BESIDES_MESSAGE);
 const _: () = assert!(OUTBOX_BYTES_MAX >= 2 * (MESSAGE_BYTES_MAX + FRAME_HEADER_MAX));
 const _: () = assert!(HTTP_BODIES_BYTES >= BODY_BYTES);
+const _: () =
+    assert!(CONFIG_FILE_BYTES >= 4 * CLASS_RULES_MAX * TOPIC_BYTES_MAX, "every rule can be written");
+const _: () = assert!(HISTORY_BYTES_MIN <= OUTBOX_BYTES_MIN / 2);
 const _: () = assert!(HTTP_DISCARD_BYTES >= BODY_BYTES);
 const _: () = assert!(LARGE_FRAME_BYTES <= SEGMENT_BYTES);
 const _: () = assert!(WRITE_SLICES <= 1024, "IOV_MAX on Linux");

@@ -65,7 +65,8 @@ pub struct Settings {
     pub shard_lag: usize,
     /// Age of the oldest queued frame at which a blocked subscriber is closed.
     pub outbox_age: Duration,
-    /// Topic classes. What a class says of slow consumers holds within `outbox_bytes` and `outbox_age`.
+    /// Topic classes. What a class says of slow consumers holds within `outbox_bytes` and `outbox_age`; `shard_lag` is at
+    /// most half of the smallest `outbox_bytes` among them.
     pub classes: Arc<Classes>,
     /// Client messages and control frames per second and connection.
     pub commands_per_second: u32,

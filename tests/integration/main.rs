@@ -10,6 +10,7 @@ mod support;
 
 mod audience;
 mod binary;
+mod configuring;
 mod cors;
 mod handshake;
 mod hostile_frames;
