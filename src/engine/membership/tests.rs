@@ -9,6 +9,7 @@ use crate::{
     classes::{Class, Classes, Policy},
     engine::{Answer, Common, Encoding, Event, Ingress, Key, Offered, Shard, TopicChange, Transport},
     limits,
+    protocol::v1::CommandId,
     publication::{Message, Publication},
     settings::Settings,
     topic::Topic,
@@ -60,7 +61,7 @@ impl Bench {
 
     fn subscribe(&mut self, key: Key, wanted: &[&Topic], named: &[&Topic]) {
         let list = |topics: &[&Topic]| topics.iter().map(|topic| (*topic).clone()).collect();
-        let answer = Answer { id: serde_json::from_str("7").ok(), topics: list(named) };
+        let answer = Answer { id: CommandId::parse("7").ok(), topics: list(named) };
         self.shards[0].change_topics(key, TopicChange { wanted: list(wanted), answer: Some(answer) });
     }
 

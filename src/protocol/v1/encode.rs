@@ -278,14 +278,17 @@ pub fn ok(out: &mut Vec<u8>, id: Option<&CommandId>) {
 ///
 /// ```
 /// use fanfare::{
-///     protocol::v1::encode::{Joined, ok_positions},
+///     protocol::v1::{
+///         CommandId,
+///         encode::{Joined, ok_positions},
+///     },
 ///     publication::{Epoch, Position},
 ///     topic::Topic,
 /// };
 ///
 /// let position = Position { epoch: Epoch { node: 10, incarnation: 3 }, offset: 21 };
 /// let joined = Joined { topic: Topic::parse("a")?, position, recovered: Some(true) };
-/// let id = serde_json::from_str("1").ok();
+/// let id = CommandId::parse("1").ok();
 /// let mut out = Vec::new();
 /// ok_positions(&mut out, id.as_ref(), &[joined]);
 /// let json = r#"{"ok":1,"positions":{"a":{"epoch":"000000000000000a-3","offset":21,"recovered":true}}}"#;

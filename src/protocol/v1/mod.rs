@@ -18,7 +18,7 @@ pub mod commands;
 mod echo;
 pub mod encode;
 
-pub use echo::Echo;
+pub use echo::{Echo, EchoError};
 
 /// What a client calls a command, so that it knows the answer to it.
 pub type CommandId = Echo;

@@ -14,6 +14,7 @@ use crate::{
         publish_body::PublishObject,
         topic_list::{TopicList, TopicListSeed},
         v1::{CommandId, Echo},
+        verbatim::Verbatim,
     },
     publication::Epoch,
     topic::{Topic, TopicMap},
@@ -123,9 +124,9 @@ impl<'de> Visitor<'de> for FieldsVisitor {
                 Field::Unsubscribe => fields.draft = Some(Draft::Unsubscribe(map.next_value_seed(topics)?)),
                 Field::Topics => fields.draft = Some(Draft::Topics(map.next_value_seed(topics)?)),
                 Field::Publish => fields.draft = Some(Draft::Publish(map.next_value()?)),
-                Field::Ping => fields.draft = Some(Draft::Ping(map.next_value()?)),
+                Field::Ping => fields.draft = Some(Draft::Ping(echo(map.next_value()?)?)),
                 Field::Id if fields.id.is_some() => return Err(de::Error::duplicate_field("id")),
-                Field::Id => fields.id = Some(map.next_value()?),
+                Field::Id => fields.id = Some(echo(map.next_value()?)?),
                 Field::Since if fields.since.is_some() => return Err(de::Error::duplicate_field("since")),
                 Field::Since => fields.since = Some(map.next_value_seed(SinceSeed(self.max_topics))?),
                 Field::Last if fields.last.is_some() => return Err(de::Error::duplicate_field("last")),
@@ -135,6 +136,10 @@ impl<'de> Visitor<'de> for FieldsVisitor {
         }
         Ok(fields)
     }
+}
+
+fn echo<E: de::Error>(value: Verbatim<'_>) -> Result<Echo, E> {
+    Echo::new(value).map_err(E::custom)
 }
 
 fn last<E: de::Error>(messages: u32) -> Result<u32, E> {
@@ -309,7 +314,7 @@ impl<'de> Visitor<'de> for IdVisitor<'_> {
                     // Of two, neither can be told to be the one.
                     return Err(de::Error::duplicate_field("id"));
                 }
-                IdField::Id => *self.0 = Some(map.next_value()?),
+                IdField::Id => *self.0 = Some(echo(map.next_value()?)?),
                 // serde_json passes over a value without following how deep it is nested.
                 IdField::Other => drop(map.next_value::<IgnoredAny>()?),
             }

@@ -40,7 +40,7 @@ fn each_command_is_read() {
     assert_eq!(what(r#"{"unsubscribe":["a"]}"#), What::Unsubscribe(topics(&["a"])));
     assert_eq!(what(r#"{"topics":["a"]}"#), What::Topics(subscription(&["a"])));
     assert_eq!(what(r#"{"topics":[]}"#), What::Topics(subscription(&[])));
-    let ping = |json: &str| What::Ping(serde_json::from_str(json).unwrap());
+    let ping = |json: &str| What::Ping(Echo::parse(json).unwrap());
     assert_eq!(what(r#"{"ping":123}"#), ping("123"));
     assert_eq!(what(r#"{"ping":"\u0031"}"#), ping(r#""\u0031""#));
 }
@@ -283,49 +283,40 @@ fn deep_nesting_is_refused_and_not_followed() {
     }
 }
 
-/// A command with the meaning of this one.
-fn written(command: &Command) -> String {
-    let mut json = serde_json::Map::new();
+/// The same command; `None` for a publish, whose object has tests of its own.
+fn written(command: &Command) -> Option<String> {
     let names = |topics: &[Topic]| topics.iter().map(Topic::as_str).collect::<serde_json::Value>();
-    let value = |echo: &Echo| serde_json::from_str::<serde_json::Value>(echo.as_json()).expect("it is JSON");
-    match &command.what {
+    let mut json = match &command.what {
         What::Subscribe(wanted) | What::Topics(wanted) => {
             let since = wanted.since.iter().map(|(topic, since)| {
                 let epoch = since.epoch.map_or("another".into(), |epoch| epoch.to_string());
                 let at = serde_json::json!({ "epoch": epoch, "offset": since.offset });
                 (topic.as_str().to_owned(), at)
             });
-            json.insert("since".into(), since.collect());
-            if let Some(last) = wanted.last {
-                json.insert("last".into(), last.into());
-            }
+            let since: serde_json::Value = since.collect();
             let name = if matches!(command.what, What::Topics(_)) { "topics" } else { "subscribe" };
-            json.insert(name.into(), names(&wanted.topics));
+            let mut json = serde_json::json!({ name: names(&wanted.topics), "since": since });
+            if let Some(last) = wanted.last {
+                json["last"] = last.into();
+            }
+            json.to_string()
         }
-        What::Unsubscribe(topics) => drop(json.insert("unsubscribe".into(), names(topics))),
-        What::Ping(echo) => drop(json.insert("ping".into(), value(echo))),
-        What::Publish(body) => {
-            let Message::Text(text) = &body.content.message else { return String::new() };
-            let text = std::str::from_utf8(text).expect("it is UTF-8");
-            let name = if body.is_list { "topics" } else { "topic" };
-            let topics = if body.is_list { names(&body.topics) } else { body.topics[0].as_str().into() };
-            json.insert("publish".into(), serde_json::json!({ name: topics, "message": text }));
-        }
+        What::Unsubscribe(topics) => serde_json::json!({ "unsubscribe": names(topics) }).to_string(),
+        What::Ping(value) => format!(r#"{{"ping":{}}}"#, value.as_json()),
+        What::Publish(_) => return None,
+    };
+    if let Some(id) = command.id.as_ref().map(Echo::as_json) {
+        json.replace_range(..1, &format!(r#"{{"id":{id},"#));
     }
-    if let Some(id) = &command.id {
-        json.insert("id".into(), value(id));
-    }
-    serde_json::Value::from(json).to_string()
+    Some(json)
 }
 
 /// What is accepted means the same when it is written again; what is not is answered with JSON.
 fn holds(text: &str) {
     match read(text) {
         Ok(command) => {
-            let again = written(&command);
-            if !again.is_empty() {
-                let again = read(&again).unwrap_or_else(|error| panic!("{text} became {again}: {error}"));
-                assert_eq!(written(&again), written(&command), "{text}");
+            if let Some(again) = written(&command) {
+                assert_eq!(read(&again), Ok(command), "{text}");
             }
         }
         Err(error) => {
@@ -398,8 +389,9 @@ proptest! {
         }
         wanted.topics = topics(&distinct);
         wanted.last = last;
-        let id = id.map(|id| serde_json::from_value(id.into()).expect("it is short"));
+        let id = id.map(|id| Echo::parse(&serde_json::to_string(&id).expect("it is text")).expect("it is short"));
         let command = Command { id, what: What::Subscribe(wanted) };
-        prop_assert_eq!(read(&written(&command)), Ok(command));
+        let text = written(&command).expect("it is a subscribe");
+        prop_assert_eq!(read(&text), Ok(command));
     }
 }

@@ -27,7 +27,7 @@ fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
 }
 
 fn id(json: &str) -> CommandId {
-    serde_json::from_str(json).unwrap()
+    Echo::parse(json).unwrap()
 }
 
 /// Decodes what [`STANDARD`] wrote.
