@@ -1,11 +1,23 @@
 //! Encoding one frame by size of its payload: header and payload appended to what is there, as the log does it.
 //!
 //! From 16 KiB on the log does not append: it keeps the header and shares the body. The header alone is beside it.
+//!
+//! `encode/v1/<what the message is>/<its size>` is the payload of a message in fanfare.v1, made once for each publication;
+//! `serde_json` is the same payload derived, the measure of what escaping may cost. Of `escapes` every twelfth byte has to be
+//! escaped, of `prose` every fiftieth.
 
 use std::{hint::black_box, time::Duration};
 
+use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput};
-use fanfare::websocket::{Header, Opcode};
+use fanfare::{
+    protocol::v1::encode,
+    publication::{Content, Message},
+    topic::Topic,
+    websocket::{Header, Opcode},
+};
+use serde::Serialize;
+use serde_json::value::RawValue;
 
 const SIZES: [(usize, &str); 7] = [
     (16, "16B"),
@@ -25,6 +37,7 @@ fn main() {
         .configure_from_args();
     append(&mut criterion);
     header(&mut criterion);
+    v1(&mut criterion);
     criterion.final_summary();
 }
 
@@ -57,5 +70,54 @@ fn header(criterion: &mut Criterion) {
             bencher.iter(|| Header::new(Opcode::Text, black_box(size)));
         });
     }
+    group.finish();
+}
+
+#[derive(Serialize)]
+struct Derived<'a> {
+    topic: &'a str,
+    offset: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a RawValue>,
+}
+
+fn v1(criterion: &mut Criterion) {
+    for (size, label) in [(40, "40B"), (128, "128B"), (1 << 10, "1KiB")] {
+        let text = |part: &str| Message::text(part.chars().cycle().take(size).collect::<String>());
+        payload(criterion, &format!("encode/v1/plain/{label}"), text("are awesome "));
+        payload(criterion, &format!("encode/v1/prose/{label}"), text(PROSE));
+        payload(criterion, &format!("encode/v1/escapes/{label}"), text("said \"yes\"\n, "));
+        let fill = "x".repeat(size - r#"{"bid":1.10,"x":""}"#.len());
+        let data = Message::Data(format!(r#"{{"bid":1.10,"x":"{fill}"}}"#).into());
+        payload(criterion, &format!("encode/v1/data/{label}"), data);
+        payload(criterion, &format!("encode/v1/binary/{label}"), Message::Binary(vec![7; size].into()));
+    }
+}
+
+const PROSE: &str = "It was said that cats are awesome,\nand so they are";
+
+fn payload(criterion: &mut Criterion, name: &str, message: Message) {
+    let mut group = criterion.benchmark_group(name);
+    group.throughput(Throughput::Bytes(message.bytes().len() as u64));
+    let topic = Topic::parse("cats").expect("it is a topic");
+    let content = Content::from(message);
+    group.bench_function("message", |bencher| {
+        bencher.iter(|| encode::message(black_box(&topic), black_box(123_456), black_box(&content), &[]));
+    });
+    let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).expect("it is UTF-8");
+    let (message, data) = match &content.message {
+        Message::Text(bytes) => (Some(text(bytes)), None),
+        Message::Data(bytes) => (None, Some(RawValue::from_string(text(bytes)).expect("it is JSON"))),
+        Message::Binary(_) => return group.finish(),
+    };
+    group.bench_function("serde_json", |bencher| {
+        bencher.iter(|| {
+            let (message, data) = (message.as_deref(), data.as_deref());
+            let derived = Derived { topic: topic.as_str(), offset: 123_456, message, data };
+            Bytes::from(serde_json::to_vec(black_box(&derived)).expect("it is JSON"))
+        });
+    });
     group.finish();
 }

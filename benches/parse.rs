@@ -4,12 +4,18 @@
 //! what has no escapes. `publish_body` are the functions the server has; `SIMD_JSON_FROM` is decided by them. Each
 //! parse begins with a body of its own, as it comes from a socket, because simd-json changes it; making that copy is
 //! not measured, letting go of what was read is.
+//!
+//! `parse/fields` is what the further fields of a publish object cost, beside the two it always has. `parse/v1` is what a
+//! client of fanfare.v1 sends.
 
 use std::{borrow::Cow, fmt::Write, hint::black_box, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use criterion::{BatchSize, Criterion, Throughput};
-use fanfare::protocol::publish_body::{parse_serde_json, parse_simd_json};
+use fanfare::protocol::{
+    publish_body::{parse_serde_json, parse_simd_json},
+    v1::commands::{self, CommandLimits},
+};
 use serde::Deserialize;
 
 const SIZES: [(usize, &str); 7] = [
@@ -49,8 +55,56 @@ fn main() {
         parse(&mut criterion, &format!("parse/prose/{label}"), &body(size, prose));
         parse(&mut criterion, &format!("parse/escapes/{label}"), &body(size, |_| r#"\"a\": \u00e4,\n"#));
     }
+    fields(&mut criterion);
+    v1(&mut criterion);
     look_for_an_escape(&mut criterion);
     criterion.final_summary();
+}
+
+fn fields(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("parse/fields");
+    let fill = "x".repeat(1_000);
+    for (name, body) in [
+        ("topic_message", r#"{"topic":"cats","message":"are awesome"}"#.to_owned()),
+        ("topic_data", r#"{"topic":"cats","data":"are awesome"}"#.to_owned()),
+        ("topic_data_object", r#"{"topic":"cats","data":{"bid":1.10,"ask":[1.11,1.12]}}"#.to_owned()),
+        ("topic_data_1KiB", format!(r#"{{"topic":"cats","data":{{"x":"{fill}"}}}}"#)),
+        ("topic_data_numbers_1KiB", format!(r#"{{"topic":"cats","data":[{}1]}}"#, "1.25,".repeat(200))),
+        ("topic_message_key", r#"{"topic":"cats","message":"are awesome","key":"k"}"#.to_owned()),
+        ("topics_2_message", r#"{"topics":["cats","dogs"],"message":"are awesome"}"#.to_owned()),
+        (
+            "all",
+            r#"{"topic":"cats","message":"are awesome","user_id":7,"key":"k","idempotency_key":"i","receipt":true}"#
+                .to_owned(),
+        ),
+    ] {
+        group.bench_function(name, |bencher| {
+            let parse = |body: &mut Bytes| drop(black_box(parse_serde_json(body, usize::MAX).expect(GOOD)));
+            let body = body.as_bytes();
+            bencher.iter_batched_ref(|| BytesMut::from(body).freeze(), parse, BatchSize::SmallInput);
+        });
+    }
+    group.finish();
+}
+
+fn v1(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("parse/v1");
+    let limits = CommandLimits { max_topics: 128, max_message: 65_536 };
+    for (name, text) in [
+        ("ping", r#"{"ping":123}"#),
+        ("subscribe_1", r#"{"subscribe":["cats"],"id":1}"#),
+        (
+            "subscribe_2_since",
+            r#"{"subscribe":["cats","dogs"],"since":{"cats":{"epoch":"0123456789abcdef-3","offset":17}},"id":1}"#,
+        ),
+        ("publish", r#"{"publish":{"topic":"cats","message":"are awesome"},"id":4}"#),
+        ("publish_data", r#"{"publish":{"topic":"cats","data":{"bid":1.10,"ask":[1.11,1.12]}},"id":4}"#),
+    ] {
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| commands::parse(black_box(text.as_bytes()), &limits).expect("it is a command"));
+        });
+    }
+    group.finish();
 }
 
 /// What it costs to tell the bodies that have escapes, for which simd-json is good, from those that have none.

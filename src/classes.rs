@@ -7,6 +7,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use hashbrown::HashMap;
+use serde::Deserialize;
 
 use crate::{
     limits::{self, CLASSES_MAX},
@@ -14,7 +15,8 @@ use crate::{
 };
 
 /// What becomes of the queue of a slow consumer when a frame of this class meets it at its bound.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Policy {
     /// The slow consumer is closed with 1013.
     #[default]
@@ -39,7 +41,8 @@ pub struct History {
 }
 
 /// Who may publish to a topic.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Publishers {
     /// Whoever may use the HTTP calls.
     #[default]
@@ -76,6 +79,11 @@ const _: () = assert!(CLASSES_MAX <= u16::MAX as usize);
 impl ClassId {
     /// The class of topics that no rule names.
     pub const DEFAULT: Self = Self(0);
+
+    /// Its place among the classes, the default one at 0.
+    pub(crate) fn index(self) -> usize {
+        self.0.into()
+    }
 }
 
 /// The classes of a node, and which topics are of which.
@@ -89,7 +97,7 @@ pub struct Classes {
 }
 
 /// Which topics a rule is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Which {
     /// One.
     Exact(Topic),
@@ -107,9 +115,19 @@ pub enum ClassError {
     /// Two classes have this name.
     TwoClasses(Arc<str>),
     /// Two rules are about the same topics.
-    TwoRules(String),
+    TwoRules {
+        /// Their places in the list.
+        rules: [usize; 2],
+        /// The topics.
+        which: Which,
+    },
     /// A rule names a class that is not there.
-    Unknown(String),
+    Unknown {
+        /// Its place in the list.
+        rule: usize,
+        /// The name.
+        class: String,
+    },
     /// A history is larger than half of its class's outbox bound, so that its replay would make a slow consumer.
     HistoryTooLarge {
         /// The class.
@@ -142,20 +160,32 @@ impl Classes {
                 return Err(ClassError::HistoryTooLarge { class: class.name.clone(), most });
             }
         }
-        let mut all = Self { classes, exact: HashMap::default(), prefixes: Vec::new() };
-        for (which, name) in rules {
-            all.add_rule(which, name)?;
+        let mut all = Self::of_classes(classes);
+        let mut seen = HashMap::<Which, usize, foldhash::fast::RandomState>::default();
+        for (rule, (which, name)) in rules.into_iter().enumerate() {
+            let Some(at) = all.classes.iter().position(|class| *class.name == *name) else {
+                return Err(ClassError::Unknown { rule, class: name });
+            };
+            if let Some(first) = seen.insert(which.clone(), rule) {
+                return Err(ClassError::TwoRules { rules: [first, rule], which });
+            }
+            let class = ClassId(at as u16);
+            match which {
+                Which::Prefix(prefix) => all.prefixes.push((prefix, class)),
+                Which::Exact(topic) => drop(all.exact.insert(topic, class)),
+            }
         }
         all.prefixes.sort_by(|(one, _), (other, _)| other.len().cmp(&one.len()).then(one.cmp(other)));
-        if let Some(twice) = all.prefixes.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-            return Err(ClassError::TwoRules(format!("the prefix {:?}", twice[0].0)));
-        }
         Ok(all)
     }
 
     /// The default class alone.
     pub fn only(default: Class) -> Self {
-        Self { classes: vec![default], exact: HashMap::default(), prefixes: Vec::new() }
+        Self::of_classes(vec![default])
+    }
+
+    fn of_classes(classes: Vec<Class>) -> Self {
+        Self { classes, exact: HashMap::default(), prefixes: Vec::new() }
     }
 
     /// The class of a topic. A walk over the prefixes: done once for each record of a topic.
@@ -177,21 +207,18 @@ impl Classes {
         self.classes.iter()
     }
 
-    fn add_rule(&mut self, which: Which, name: String) -> Result<(), ClassError> {
-        let Some(at) = self.classes.iter().position(|class| *class.name == *name) else {
-            return Err(ClassError::Unknown(name));
-        };
-        let class = ClassId(at as u16);
-        match which {
-            Which::Prefix(prefix) => self.prefixes.push((prefix, class)),
-            Which::Exact(topic) => {
-                let said = format!("the topic {:?}", topic.as_str());
-                if self.exact.insert(topic, class).is_some() {
-                    return Err(ClassError::TwoRules(said));
-                }
-            }
-        }
-        Ok(())
+    /// How many rules there are.
+    pub fn rule_count(&self) -> usize {
+        self.exact.len() + self.prefixes.len()
+    }
+
+    /// All rules: those for one topic by its name, then those for a prefix, the longest first.
+    pub fn rules(&self) -> Vec<(Which, ClassId)> {
+        let mut exact: Vec<_> = self.exact.iter().map(|(topic, class)| (topic.clone(), *class)).collect();
+        exact.sort_by(|(one, _), (other, _)| one.as_str().cmp(other.as_str()));
+        let exact = exact.into_iter().map(|(topic, class)| (Which::Exact(topic), class));
+        let prefixes = self.prefixes.iter().map(|(prefix, class)| (Which::Prefix(prefix.clone()), *class));
+        exact.chain(prefixes).collect()
     }
 }
 
@@ -222,14 +249,33 @@ impl Policy {
     }
 }
 
+impl Publishers {
+    /// Its name in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Clients => "clients",
+        }
+    }
+}
+
+impl fmt::Display for Which {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(topic) => write!(f, "the topic {:?}", topic.as_str()),
+            Self::Prefix(prefix) => write!(f, "the prefix {prefix:?}"),
+        }
+    }
+}
+
 impl fmt::Display for ClassError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooManyClasses => write!(f, "there are more than {CLASSES_MAX} classes"),
             Self::TooManyRules => write!(f, "there are more than {} rules", limits::CLASS_RULES_MAX),
             Self::TwoClasses(name) => write!(f, "there are two classes named {name:?}"),
-            Self::TwoRules(which) => write!(f, "there are two rules for {which}"),
-            Self::Unknown(name) => write!(f, "there is no class named {name:?}"),
+            Self::TwoRules { which, .. } => write!(f, "there are two rules for {which}"),
+            Self::Unknown { class, .. } => write!(f, "there is no class named {class:?}"),
             Self::HistoryTooLarge { class, most } => {
                 write!(
                     f,
@@ -275,17 +321,40 @@ mod tests {
     }
 
     #[test]
+    fn rules_are_listed_by_name_and_then_by_length() {
+        let rules = [prefix("b."), prefix("a.long."), Which::Exact(topic("z")), Which::Exact(topic("y"))];
+        let given = rules.clone().map(|which| (which, "a".to_owned())).into();
+        let classes = Classes::new(class("default"), vec![class("a")], given).expect("they fit together");
+        let [short, long, z, y] = rules;
+        assert_eq!(classes.rules(), [y, z, long, short].map(|which| (which, ClassId(1))));
+        assert_eq!(classes.rule_count(), 4);
+    }
+
+    #[test]
+    fn names_shown_are_the_names_read() {
+        let policies = [Policy::Disconnect, Policy::DropNewest, Policy::DropOldest, Policy::Conflate];
+        for policy in policies {
+            assert_eq!(serde_json::from_value::<Policy>(policy.as_str().into()).unwrap(), policy);
+        }
+        for publishers in [Publishers::Http, Publishers::Clients] {
+            assert_eq!(serde_json::from_value::<Publishers>(publishers.as_str().into()).unwrap(), publishers);
+        }
+    }
+
+    #[test]
     fn classes_that_do_not_fit_together_are_refused() {
         let new = |further: Vec<Class>, rules: Vec<(Which, String)>| {
             Classes::new(class("default"), further, rules).map(|_| ()).unwrap_err()
         };
         assert_eq!(new(vec![class("a"), class("a")], vec![]), ClassError::TwoClasses("a".into()));
         assert_eq!(new(vec![class("default")], vec![]), ClassError::TwoClasses("default".into()));
-        assert_eq!(new(vec![], vec![(prefix("x"), "a".into())]), ClassError::Unknown("a".into()));
-        let twice = || vec![(prefix("x"), "a".into()), (prefix("y"), "a".into()), (prefix("x"), "a".into())];
-        assert!(matches!(new(vec![class("a")], twice()), ClassError::TwoRules(_)));
-        let twice = || vec![(Which::Exact(topic("x")), "a".into()), (Which::Exact(topic("x")), "a".into())];
-        assert!(matches!(new(vec![class("a")], twice()), ClassError::TwoRules(_)));
+        let unknown = ClassError::Unknown { rule: 0, class: "a".into() };
+        assert_eq!(new(vec![], vec![(prefix("x"), "a".into())]), unknown);
+        for which in [prefix("x"), Which::Exact(topic("x"))] {
+            let rules = [which.clone(), prefix("y"), Which::Exact(topic("y")), which.clone()];
+            let rules = rules.map(|which| (which, "a".to_owned())).into();
+            assert_eq!(new(vec![class("a")], rules), ClassError::TwoRules { rules: [0, 3], which });
+        }
         let history = History { messages: 1, bytes: 501, ttl: Duration::from_secs(1) };
         let large = Class { history: Some(history), ..class("a") };
         let refused = ClassError::HistoryTooLarge { class: "a".into(), most: 500 };

@@ -15,8 +15,9 @@
 //!                                  Shard::flush ─► Transport::offer           one write a subscriber
 //! ```
 //!
-//! [`server::Server`] runs a node with its sockets; [`config::Cli`] is its command line. A program that wants the
-//! engine in its own process starts a [`server::Server`] and calls [`node::Node::publish`]:
+//! [`server::Server`] runs a node with its sockets; [`config::Config`] is what command line, environment and file say
+//! it is to be. A program that wants the engine in its own process starts a [`server::Server`] and calls
+//! [`node::Node::publish`]:
 //!
 //! ```
 //! use fanfare::{

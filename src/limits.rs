@@ -10,6 +10,10 @@ pub const TOPIC_BYTES_MAX: usize = 200;
 pub const USER_BYTES_MAX: usize = 128;
 /// Longest conflation key of a message, bytes of UTF-8.
 pub const MESSAGE_KEY_BYTES_MAX: usize = 128;
+/// Longest idempotency key of a publication, bytes of UTF-8.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 128;
+/// Most topics one publication may go to.
+pub const PUBLISH_TOPICS_MAX: usize = 16;
 /// Longest decoded message of one publication, bytes (`--max-message`).
 pub const MESSAGE_BYTES: usize = 64 * 1024;
 /// Smallest `--max-message`, bytes.
@@ -28,6 +32,10 @@ pub const JSON_DEPTH_MAX: usize = 64;
 pub const BODY_BESIDES_MESSAGE: usize = 4 * 1024;
 /// Most topics one client may be subscribed to (`--max-topics-per-client`).
 pub const TOPICS_PER_CLIENT: usize = 128;
+/// Longest id of a client's command, and value of its ping, bytes as it is written, without the quotes.
+pub const ECHO_BYTES_MAX: usize = 64;
+/// Most messages of each topic's history a client may ask for without saying since when.
+pub const LAST_MESSAGES_MAX: u32 = 1_000;
 /// Upper end of `--max-topics-per-client`: the longest list must fit in one client command.
 pub const TOPICS_PER_CLIENT_MAX: usize = 1024;
 
@@ -63,12 +71,22 @@ pub const TOPICS_MAX: usize = 1_000_000;
 /// How long a topic nobody is interested in keeps its record and with it its epoch, milliseconds.
 pub const TOPIC_IDLE_MS: u64 = 60_000;
 
+/// Longest configuration file, bytes.
+pub const CONFIG_FILE_BYTES: usize = 4 * 1024 * 1024;
 /// Topic classes in the configuration, the default one among them.
 pub const CLASSES_MAX: usize = 256;
 /// Exact names and prefixes that are given a class in the configuration.
 pub const CLASS_RULES_MAX: usize = 4_096;
+/// Longest name of a class in the configuration, bytes.
+pub const CLASS_NAME_BYTES_MAX: usize = 64;
 /// Most messages a topic's history may keep.
 pub const HISTORY_MESSAGES_MAX: usize = 100_000;
+/// Fewest bytes a topic's history may be given; the most are half of its class's outbox bound.
+pub const HISTORY_BYTES_MIN: usize = 1024;
+/// Shortest time a topic's history may keep a message, milliseconds.
+pub const HISTORY_TTL_MS_MIN: u64 = 1_000;
+/// Longest time a topic's history may keep a message, milliseconds.
+pub const HISTORY_TTL_MS_MAX: u64 = 7 * 24 * 3_600_000;
 
 /// Bytes of encoded frames in one log segment.
 pub const SEGMENT_BYTES: usize = 64 * 1024;
@@ -76,17 +94,53 @@ pub const SEGMENT_BYTES: usize = 64 * 1024;
 pub const LARGE_FRAME_BYTES: usize = 16 * 1024;
 /// Bytes of encoded frames a shard may keep, over all its logs.
 pub const LOG_BYTES: usize = 64 * 1024 * 1024;
+/// Bytes that all shards of a node may hold together, queued and kept (`--memory`).
+pub const MEMORY_BYTES: usize = 1024 * 1024 * 1024;
+/// Smallest `--memory`.
+pub const MEMORY_BYTES_MIN: usize = 4 * 1024 * 1024;
+/// Largest `--memory`.
+pub const MEMORY_BYTES_MAX: usize = 1 << 40;
+/// From this part of it on, percent, queues of blocked subscribers are conflated.
+pub const MEMORY_CONFLATE_PERCENT: usize = 70;
+/// From this part on what classes let go is dropped from them.
+pub const MEMORY_DROP_PERCENT: usize = 80;
+/// From this part on those who hold the oldest frames are closed.
+pub const MEMORY_CLOSE_PERCENT: usize = 90;
+/// From this part on new publications are refused.
+pub const MEMORY_REFUSE_PERCENT: usize = 100;
+/// Queues of blocked subscribers that are looked through in one turn for the sake of memory.
+pub const MEMORY_LOOKED_THROUGH: usize = 16;
 /// Log bytes a shard may append before the subscriber that waits longest for the flush is flushed.
 pub const SHARD_LAG_BYTES: usize = 256 * 1024;
 
 /// A blocked subscriber is behind from this many quarters of its bound on, and until it is down to two.
 pub const BEHIND_QUARTERS: usize = 3;
-/// How long a shard holds back for those who are behind before it looks whether they catch up, milliseconds.
-pub const CONGESTION_WATCH_MS: u64 = 50;
-/// They do when more than one in so many of them has meanwhile.
-pub const CONGESTION_PROGRESS_PART: usize = 16;
-/// How long a shard does not hold back where they did not, milliseconds.
-pub const CONGESTION_LENIENT_MS: u64 = 1_000;
+/// A blocked subscriber whose socket took no byte for so long while it was looked at is stalled, milliseconds.
+pub const STALLED_MS: u32 = 250;
+/// What two looks at the sockets count at most, milliseconds: longer apart, the thread did not run, or somebody else's
+/// may not have.
+pub const LOOK_MS_MAX: u64 = 100;
+/// How long a shard that holds back sleeps before it looks again, milliseconds.
+pub const HELD_BACK_LOOK_MS: u64 = 2;
+/// How long a shard holds back for subscribers that are behind and do not catch up, milliseconds.
+pub const PATIENCE_MS: i64 = 25;
+/// What was spent of that comes back: one millisecond in so many.
+pub const PATIENCE_PARTS: u64 = 500;
+/// Nothing of it is spent while one in so many subscribers of a shard, or more, has something queued and drains: then
+/// it is the audience that is waited for.
+pub const CROWD_PARTS: usize = 8;
+/// Below this, milliseconds, no holding back begins.
+pub const PATIENCE_LEAST_MS: i64 = 10;
+/// Whoever catches up earns so many times what it was waited for.
+pub const PATIENCE_EARNED_TIMES: u64 = 2;
+/// How much patience with all together can be earned, milliseconds.
+pub const PATIENCE_EARNED_MS: i64 = 400;
+/// What was earned is forgotten when nobody was behind for so long, milliseconds.
+pub const PATIENCE_FORGOTTEN_MS: u64 = 30_000;
+/// How long a shard holds back for one subscriber, milliseconds, at once; more only as it comes back.
+pub const PATIENCE_WITH_ONE_MS: i64 = 500;
+/// That of all subscribers together comes back at so many times the time that passes.
+pub const PATIENCE_RETURNS: usize = 2;
 
 /// Bytes one blocked subscriber may have queued (`--outbox-bytes`).
 pub const OUTBOX_BYTES: usize = 1024 * 1024;
@@ -98,10 +152,12 @@ pub const OUTBOX_BYTES_MAX: usize = (LOG_BYTES - 16 * SEGMENT_BYTES) / 2;
 pub const FRAME_HEADER_MAX: usize = 10;
 /// Ranges and control entries one outbox may hold; beyond it the ranges are copied together.
 pub const OUTBOX_RANGES: usize = 512;
-/// Age of the oldest frame a blocked subscriber may have queued, milliseconds.
+/// Age of the oldest frame a blocked subscriber may have queued, milliseconds (`--outbox-age`).
 pub const OUTBOX_AGE_MS: u64 = 60_000;
-/// How long a log segment is appended to, milliseconds: the age of a queued frame is known that exactly.
-pub const SEGMENT_AGE_MS: u64 = 10_000;
+/// Smallest `--outbox-age`, milliseconds.
+pub const OUTBOX_AGE_MS_MIN: u64 = 1_000;
+/// Largest `--outbox-age`, milliseconds.
+pub const OUTBOX_AGE_MS_MAX: u64 = 3_600_000;
 /// Unsent bytes the kernel takes from one socket (`TCP_NOTSENT_LOWAT`).
 pub const SOCKET_UNSENT: u32 = 128 * 1024;
 /// Smallest `--socket-unsent` and `--socket-send-buffer`, bytes.
@@ -117,6 +173,8 @@ pub const WRITE_SLICES: usize = 64;
 pub const CONTROL_PAYLOAD_MAX: usize = 125;
 /// Longest command of a client, bytes; more where `--max-topics-per-client` needs more.
 pub const COMMAND_BYTES: usize = 64 * 1024;
+/// What a topic in a client command may need, bytes: twice its name, an epoch and an offset.
+pub const COMMAND_BYTES_PER_TOPIC: usize = 2 * (TOPIC_BYTES_MAX + 8) + 96;
 /// Fragments one client message may come in.
 pub const FRAGMENTS_MAX: u32 = 1_024;
 /// Client messages and control frames taken from one connection per second, on average.
@@ -172,18 +230,29 @@ pub const TRIM_AFTER_MS: u64 = 1_000;
 pub const CLOSE_DISCARD_BYTES: usize = 64 * 1024;
 /// Time a closing connection has, milliseconds.
 pub const CLOSE_MS: u64 = 5_000;
+/// From when to when clients are asked to come back after a restart, milliseconds: each at a time of its own.
+pub const RETRY_MS: (u64, u64) = (500, 20_000);
 /// Time the whole of stopping has, milliseconds.
 pub const STOP_MS: u64 = 10_000;
 
 const _: () = assert!(OUTBOX_BYTES_MIN >= 2 * LARGE_FRAME_BYTES);
-const _: () = assert!(COMMAND_BYTES >= TOPICS_PER_CLIENT * (TOPIC_BYTES_MAX + 4));
+const _: () = assert!(LAST_MESSAGES_MAX as usize <= HISTORY_MESSAGES_MAX);
+const _: () = assert!(BODY_BESIDES_MESSAGE >= PUBLISH_TOPICS_MAX * (TOPIC_BYTES_MAX + 4));
+const _: () = assert!(COMMAND_BYTES >= TOPICS_PER_CLIENT * COMMAND_BYTES_PER_TOPIC);
+const _: () = assert!(PATIENCE_LEAST_MS < PATIENCE_MS && PATIENCE_MS <= PATIENCE_EARNED_MS);
+const _: () = assert!(HELD_BACK_LOOK_MS as i64 <= PATIENCE_LEAST_MS && HELD_BACK_LOOK_MS <= LOOK_MS_MAX);
+const _: () =
+    assert!(MEMORY_CONFLATE_PERCENT < MEMORY_DROP_PERCENT && MEMORY_DROP_PERCENT < MEMORY_CLOSE_PERCENT);
+const _: () = assert!(MEMORY_CLOSE_PERCENT < MEMORY_REFUSE_PERCENT && MEMORY_BYTES >= 8 * LOG_BYTES);
 const _: () = assert!(SHARD_LAG_BYTES <= OUTBOX_BYTES / 2);
 const _: () = assert!(BODY_BYTES >= JSON_INFLATION * MESSAGE_BYTES + BODY_BESIDES_MESSAGE);
 const _: () = assert!(HTTP_BODIES_BYTES >= JSON_INFLATION * MESSAGE_BYTES_MAX + BODY_BESIDES_MESSAGE);
 const _: () = assert!(OUTBOX_BYTES_MAX >= 2 * (MESSAGE_BYTES_MAX + FRAME_HEADER_MAX));
 const _: () = assert!(HTTP_BODIES_BYTES >= BODY_BYTES);
+const _: () =
+    assert!(CONFIG_FILE_BYTES >= 4 * CLASS_RULES_MAX * TOPIC_BYTES_MAX, "every rule can be written");
+const _: () = assert!(HISTORY_BYTES_MIN <= OUTBOX_BYTES_MIN / 2);
 const _: () = assert!(HTTP_DISCARD_BYTES >= BODY_BYTES);
 const _: () = assert!(LARGE_FRAME_BYTES <= SEGMENT_BYTES);
-const _: () = assert!(SEGMENT_AGE_MS <= OUTBOX_AGE_MS / 4);
 const _: () = assert!(WRITE_SLICES <= 1024, "IOV_MAX on Linux");
 const _: () = assert!(LOG_BYTES >= 16 * SEGMENT_BYTES + 2 * OUTBOX_BYTES);

@@ -1,30 +1,58 @@
-//! The `fanfare` server: reads its options, sets up its log and its descriptor limit, and runs a node.
+//! The `fanfare` server: reads its options, sets up its log and its descriptor limit, and runs a node. Beside that it
+//! checks a configuration, and prints one of all defaults.
 //!
-//! Exit codes: 0 when it was told to stop and did, 1 when it could not run (an address in use), 2 for an option that
-//! is not allowed.
+//! Exit codes: 0 when it was told to stop and did, 1 when it could not run (an address in use), 2 for a command line, a
+//! configuration file or an option that is not allowed.
 
-use std::{io::IsTerminal, net::SocketAddr, process::ExitCode};
+use std::{
+    io::{self, IsTerminal, Write},
+    process::ExitCode,
+};
 
-use clap::{CommandFactory, Parser, error::ErrorKind};
 use fanfare::{
-    config::{Cli, LogFormat, LogOptions},
+    config::{self, Cli, Config, LogFormat, LogOptions, Task},
     limits,
-    settings::Settings,
     units::{Size, Span},
 };
 use tracing::{info, warn};
 
+/// The exit code for what is not allowed; clap has the same.
+const NOT_ALLOWED: u8 = 2;
+
 fn main() -> ExitCode {
-    let (listen, settings, log) = match Cli::parse().into_settings() {
-        Ok(checked) => checked,
-        Err(error) => Cli::command().error(ErrorKind::ValueValidation, error).exit(),
+    let cli = Cli::try_parse_from(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    let task = cli.task();
+    if task == Task::DefaultConfig {
+        return print(&config::default_file());
+    }
+    let config = match Config::read(cli) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("error: {error}\n\nFor more information, try 'fanfare --help'.");
+            return ExitCode::from(NOT_ALLOWED);
+        }
     };
-    start_log(&log);
-    tell(listen, &settings, raise_descriptor_limit());
-    match fanfare::server::run(listen, settings) {
+    if task == Task::CheckConfig {
+        return print(&config.to_string());
+    }
+    start_log(&config.log);
+    tell(&config, raise_descriptor_limit());
+    match fanfare::server::run(config.listen, config.settings) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("fanfare: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints to standard output. Whoever has read enough may close it.
+fn print(text: &str) -> ExitCode {
+    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("fanfare: cannot print: {error}");
             ExitCode::FAILURE
         }
     }
@@ -57,11 +85,13 @@ fn raise_descriptor_limit() -> Option<u64> {
 }
 
 /// Says what is in force.
-fn tell(listen: SocketAddr, settings: &Settings, descriptors: Option<u64>) {
+fn tell(config: &Config, descriptors: Option<u64>) {
+    let settings = &config.settings;
     let topics: Vec<_> = settings.default_topics.iter().map(|topic| topic.as_str()).collect();
     info!(
         version = env!("CARGO_PKG_VERSION"),
-        %listen,
+        listen = %config.listen,
+        config = config.file.as_ref().map_or("none".into(), |file| file.to_string_lossy()).as_ref(),
         shards = settings.shards,
         public_url = settings.public_url.as_deref().unwrap_or("the Host of each request"),
         "fanfare starts"
@@ -79,8 +109,10 @@ fn tell(listen: SocketAddr, settings: &Settings, descriptors: Option<u64>) {
         max_message = %Size(settings.max_message),
         max_body = %Size(settings.max_body),
         outbox_bytes = %Size(settings.outbox_bytes),
+        outbox_age = %Span(settings.outbox_age),
         "messages"
     );
+    info!(classes = settings.classes.iter().count(), rules = settings.classes.rule_count(), "topic classes");
     match descriptors {
         Some(limit) if limit < limits::DESCRIPTORS_LOW => warn!(
             limit,

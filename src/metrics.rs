@@ -72,6 +72,8 @@ values! {
     dropped_memory,
     /// Matched frames dropped because the connection ended with them queued.
     dropped_closed,
+    /// Matched frames replaced by younger ones with their key, for subscribers that were behind.
+    conflated,
     /// Bytes the kernel accepted.
     bytes_written,
     /// Calls of the transport that wrote something.
@@ -80,6 +82,17 @@ values! {
     would_block,
     /// Bytes of log segments held (gauge).
     log_bytes,
+    /// How near the node is to its memory budget, as this shard saw it last: 0 calm, 1 conflate, 2 drop, 3 close, 4 refuse
+    /// (gauge).
+    memory_rung,
+    /// Times conflating began because memory was short.
+    memory_conflating,
+    /// Times dropping began because memory was short.
+    memory_dropping,
+    /// Times closing began because memory was short.
+    memory_closing,
+    /// Times publications began to be refused because memory was short.
+    memory_refusing,
     /// Log segments compacted.
     compactions,
     /// Subscribers, attaching ones included (gauge).
@@ -117,6 +130,7 @@ values! {
 /// Why a matched frame was not written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Loss {
+    Conflated,
     Bound,
     Age,
     Memory,
@@ -127,6 +141,7 @@ impl ShardMetrics {
     /// Counts matched frames that will not be written.
     pub(crate) fn count_loss(&self, loss: Loss, frames: u64) {
         let value = match loss {
+            Loss::Conflated => &self.conflated,
             Loss::Bound => &self.dropped_bound,
             Loss::Age => &self.dropped_age,
             Loss::Memory => &self.dropped_memory,

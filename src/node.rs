@@ -20,7 +20,7 @@ use tokio::{
 use crate::{
     admission::{Admission, Credits},
     clients::{Claim, Clients},
-    engine::{Common, Fanout, Goodbye, Ingress, Kick, Mailboxes, Manner, TopicsFull},
+    engine::{Common, Fanout, Goodbye, Ingress, Kick, Mailboxes, Manner, Memory, Rung, TopicsFull},
     identity::ClientId,
     limits::KICKS_INFLIGHT,
     metrics::Metrics,
@@ -37,6 +37,8 @@ pub struct Node {
     pub settings: Settings,
     /// The registered clients.
     pub clients: Clients,
+    /// What this start of the node is called.
+    name: String,
     common: Common,
     admission: Admission,
     /// One permit a kick under way.
@@ -51,7 +53,7 @@ pub struct Node {
 pub enum PublishError {
     /// The message is longer than `max_message`.
     MessageTooLarge,
-    /// There were no credits within `publish_wait`: the node has as much under way as it may.
+    /// There were no credits within `publish_wait`: the node has as much under way as it may. Or its memory is used up.
     Overloaded,
     /// The topic is new and the node can keep no further topic.
     TopicsFull,
@@ -74,8 +76,10 @@ impl Node {
     /// # Panics
     /// When a setting is out of the range that its documentation names.
     pub fn new(settings: Settings) -> Arc<Self> {
-        let common = Common::new(&settings, RandomState::new().hash_one(std::process::id()));
+        let number = RandomState::new().hash_one(std::process::id());
+        let common = Common::new(&settings, number);
         Arc::new(Self {
+            name: format!("{number:016x}"),
             clients: Clients::new(
                 settings.registrations_max,
                 settings.registration_ttl,
@@ -116,6 +120,9 @@ impl Node {
         let bytes = content.message.bytes().len();
         if bytes > self.settings.max_message {
             return Err(PublishError::MessageTooLarge);
+        }
+        if self.common.memory.rung() == Rung::Refuse {
+            return Err(PublishError::Overloaded);
         }
         let credits = match self.admission.try_admit(bytes) {
             Some(credits) if !self.is_stopping() => credits,
@@ -185,9 +192,19 @@ impl Node {
         }
     }
 
+    /// What this start of the node is called: 16 hex digits, with which its epochs begin too.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The metrics of all shards.
     pub fn metrics(&self) -> &Metrics {
         &self.common.metrics
+    }
+
+    /// What all shards hold together.
+    pub fn memory(&self) -> &Memory {
+        &self.common.memory
     }
 
     /// The mailboxes of all shards.

@@ -1,13 +1,17 @@
 //! A publication and its position: data only.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    hash::BuildHasher,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 
 use crate::{
     admission::Credits,
     identity::{ClientId, User},
-    limits::MESSAGE_KEY_BYTES_MAX,
+    limits::{IDEMPOTENCY_KEY_BYTES_MAX, MESSAGE_KEY_BYTES_MAX},
     topic::Topic,
 };
 
@@ -19,7 +23,8 @@ pub enum Message {
     /// Sent in binary frames.
     Binary(Bytes),
     /// One JSON value, checked once and passed on byte for byte: in a text frame alone, or as `data` in a protocol
-    /// that wraps messages. Always valid UTF-8.
+    /// that wraps messages. Always valid UTF-8. It may have line breaks between its parts, as its publisher wrote it:
+    /// whoever puts it into a format of lines takes care of them.
     Data(Bytes),
 }
 
@@ -78,7 +83,15 @@ impl MessageKey {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// What stands for the key where there is one for each frame; never 0. Seeded per process, since strangers choose
+    /// keys: two different ones in one queue meet with a chance of one in 2^64.
+    pub(crate) fn hash_of(&self) -> u64 {
+        KEY_SEED.get_or_init(foldhash::quality::RandomState::default).hash_one(&*self.0).max(1)
+    }
 }
+
+static KEY_SEED: OnceLock<foldhash::quality::RandomState> = OnceLock::new();
 
 impl fmt::Display for MessageKeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -87,6 +100,41 @@ impl fmt::Display for MessageKeyError {
 }
 
 impl std::error::Error for MessageKeyError {}
+
+/// What a publisher calls one publication, so that it can send it again, not knowing whether it was taken, without
+/// publishing it twice. 1 to [`IDEMPOTENCY_KEY_BYTES_MAX`] bytes of UTF-8.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct IdempotencyKey(Arc<str>);
+
+/// A text is no idempotency key: it is empty or too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdempotencyKeyError;
+
+impl IdempotencyKey {
+    /// Checks a text and makes it a key.
+    ///
+    /// # Errors
+    /// When it is empty or longer than [`IDEMPOTENCY_KEY_BYTES_MAX`].
+    pub fn parse(text: &str) -> Result<Self, IdempotencyKeyError> {
+        match text.is_empty() || text.len() > IDEMPOTENCY_KEY_BYTES_MAX {
+            true => Err(IdempotencyKeyError),
+            false => Ok(Self(text.into())),
+        }
+    }
+
+    /// The key's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for IdempotencyKeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "an idempotency key has 1 to {IDEMPOTENCY_KEY_BYTES_MAX} bytes")
+    }
+}
+
+impl std::error::Error for IdempotencyKeyError {}
 
 /// What is published and for whom; the same in each topic it goes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,6 +174,21 @@ pub struct Epoch {
     pub incarnation: u64,
 }
 
+impl Epoch {
+    /// Reads an epoch exactly as `Display` writes it: a number can be written in several ways, an epoch in one. Any other
+    /// text is the epoch of no topic.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (node, incarnation) = text.split_once('-')?;
+        let is_hex = |digits: &str| digits.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+        let is_short = incarnation == "0" || !incarnation.starts_with('0');
+        if node.len() != 16 || !is_short || !is_hex(node) || !is_hex(incarnation) {
+            return None;
+        }
+        let number = |digits| u64::from_str_radix(digits, 16).ok();
+        Some(Self { node: number(node)?, incarnation: number(incarnation)? })
+    }
+}
+
 impl fmt::Display for Epoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}-{:x}", self.node, self.incarnation)
@@ -139,4 +202,45 @@ pub struct Position {
     pub epoch: Epoch,
     /// Its place, from 1.
     pub offset: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn epoch_is_read_as_it_is_written_and_in_no_other_way() {
+        for (node, incarnation) in [(0, 0), (10, 3), (u64::MAX, u64::MAX), (1 << 63, 0x10)] {
+            let epoch = Epoch { node, incarnation };
+            assert_eq!(Epoch::parse(&epoch.to_string()), Some(epoch), "{epoch}");
+        }
+        for other in [
+            "",
+            "-",
+            "000000000000000a",
+            "000000000000000a-",
+            "a-3",
+            "000000000000000A-3",
+            "000000000000000a-03",
+            "000000000000000a-+3",
+            "+00000000000000a-3",
+            "000000000000000a-3-",
+            "000000000000000a-10000000000000000",
+            "0000000000000000a-3",
+            "00000000000000ä-3",
+        ] {
+            assert_eq!(Epoch::parse(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn keys_have_a_length() {
+        assert_eq!(MessageKey::parse(""), Err(MessageKeyError));
+        assert!(MessageKey::parse(&"k".repeat(MESSAGE_KEY_BYTES_MAX)).is_ok());
+        assert_eq!(MessageKey::parse(&"k".repeat(MESSAGE_KEY_BYTES_MAX + 1)), Err(MessageKeyError));
+        assert_eq!(IdempotencyKey::parse(""), Err(IdempotencyKeyError));
+        assert!(IdempotencyKey::parse(&"k".repeat(IDEMPOTENCY_KEY_BYTES_MAX)).is_ok());
+        let long = "k".repeat(IDEMPOTENCY_KEY_BYTES_MAX + 1);
+        assert_eq!(IdempotencyKey::parse(&long), Err(IdempotencyKeyError));
+    }
 }

@@ -1,4 +1,5 @@
-//! One client's protocol state: what arrives from it, turned into what is to be done. No socket, no clock.
+//! One client's protocol state: what arrives from it, turned into what is to be done. No socket, no clock. Which protocol
+//! it speaks was agreed in the handshake: plain, or `fanfare.v1`.
 //!
 //! The connection hands in each message as it is read, with the time; it gets back one [`Effect`]. Commands take
 //! effect in the order in which they arrive: whoever is told to change topics asks for nothing further until the
@@ -7,12 +8,20 @@
 use std::sync::Arc;
 
 use crate::{
-    engine::Goodbye,
+    engine::{Encoding, Goodbye},
     identity::ClientId,
-    protocol::plain::{self, Command, CommandError},
+    protocol::{
+        plain::{self, Command, CommandError},
+        publish_body::PublishBody,
+        v1::{
+            CommandId,
+            commands::{self, CommandLimits, Subscription, What},
+            encode,
+        },
+    },
     settings::Settings,
-    topic::Topic,
-    websocket::{CloseCode, Header, Incoming, Opcode, Violation, frame},
+    topic::{Topic, TopicMap},
+    websocket::{CloseCode, Incoming, Violation, frame},
 };
 
 /// Thousandths of a command: one millisecond refills as many as commands per second are allowed.
@@ -22,6 +31,7 @@ const COMMAND: u32 = 1_000;
 #[derive(Debug)]
 pub(crate) struct Session {
     client: ClientId,
+    encoding: Encoding,
     /// What it may still send at once, in thousandths of a command.
     allowance: u32,
     /// When the allowance was last refilled: milliseconds, the low half.
@@ -35,6 +45,10 @@ pub(crate) enum Effect {
     None,
     /// Replace the client's topics.
     SetTopics(Arc<[Topic]>),
+    /// Change the client's topics, and answer.
+    Change(Box<TopicsCommand>),
+    /// Publish for the client, and answer. Nothing more of it is read until then.
+    Publish(Box<PublishCommand>),
     /// Write this frame behind everything that is queued.
     Answer(Vec<u8>),
     /// Write this frame at the next frame boundary.
@@ -45,10 +59,36 @@ pub(crate) enum Effect {
     Close(Goodbye),
 }
 
+/// A change of topics that a client of `fanfare.v1` wants.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct TopicsCommand {
+    pub(crate) id: Option<CommandId>,
+    pub(crate) kind: TopicsKind,
+    pub(crate) subscription: Subscription,
+}
+
+/// How a list of topics changes those a client has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TopicsKind {
+    /// It has them too.
+    Add,
+    /// It has them no longer.
+    Remove,
+    /// It has only them.
+    Replace,
+}
+
+/// A publication that a client of `fanfare.v1` wants.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct PublishCommand {
+    pub(crate) id: Option<CommandId>,
+    pub(crate) body: PublishBody,
+}
+
 impl Session {
-    pub(crate) fn new(client: ClientId, now: u64, settings: &Settings) -> Self {
+    pub(crate) fn new(client: ClientId, encoding: Encoding, now: u64, settings: &Settings) -> Self {
         let allowance = settings.commands_burst.saturating_mul(COMMAND);
-        Self { client, allowance, refilled: now as u32 }
+        Self { client, encoding, allowance, refilled: now as u32 }
     }
 
     /// Takes a message that arrived at `now`, in milliseconds.
@@ -60,8 +100,14 @@ impl Session {
             return Effect::Close(Goodbye { code: CloseCode::POLICY, reason: "too many commands" });
         }
         match incoming {
-            Incoming::Text(text) => command(text, settings.max_topics_per_client),
-            Incoming::Binary(_) => answer(CommandError::binary().to_json().as_bytes()),
+            Incoming::Text(text) => match self.encoding {
+                Encoding::Plain => command(text, settings.max_topics_per_client),
+                Encoding::V1 => v1_command(text, settings),
+            },
+            Incoming::Binary(_) => match self.encoding {
+                Encoding::Plain => answer(CommandError::binary().to_json().as_bytes()),
+                Encoding::V1 => v1_error(&commands::CommandError::binary()),
+            },
             Incoming::Ping(payload) => Effect::AnswerAhead(frame::pong(payload).to_vec()),
             Incoming::Pong(_) | Incoming::Close(_) => Effect::None,
         }
@@ -69,6 +115,10 @@ impl Session {
 
     pub(crate) fn client(&self) -> ClientId {
         self.client
+    }
+
+    pub(crate) fn encoding(&self) -> Encoding {
+        self.encoding
     }
 
     fn may_command(&mut self, now: u64, settings: &Settings) -> bool {
@@ -88,13 +138,6 @@ pub(crate) fn goodbye(violation: Violation) -> Goodbye {
     Goodbye { code: violation.close_code(), reason: violation.reason() }
 }
 
-/// A text frame with an answer.
-pub(crate) fn text_frame(text: &[u8]) -> Vec<u8> {
-    let mut frame = Header::new(Opcode::Text, text.len()).as_slice().to_vec();
-    frame.extend_from_slice(text);
-    frame
-}
-
 fn command(text: &str, max_topics: usize) -> Effect {
     match plain::parse(text.as_bytes(), max_topics) {
         Ok(Command::SetTopics(topics)) => Effect::SetTopics(topics),
@@ -104,7 +147,37 @@ fn command(text: &str, max_topics: usize) -> Effect {
 }
 
 fn answer(text: &[u8]) -> Effect {
-    Effect::Answer(text_frame(text))
+    Effect::Answer(frame::text(text))
+}
+
+fn v1_command(text: &str, settings: &Settings) -> Effect {
+    let limits =
+        CommandLimits { max_topics: settings.max_topics_per_client, max_message: settings.max_message };
+    let commands::Command { id, what } = match commands::parse(text.as_bytes(), &limits) {
+        Ok(command) => command,
+        Err(error) => return v1_error(&error),
+    };
+    let change =
+        |kind, subscription| Effect::Change(Box::new(TopicsCommand { id: id.clone(), kind, subscription }));
+    match what {
+        What::Subscribe(subscription) => change(TopicsKind::Add, subscription),
+        What::Topics(subscription) => change(TopicsKind::Replace, subscription),
+        What::Unsubscribe(topics) => {
+            change(TopicsKind::Remove, Subscription { topics, since: TopicMap::default(), last: None })
+        }
+        What::Publish(body) => Effect::Publish(Box::new(PublishCommand { id, body: *body })),
+        What::Ping(value) => {
+            let mut pong = Vec::new();
+            encode::pong(&mut pong, &value);
+            answer(&pong)
+        }
+    }
+}
+
+fn v1_error(error: &commands::CommandError) -> Effect {
+    let mut text = Vec::new();
+    error.encode(&mut text);
+    answer(&text)
 }
 
 #[cfg(test)]
@@ -112,7 +185,7 @@ mod tests {
     use super::*;
 
     fn session(settings: &Settings) -> Session {
-        Session::new(ClientId::random(), 0, settings)
+        Session::new(ClientId::random(), Encoding::Plain, 0, settings)
     }
 
     #[test]

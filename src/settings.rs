@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    classes::{Class, Classes},
+    classes::{Class, Classes, Publishers},
     limits,
     topic::Topic,
 };
@@ -59,11 +59,14 @@ pub struct Settings {
     pub inflight_bytes: usize,
     /// Bytes of encoded frames one shard keeps.
     pub log_bytes: usize,
+    /// Bytes that all shards may hold together, queued and kept.
+    pub memory_bytes: usize,
     /// Log bytes a shard appends before it must flush.
     pub shard_lag: usize,
     /// Age of the oldest queued frame at which a blocked subscriber is closed.
     pub outbox_age: Duration,
-    /// Topic classes. Made with `outbox_bytes` and `outbox_age` of this node.
+    /// Topic classes. What a class says of slow consumers holds within `outbox_bytes` and `outbox_age`; `shard_lag` is at
+    /// most half of the smallest `outbox_bytes` among them.
     pub classes: Arc<Classes>,
     /// Client messages and control frames per second and connection.
     pub commands_per_second: u32,
@@ -72,9 +75,16 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Longest client command, bytes: the longest list of topics fits.
+    /// Longest client command, bytes: the longest list of topics fits, with a position for each, and where clients may
+    /// publish the longest message too.
     pub fn command_bytes(&self) -> usize {
-        limits::COMMAND_BYTES.max(self.max_topics_per_client * (limits::TOPIC_BYTES_MAX + 4) + 64)
+        let topics = self.max_topics_per_client * limits::COMMAND_BYTES_PER_TOPIC + 64;
+        let clients_publish = self.classes.iter().any(|class| class.publishers == Publishers::Clients);
+        let message = match clients_publish {
+            true => limits::JSON_INFLATION * self.max_message + limits::BODY_BESIDES_MESSAGE,
+            false => 0,
+        };
+        limits::COMMAND_BYTES.max(topics).max(message)
     }
 }
 
@@ -105,12 +115,11 @@ impl Default for Settings {
             inflight_publications: limits::INFLIGHT_PUBLICATIONS,
             inflight_bytes: limits::INFLIGHT_BYTES,
             log_bytes: limits::LOG_BYTES,
+            memory_bytes: limits::MEMORY_BYTES,
             shard_lag: limits::SHARD_LAG_BYTES,
             outbox_age: Duration::from_millis(limits::OUTBOX_AGE_MS),
-            classes: Arc::new(Classes::only(Class::default_with(
-                limits::OUTBOX_BYTES,
-                Duration::from_millis(limits::OUTBOX_AGE_MS),
-            ))),
+            // Within the node's own bounds, whatever those are.
+            classes: Arc::new(Classes::only(Class::default_with(usize::MAX, Duration::MAX))),
             commands_per_second: limits::COMMANDS_PER_SECOND,
             commands_burst: limits::COMMANDS_BURST,
         }

@@ -8,7 +8,7 @@ use std::io::IoSlice;
 use crossbeam_utils::CachePadded;
 use fanfare::{
     admission::Admission,
-    engine::{Change, Common, Event, Ingress, Key, Offered, Shard, Transport},
+    engine::{Change, Common, Encoding, Event, Ingress, Key, Offered, Shard, Transport},
     limits::{INFLIGHT_BYTES, INFLIGHT_PUBLICATIONS, JOINS_INFLIGHT},
     publication::{Message, Publication},
     settings::Settings,
@@ -93,7 +93,7 @@ impl MemoryShard {
     /// One shard of a node, whose subscribers have no topics yet.
     fn of(common: &Common, number: usize, subscribers: usize) -> Self {
         let mut shard = Shard::new(number, common.clone());
-        let keys = (0..subscribers).map(|_| shard.add(None, None)).collect::<Vec<_>>();
+        let keys = (0..subscribers).map(|_| shard.add(None, None, Encoding::Plain)).collect::<Vec<_>>();
         keys.iter().for_each(|&key| shard.attached(key));
         let admission = Admission::new(INFLIGHT_PUBLICATIONS, INFLIGHT_BYTES);
         Self { shard, sink: Sink::default(), keys, number, common: common.clone(), admission }

@@ -16,12 +16,13 @@ use tokio::time::Sleep;
 
 use super::{
     local::{Local, State, until_next_slot},
+    poller::EVENTS,
     socket::Flags,
 };
 use crate::{
-    engine::{Event, Goodbye, Key, Manner},
+    engine::{Encoding, Event, Goodbye, Key, Manner, TOPICS_FULL},
+    limits::HELD_BACK_LOOK_MS,
     protocol::error::{Code, error_json},
-    session::text_frame,
     websocket::{CloseCode, frame},
 };
 
@@ -64,7 +65,11 @@ pub(crate) async fn drive(local: Local) -> io::Result<()> {
         match next {
             Next::Work => tokio::task::yield_now().await,
             Next::Sleep => {
-                let until = tokio::time::Instant::now() + until_next_slot(local.now());
+                let mut time = until_next_slot(local.now());
+                if local.state().shard.holds_back() {
+                    time = time.min(Duration::from_millis(HELD_BACK_LOOK_MS));
+                }
+                let until = tokio::time::Instant::now() + time;
                 sleep.as_mut().reset(until);
                 local.sleep(sleep.as_mut()).await?;
                 turn_ended = Instant::now();
@@ -80,8 +85,7 @@ impl Local {
         let began = Instant::now();
         let state = &mut *self.state();
         state.shard.begin_turn(now);
-        let more_events = state.poller.poll_now(&mut state.happened);
-        self.note_happened(state);
+        let more_events = self.look_at_sockets(state);
         // At least one, however long the look at the poller took.
         while self.read_one(state, now) && began.elapsed() < READING {}
         self.tick(state, now, more_events);
@@ -111,6 +115,27 @@ impl Local {
             sleep.as_mut().poll(context).map(Ok)
         })
         .await
+    }
+
+    /// Asks the poller, and tells the sockets and the shard. Returns whether there may be more.
+    fn look_at_sockets(&self, state: &mut State) -> bool {
+        let mut more_events = state.poller.poll_now(&mut state.happened);
+        if state.shard.awaits_look() {
+            // Events come in the order in which they happened, one for each socket at most: when there were as many as
+            // there are sockets, those that had happened by now are among them.
+            for _ in 0..=state.sockets.places() as usize / EVENTS {
+                if !more_events {
+                    break;
+                }
+                more_events = state.poller.poll_now(&mut state.happened);
+            }
+        }
+        let looked_at_all = !more_events || state.shard.awaits_look();
+        self.note_happened(state);
+        if looked_at_all {
+            state.shard.sockets_looked_at();
+        }
+        more_events
     }
 
     /// Turns what the poller found into bits of the sockets.
@@ -169,10 +194,9 @@ impl Local {
         socket.clear(Flags::PAUSED);
         if in_force {
             self.keep_topics(socket.session.client(), key, topics);
-        } else {
-            let error =
-                error_json(Code::Full, "the node keeps as many topics as it may; nothing was changed");
-            state.shard.answer(key, text_frame(error.as_bytes()));
+        } else if socket.session.encoding() == Encoding::Plain {
+            // In other protocols the engine has answered, in its place.
+            state.shard.answer(key, frame::text(error_json(Code::Full, TOPICS_FULL).as_bytes()));
         }
         state.list_ready(key);
     }

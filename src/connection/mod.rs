@@ -9,6 +9,7 @@
 //! Everything here runs on the shard's thread. A connection at rest has no task, no buffer and no registration with
 //! the runtime of its own.
 
+mod commands;
 mod drive;
 mod liveness;
 mod local;

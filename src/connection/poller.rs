@@ -16,7 +16,7 @@ use super::socket::Socket;
 use crate::engine::Key;
 
 /// Events taken at once.
-const EVENTS: usize = 1_024;
+pub(super) const EVENTS: usize = 1_024;
 
 /// The poller.
 #[derive(Debug)]

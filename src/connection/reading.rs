@@ -79,11 +79,11 @@ impl Local {
 
     /// Parses bytes and does what they ask for, at most a turn's worth of frames. What is left is held.
     fn parse(&self, state: &mut State, key: Key, now: u64, bytes: &mut [u8]) {
-        let State { shard, sockets, reader_limits, changing, shared_topics, .. } = state;
-        let Some(socket) = sockets.get_mut(key) else { return };
         let settings = &self.node().settings;
         let mut input = Input::new(bytes);
         for _ in 0..READ_TURN_FRAMES {
+            let State { shard, sockets, reader_limits, changing, shared_topics, .. } = &mut *state;
+            let Some(socket) = sockets.get_mut(key) else { return };
             let incoming = match socket.reader.next(&mut input, reader_limits) {
                 Ok(Some(incoming)) => incoming,
                 Ok(None) => return,
@@ -110,12 +110,25 @@ impl Local {
                         }
                     }
                 }
+                Effect::Change(command) => {
+                    if self.change_topics(state, key, *command) == Change::Pending {
+                        pause(state, key);
+                        break;
+                    }
+                }
+                Effect::Publish(command) => {
+                    pause(state, key);
+                    self.publish_for(key, *command);
+                    break;
+                }
             }
-            if !shard.is_open(key) {
+            if !state.shard.is_open(key) {
                 return;
             }
         }
-        if !input.is_empty() {
+        if !input.is_empty()
+            && let Some(socket) = state.sockets.get_mut(key)
+        {
             socket.hold(input.rest());
         }
     }
@@ -124,6 +137,13 @@ impl Local {
     pub(super) fn keep_topics(&self, client: crate::identity::ClientId, key: Key, topics: Arc<[Topic]>) {
         // Not ours any more: another connection has the registration, and its own topics.
         let _ours = self.node().clients.replace_topics(client, &self.claim_of(key), topics);
+    }
+}
+
+/// Has a socket not be read until what it asked for is done.
+fn pause(state: &mut State, key: Key) {
+    if let Some(socket) = state.sockets.get_mut(key) {
+        socket.set(Flags::PAUSED);
     }
 }
 

@@ -11,11 +11,13 @@ use tokio::sync::oneshot;
 
 use super::{local::Local, socket::Socket};
 use crate::{
-    engine::{Change, Key, TopicsFull},
-    identity::ClientId,
+    engine::{Change, Encoding, Key, TopicsFull},
+    identity::{ClientId, User},
     node::KickReason,
+    protocol::v1::encode::{self, Hello, Joined},
     session::Session,
     topic::Topic,
+    websocket::frame,
 };
 
 /// Why an upgrade cannot be answered with 101.
@@ -36,6 +38,7 @@ pub(crate) struct Attaching {
     local: Local,
     key: Key,
     client: ClientId,
+    encoding: Encoding,
     adopted: bool,
 }
 
@@ -44,24 +47,57 @@ impl Local {
     ///
     /// # Errors
     /// When the upgrade must be refused; nothing is left behind then.
-    pub(crate) async fn attach(&self, client: ClientId) -> Result<Attaching, AttachError> {
+    pub(crate) async fn attach(
+        &self,
+        client: ClientId,
+        encoding: Encoding,
+    ) -> Result<Attaching, AttachError> {
         let credit = self.node().kick_credit().await;
         // After the wait, and nothing is waited for until the subscriber is there: so stop finds it.
         if self.node().is_stopping() {
             return Err(AttachError::Stopping);
         }
-        let key = self.state().shard.add(Some(client), None);
-        let attaching = Attaching { local: self.clone(), key, client, adopted: false };
+        let attaching = self.begin_attaching(client, encoding);
+        let key = attaching.key;
         let claimed = self.node().clients.claim(client, self.claim_of(key));
         let claimed = claimed.map_err(|_| AttachError::Unknown)?;
-        self.state().shard.set_user(key, claimed.user);
+        self.state().shard.set_user(key, claimed.user.clone());
         match claimed.replaced {
             Some(replaced) => self.node().kick(credit, replaced, KickReason::Replaced),
             // Not kept while the joins are under way: others need it.
             None => drop(credit),
         }
         self.join(key, claimed.topics).await?;
+        attaching.greet(Some(&claimed.user));
         Ok(attaching)
+    }
+
+    /// Allocates a subscriber for a client that is not registered and will not be, and joins its topics.
+    ///
+    /// # Errors
+    /// As [`Self::attach`]; it is never unknown.
+    pub(crate) async fn attach_unregistered(
+        &self,
+        topics: Arc<[Topic]>,
+        encoding: Encoding,
+    ) -> Result<Attaching, AttachError> {
+        if self.node().is_stopping() {
+            return Err(AttachError::Stopping);
+        }
+        let attaching = self.begin_attaching(ClientId::random(), encoding);
+        self.join(attaching.key, topics).await?;
+        attaching.greet(None);
+        Ok(attaching)
+    }
+
+    fn begin_attaching(&self, client: ClientId, encoding: Encoding) -> Attaching {
+        let shard = &mut self.state().shard;
+        let key = shard.add(Some(client), None, encoding);
+        if encoding.tells() {
+            // The greeting comes first, and says where the topics stand when they are joined.
+            shard.keep_place(key);
+        }
+        Attaching { local: self.clone(), key, client, encoding, adopted: false }
     }
 
     async fn join(&self, key: Key, topics: Arc<[Topic]>) -> Result<(), AttachError> {
@@ -85,6 +121,39 @@ impl Local {
 }
 
 impl Attaching {
+    /// The encoding agreed on.
+    pub(crate) fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    /// Queues the greeting of a protocol that has one: who the client is, and where its topics stand.
+    fn greet(&self, user: Option<&User>) {
+        if !self.encoding.tells() {
+            return;
+        }
+        let node = self.local.node();
+        let shard = &mut self.local.state().shard;
+        let mut text = Vec::with_capacity(256);
+        let hello = Hello {
+            node: node.name(),
+            client: self.client,
+            ping_ms: u64::try_from(node.settings.ping_interval.as_millis()).unwrap_or(u64::MAX),
+            max_message: node.settings.max_message,
+            user,
+        };
+        encode::hello(&mut text, &hello);
+        let mut frames = frame::text(&text);
+        let positions = shard.positions(self.key);
+        if !positions.is_empty() {
+            let joined = |(topic, position)| Joined { topic, position, recovered: None };
+            let joined: Vec<_> = positions.into_iter().map(joined).collect();
+            text.clear();
+            encode::ok_positions(&mut text, None, &joined);
+            frames.append(&mut frame::text(&text));
+        }
+        shard.fill_place(self.key, frames);
+    }
+
     /// Hands the raw socket over to the shard's poller, with the bytes already read behind the handshake.
     pub(crate) fn adopt(mut self, stream: TcpStream, early: &[u8]) {
         if let Err(error) = self.try_adopt(stream, early) {
@@ -105,7 +174,7 @@ impl Attaching {
         // As an HTTP connection it had one; how long a WebSocket may be silent is for pings and the outbox to say.
         #[cfg(target_os = "linux")]
         options.set_tcp_user_timeout(None)?;
-        let session = Session::new(self.client, self.local.now(), settings);
+        let session = Session::new(self.client, self.encoding, self.local.now(), settings);
         let stream = mio::net::TcpStream::from_std(stream);
         let mut socket = Socket::new(stream, self.key.generation, session);
         if !early.is_empty() {

@@ -5,15 +5,26 @@
 //! away is counted by reason (I8).
 
 use super::{
+    event::Event,
     outbox::Flags,
-    shard::{Event, Shard},
+    shard::Shard,
     subscribers::{Goodbye, Key},
     traffic::Manner,
 };
 use crate::{
+    limits::RETRY_MS,
     metrics::Loss,
+    protocol::v1::encode,
     websocket::{CloseCode, frame},
 };
+
+/// What a client of `fanfare.v1` is told just before a polite close. Only after a restart is it to come back by itself.
+fn bye(Goodbye { code, reason }: Goodbye) -> Vec<u8> {
+    let retry_ms = (code == CloseCode::RESTART).then_some(RETRY_MS.0..=RETRY_MS.1);
+    let mut text = Vec::with_capacity(96);
+    encode::bye(&mut text, code, reason, retry_ms);
+    frame::text(&text)
+}
 
 impl Shard {
     /// Closes a subscriber: it leaves its topics at once, and its close frame is queued. While it waits for its socket
@@ -60,8 +71,8 @@ impl Shard {
             let waits = self.subscribers.profiles[key.index as usize].pending.is_some();
             self.abandon_topics(key.index);
             if manner == Manner::Discard {
-                let taken = self.subscribers.outboxes[key.index as usize].discard(&mut self.log);
-                self.metrics().count_loss(loss, taken.frames);
+                let lost = self.subscribers.outboxes[key.index as usize].discard(&mut self.log, loss);
+                self.metrics().count_loss(loss, lost);
             }
             self.subscribers.keep_close(key, goodbye);
             if waits {
@@ -70,7 +81,12 @@ impl Shard {
             return;
         }
         self.count_close(goodbye.code);
-        self.begin_closing(key, frame::close(goodbye.code, goodbye.reason).to_vec(), manner, loss);
+        let mut last = Vec::new();
+        if manner == Manner::Flush && self.subscribers.profiles[key.index as usize].encoding.tells() {
+            last = bye(goodbye);
+        }
+        last.extend_from_slice(&frame::close(goodbye.code, goodbye.reason));
+        self.begin_closing(key, last, manner, loss);
     }
 
     fn begin_closing(&mut self, key: Key, frame: Vec<u8>, manner: Manner, loss: Loss) {
@@ -79,7 +95,7 @@ impl Shard {
         let mut lost = 0;
         match manner {
             Manner::Discard => {
-                lost = outbox.discard(&mut self.log).frames;
+                lost = outbox.discard(&mut self.log, loss);
                 outbox.push_ahead(frame);
             }
             Manner::Flush => outbox.push_in_order(frame),
@@ -92,7 +108,7 @@ impl Shard {
 
     pub(super) fn abandon_topics(&mut self, index: u32) {
         self.leave_all(index);
-        self.subscribers.profiles[index as usize].pending = None;
+        self.give_up_change(index);
     }
 
     fn count_close(&self, code: CloseCode) {

@@ -6,7 +6,11 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::{
+    encoding::{ENCODINGS, Encoding},
+    frame_index::Note,
     log::{Lane, Range},
     outbox::{Flags, Pushed},
     shard::Shard,
@@ -16,8 +20,7 @@ use super::{
 use crate::{
     limits::{LARGE_FRAME_BYTES, SEGMENT_BYTES},
     metrics::Loss,
-    publication::{Audience, Message},
-    websocket::{Header, Opcode},
+    publication::{Audience, MessageKey},
 };
 
 /// Publications marked in one pass.
@@ -30,8 +33,8 @@ impl Shard {
     /// many there were.
     pub fn take(&mut self, entries: usize) -> usize {
         let mailboxes = self.common.mailboxes.clone();
+        self.look_for_congestion();
         for done in 0..entries {
-            self.look_for_congestion();
             if !self.keeps_up() {
                 return done;
             }
@@ -51,9 +54,10 @@ impl Shard {
         entries
     }
 
-    /// Whether the shard may take more before it flushes, or before its audience has drained.
+    /// Whether the shard may take more before it flushes, looks at the sockets, or its audience has drained.
     pub fn keeps_up(&self) -> bool {
         !self.holds_back()
+            && !self.awaits_look()
             && self.lag() <= self.common.bounds.shard_lag
             && self.log.held() <= self.common.bounds.log_bytes + MEMORY_SLACK
     }
@@ -65,52 +69,68 @@ impl Shard {
     }
 
     fn deliver(&mut self, sequenced: Arc<Sequenced>) {
-        let publication = &sequenced.publication;
-        // The last member may have left since; the home has not heard of it yet.
-        let Some(number) = self.topics.number(&publication.topic) else { return };
-        if self.topics.entry(number).members.is_empty() {
+        let mut spots: Spots =
+            Encoding::ALL.iter().filter_map(|&encoding| self.append_first(&sequenced, encoding)).collect();
+        if spots.is_empty() {
             return;
         }
-        let header = header_of(&publication.content.message);
-        let body = publication.content.message.bytes();
-        let len = header.as_slice().len() + body.len();
-        let lane = lane_of(&publication.content.audience);
-        if len >= LARGE_FRAME_BYTES {
-            // Our own pin, for the marking may close everyone who gets the frame, and with the last it would go.
-            let range = self.log.append_shared(header, body.clone(), self.now);
-            self.mark(number, range, 1, &publication.content.audience);
-            self.log.unpin(range.segment, 1);
-            return;
+        let audience = sequenced.publication.content.audience.clone();
+        let mut run = 1;
+        if audience.is_everyone() && spots.iter().all(|spot| !spot.is_large) {
+            run = self.append_run(&sequenced, &mut spots);
         }
-        self.log.begin(lane, len, self.now);
-        let mut range = self.log.append(lane, header, body, self.now);
-        if lane == Lane::Addressed {
-            self.mark(number, range, 1, &publication.content.audience);
-            return;
-        }
-        let run = self.append_run(&sequenced, &mut range);
         // The credits of the whole run come back before the marking, which no longer needs them.
         drop(sequenced);
-        self.mark(number, range, run, &Audience::default());
+        for spot in spots {
+            self.mark(spot.number, spot.range, run, &audience);
+            if spot.is_large {
+                self.log.unpin(spot.range.segment, 1);
+            }
+        }
     }
 
-    /// Appends what follows in the queue and is for everyone in the same topic too. Returns the frames of the run.
-    fn append_run(&mut self, first: &Sequenced, range: &mut Range) -> u64 {
+    /// Appends a frame for the members in one encoding, if there are any: the last may have left since, and the home has not
+    /// heard of it yet.
+    fn append_first(&mut self, sequenced: &Sequenced, encoding: Encoding) -> Option<Spot> {
+        let publication = &sequenced.publication;
+        let number = self.topics.number(&publication.topic, encoding)?;
+        if self.topics.entry(number).members.is_empty() {
+            return None;
+        }
+        let (header, body) = encoding.frame_of(sequenced)?;
+        let note = self.note_of(number, sequenced);
+        self.topics.entry_mut(number).position = Some(sequenced.position);
+        let lane = Lane::of(encoding, publication.content.audience.is_everyone());
+        let len = header.as_slice().len() + body.len();
+        let is_large = len >= LARGE_FRAME_BYTES;
+        let range = if is_large {
+            // Its pin is our own, for the marking may close everyone who gets the frame, and with the last it would go.
+            self.log.append_shared(header, body.clone(), note)
+        } else {
+            self.log.begin(lane, len);
+            self.log.append(lane, header, body, note)
+        };
+        Some(Spot { number, encoding, range, is_large })
+    }
+
+    /// Appends what follows in the queue and is for everyone in the same topic too, as long as it fits wherever the first
+    /// was put. Returns the frames of the run.
+    fn append_run(&mut self, first: &Sequenced, spots: &mut Spots) -> u64 {
         let mailboxes = self.common.mailboxes.clone();
+        let most = self.common.bounds.step_bytes().min(self.common.bounds.shard_lag);
         let mut run = 1;
-        while run < RUN_MAX && self.keeps_up() && range.len() < self.common.bounds.shard_lag {
+        while run < RUN_MAX && self.keeps_up() {
             let Some(next) = mailboxes.fanout(self.number.into()).pop() else { break };
             if let Fanout::Deliver(next) = &next
                 && next.publication.topic == first.publication.topic
                 && next.publication.content.audience.is_everyone()
+                && spots.iter().all(|spot| self.fits_behind(spot, next, most))
             {
-                let header = header_of(&next.publication.content.message);
-                let body = next.publication.content.message.bytes();
-                if self.log.fits(Lane::Everyone, header.as_slice().len() + body.len()) {
-                    range.end = self.log.append(Lane::Everyone, header, body, self.now).end;
-                    run += 1;
-                    continue;
+                for spot in spots.iter_mut() {
+                    self.append_behind(spot, next);
                 }
+                run += 1;
+                continue;
             }
             self.held = Some(next);
             break;
@@ -118,9 +138,35 @@ impl Shard {
         run
     }
 
+    fn fits_behind(&self, spot: &Spot, sequenced: &Sequenced, most: usize) -> bool {
+        spot.encoding.frame_of(sequenced).is_some_and(|(header, body)| {
+            let len = header.as_slice().len() + body.len();
+            spot.range.len() + len <= most && self.log.fits(Lane::of(spot.encoding, true), len)
+        })
+    }
+
+    fn append_behind(&mut self, spot: &mut Spot, sequenced: &Sequenced) {
+        let Some((header, body)) = spot.encoding.frame_of(sequenced) else { return };
+        let note = self.note_of(spot.number, sequenced);
+        spot.range.end = self.log.append(Lane::of(spot.encoding, true), header, body, note).end;
+        self.topics.entry_mut(spot.number).position = Some(sequenced.position);
+    }
+
+    /// What the log is to know of a frame.
+    fn note_of(&self, number: u32, sequenced: &Sequenced) -> Note {
+        let key = sequenced.publication.content.key.as_ref();
+        Note {
+            book: self.topics.entry(number).book,
+            at: self.now as u32,
+            offset: sequenced.position.offset,
+            key: key.map_or(0, MessageKey::hash_of),
+        }
+    }
+
     /// Marks every subscriber of a topic that is in the audience.
     fn mark(&mut self, number: u32, range: Range, frames: u64, audience: &Audience) {
-        let mut marked = Marked::default();
+        let class = self.log.books.get(self.topics.entry(number).book).class;
+        let mut marked = Marked { watched: self.common.watched_bytes(class), ..Marked::default() };
         match &audience.user {
             None if audience.exclude.is_none() => self.mark_everyone(number, range, &mut marked),
             None => {
@@ -137,15 +183,18 @@ impl Shard {
         }
         self.log.pin(range.segment, marked.ranges);
         self.metrics().matched.add(marked.subscribers * frames);
+        let book = self.topics.entry(number).book;
+        self.log.books.matched(book, marked.subscribers * frames);
+        if !marked.behind.is_empty() {
+            // Before ranges are copied together: what was pushed is still the end of the tail.
+            marked.behind.iter().for_each(|&index| self.note_arrival(index, class, range.len()));
+        }
         for index in marked.crowded {
             let outbox = &mut self.subscribers.outboxes[index as usize];
             outbox.consolidate(&mut self.log);
             if outbox.is_at_range_limit() {
                 self.doomed.push((index, Loss::Bound));
             }
-        }
-        for index in marked.behind {
-            self.note_behind(index);
         }
         self.close_doomed();
     }
@@ -156,6 +205,7 @@ impl Shard {
         let outboxes = &mut self.subscribers.outboxes[..];
         marked.subscribers = members.len() as u64;
         let mark = self.log.appended() as u32;
+        let watched = marked.watched;
         // Collected here first: the dirty list would have to look at its capacity and its wrap for each one.
         let mut fresh = [Dirty { index: 0, mark }; 64];
         for members in members.chunks(fresh.len()) {
@@ -168,7 +218,7 @@ impl Shard {
                     outbox.flags.set(Flags::DIRTY);
                     fresh[found].index = index;
                     found += 1;
-                } else if outbox.is_over(self.common.bounds.behind_bytes()) {
+                } else if outbox.is_over(watched) {
                     marked.behind.push(index);
                 }
             }
@@ -199,6 +249,7 @@ impl Shard {
     }
 
     fn mark_unless_excluded(&mut self, index: u32, range: Range, audience: &Audience, marked: &mut Marked) {
+        let watched = marked.watched;
         let client = self.subscribers.profiles[index as usize].client;
         if client.is_some() && client == audience.exclude {
             return;
@@ -206,12 +257,24 @@ impl Shard {
         marked.subscribers += 1;
         let outbox = &mut self.subscribers.outboxes[index as usize];
         marked.note(index, outbox.push_range(range));
-        if outbox.is_over(self.common.bounds.behind_bytes()) {
+        if outbox.is_over(watched) {
             marked.behind.push(index);
         }
         self.make_dirty(index);
     }
 }
+
+/// Where frames were put for the members in one encoding.
+#[derive(Debug)]
+struct Spot {
+    number: u32,
+    encoding: Encoding,
+    range: Range,
+    /// Whether it is a segment of its own, with a pin of ours.
+    is_large: bool,
+}
+
+type Spots = SmallVec<[Spot; ENCODINGS]>;
 
 /// What a marking pass did.
 #[derive(Debug, Default)]
@@ -221,7 +284,9 @@ struct Marked {
     ranges: u32,
     /// Subscribers with as many ranges as they may have.
     crowded: Vec<u32>,
-    /// Blocked subscribers with more queued than makes them far behind.
+    /// Bytes queued from which on a blocked subscriber is to be looked at.
+    watched: usize,
+    /// Blocked subscribers with more queued than that.
     behind: Vec<u32>,
 }
 
@@ -233,15 +298,4 @@ impl Marked {
             self.crowded.push(index);
         }
     }
-}
-
-fn header_of(message: &Message) -> Header {
-    match message {
-        Message::Text(text) | Message::Data(text) => Header::new(Opcode::Text, text.len()),
-        Message::Binary(bytes) => Header::new(Opcode::Binary, bytes.len()),
-    }
-}
-
-fn lane_of(audience: &Audience) -> Lane {
-    if audience.is_everyone() { Lane::Everyone } else { Lane::Addressed }
 }

@@ -9,9 +9,10 @@ use std::io::IoSlice;
 use smallvec::SmallVec;
 
 use super::{
+    event::Event,
     log::Range,
     outbox::{Flags, Gathered, Slices},
-    shard::{Event, Shard},
+    shard::Shard,
     subscribers::Key,
     transport::{Offered, Transport},
 };
@@ -39,6 +40,9 @@ impl Shard {
                 left = &left[offered..];
             }
         }
+        if done > 0 {
+            self.congestion.wrote();
+        }
         if self.dirty.is_empty() && self.dirty.capacity() > 4_096 && self.dirty.capacity() > 4 * done {
             self.dirty.shrink_to(self.subscribers.len());
         }
@@ -55,8 +59,9 @@ impl Shard {
         for dirty in front {
             let outbox = &mut outboxes[dirty.index as usize];
             // Not dirty: its place was given up, and perhaps taken again, while it stood in the list.
-            let due =
-                outbox.flags.has(Flags::DIRTY) && !outbox.flags.has(Flags::BLOCKED) && !outbox.is_empty();
+            let due = outbox.flags.has(Flags::DIRTY)
+                && !outbox.flags.has(Flags::BLOCKED.and(Flags::HELD))
+                && !outbox.is_empty();
             outbox.flags.clear(Flags::DIRTY);
             batch[found] = dirty.index;
             found += usize::from(due);
@@ -123,6 +128,7 @@ impl Shard {
         match offered {
             Offered::Wrote { bytes, unflushed } => {
                 let taken = outbox.advance(bytes, &mut self.log);
+                outbox.flags.clear(Flags::ONLY_NEWEST);
                 let full = bytes < gathered.bytes || unflushed;
                 let (empty, closing) = (outbox.is_empty(), outbox.flags.has(Flags::CLOSING));
                 let metrics = self.metrics();
@@ -152,10 +158,10 @@ impl Shard {
         let key = self.subscribers.key(index);
         self.abandon_topics(index);
         let outbox = &mut self.subscribers.outboxes[index as usize];
-        let taken = outbox.clear(&mut self.log);
+        let lost = outbox.clear(&mut self.log, loss);
         outbox.flags.set(Flags::CLOSING);
         self.take_off_blocked(index);
-        self.metrics().count_loss(loss, taken.frames);
+        self.metrics().count_loss(loss, lost);
         self.tell(Event::Lost { key });
     }
 }

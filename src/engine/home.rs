@@ -13,7 +13,10 @@ use std::sync::{
 use hashbrown::HashTable;
 use slab::Slab;
 
-use super::age_list::{AgeList, Aged, Neighbours};
+use super::{
+    age_list::{AgeList, Aged, Neighbours},
+    encoding::{ENCODINGS, Encoding},
+};
 use crate::{
     limits::SHARDS_MAX,
     publication::{Epoch, Position},
@@ -46,6 +49,34 @@ impl ShardSet {
             left &= left.checked_sub(1)?;
             Some(shard)
         })
+    }
+}
+
+/// Which shards want a topic, for each encoding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Interest([ShardSet; ENCODINGS]);
+
+impl Interest {
+    /// The shards that want it in `encoding`.
+    pub(crate) fn in_encoding(self, encoding: Encoding) -> ShardSet {
+        self.0[encoding as usize]
+    }
+
+    /// The shards that want it at all.
+    pub(crate) fn shards(self) -> ShardSet {
+        ShardSet(self.0.iter().fold(0, |all, set| all | set.0))
+    }
+
+    fn insert(&mut self, shard: u16, encoding: Encoding) {
+        self.0[encoding as usize].insert(shard);
+    }
+
+    fn remove(&mut self, shard: u16, encoding: Encoding) {
+        self.0[encoding as usize].remove(shard);
+    }
+
+    fn is_empty(self) -> bool {
+        self.shards().is_empty()
     }
 }
 
@@ -82,8 +113,8 @@ struct Record {
     incarnation: u64,
     /// The offset of the next publication.
     next: u64,
-    /// Shards with a subscriber or a join under way. The one encoding there is now is plain.
-    interested: ShardSet,
+    /// Shards with a subscriber or a join under way.
+    interested: Interest,
     /// When it was last published to, joined or left, while nobody was interested. Milliseconds.
     touched: u64,
     neighbours: Neighbours,
@@ -129,7 +160,7 @@ impl Home {
     ///
     /// # Errors
     /// When the topic is new and cannot be kept.
-    pub(crate) fn sequence(&mut self, topic: &Topic, now: u64) -> Result<(Position, ShardSet), TopicsFull> {
+    pub(crate) fn sequence(&mut self, topic: &Topic, now: u64) -> Result<(Position, Interest), TopicsFull> {
         let number = self.number_or_insert(topic, now)?;
         self.touch(number, now);
         let record = &mut self.records[number as usize];
@@ -139,16 +170,21 @@ impl Home {
         Ok((position, self.records[number as usize].interested))
     }
 
-    /// Notes that `shard` is interested in `topic`. Returns the position of the last publication before (offset 0:
+    /// Notes that `shard` is interested in `topic` in an encoding. Returns the position of the last publication before (offset 0:
     /// none yet in this epoch).
     ///
     /// # Errors
     /// When the topic is new and cannot be kept.
-    pub(crate) fn join(&mut self, topic: &Topic, shard: u16, now: u64) -> Result<Position, TopicsFull> {
+    pub(crate) fn join(
+        &mut self,
+        topic: &Topic,
+        (shard, encoding): (u16, Encoding),
+        now: u64,
+    ) -> Result<Position, TopicsFull> {
         let number = self.number_or_insert(topic, now)?;
         let record = &mut self.records[number as usize];
         let was_idle = record.interested.is_empty();
-        record.interested.insert(shard);
+        record.interested.insert(shard, encoding);
         let offset = record.next - 1;
         if was_idle {
             self.idle.remove(&mut self.records, number);
@@ -156,14 +192,14 @@ impl Home {
         Ok(Position { epoch: self.epoch(number), offset })
     }
 
-    /// Notes that `shard` is not interested in `topic` any more.
-    pub(crate) fn unwant(&mut self, topic: &Topic, shard: u16, now: u64) {
+    /// Notes that `shard` is not interested in `topic` in an encoding any more.
+    pub(crate) fn unwant(&mut self, topic: &Topic, (shard, encoding): (u16, Encoding), now: u64) {
         let Some(number) = self.number(topic) else { return };
         let record = &mut self.records[number as usize];
         if record.interested.is_empty() {
             return;
         }
-        record.interested.remove(shard);
+        record.interested.remove(shard, encoding);
         if record.interested.is_empty() {
             record.touched = now;
             self.idle.push_youngest(&mut self.records, number);
@@ -206,7 +242,7 @@ impl Home {
             topic: topic.clone(),
             incarnation: self.incarnation,
             next: 1,
-            interested: ShardSet::default(),
+            interested: Interest::default(),
             touched: now,
             neighbours: Neighbours::NONE,
         };
@@ -258,15 +294,15 @@ mod tests {
     #[test]
     fn offsets_count_up_from_one_and_joins_see_the_last() {
         let mut home = home(10);
-        assert_eq!(home.join(&topic(1), 3, 0).expect("there is room").offset, 0);
+        assert_eq!(home.join(&topic(1), (3, Encoding::Plain), 0).expect("there is room").offset, 0);
         for offset in 1..=3 {
             let (position, shards) = home.sequence(&topic(1), 0).expect("it is there");
             assert_eq!(position.offset, offset);
-            assert_eq!(shards.iter().collect::<Vec<_>>(), [3]);
+            assert_eq!(shards.shards().iter().collect::<Vec<_>>(), [3]);
         }
-        assert_eq!(home.join(&topic(1), 0, 0).expect("it is there").offset, 3);
+        assert_eq!(home.join(&topic(1), (0, Encoding::Plain), 0).expect("it is there").offset, 3);
         let (_, shards) = home.sequence(&topic(1), 0).expect("it is there");
-        assert_eq!(shards.iter().collect::<Vec<_>>(), [0, 3]);
+        assert_eq!(shards.shards().iter().collect::<Vec<_>>(), [0, 3]);
     }
 
     #[test]
@@ -288,13 +324,13 @@ mod tests {
     #[test]
     fn wanted_record_is_never_freed() {
         let mut home = home(10);
-        home.join(&topic(1), 0, 0).expect("there is room");
-        home.join(&topic(1), 1, 0).expect("there is room");
-        home.unwant(&topic(1), 0, 10);
+        home.join(&topic(1), (0, Encoding::Plain), 0).expect("there is room");
+        home.join(&topic(1), (1, Encoding::Plain), 0).expect("there is room");
+        home.unwant(&topic(1), (0, Encoding::Plain), 10);
         home.expire(1_000_000);
         assert_eq!(home.len(), 1);
-        home.unwant(&topic(1), 1, 1_000_000);
-        home.unwant(&topic(1), 1, 1_000_000);
+        home.unwant(&topic(1), (1, Encoding::Plain), 1_000_000);
+        home.unwant(&topic(1), (1, Encoding::Plain), 1_000_000);
         home.expire(1_000_100);
         assert_eq!(home.len(), 0);
     }
@@ -305,11 +341,11 @@ mod tests {
         home.sequence(&topic(1), 0).expect("there is room");
         home.sequence(&topic(2), 1).expect("there is room");
         home.sequence(&topic(1), 2).expect("it is there");
-        home.join(&topic(3), 0, 3).expect("topic 2 is the longest idle");
+        home.join(&topic(3), (0, Encoding::Plain), 3).expect("topic 2 is the longest idle");
         assert!(home.number(&topic(1)).is_some() && home.number(&topic(2)).is_none());
-        home.join(&topic(1), 0, 4).expect("it is there");
+        home.join(&topic(1), (0, Encoding::Plain), 4).expect("it is there");
         assert_eq!(home.sequence(&topic(4), 5), Err(TopicsFull));
-        assert_eq!(home.join(&topic(4), 0, 5), Err(TopicsFull));
+        assert_eq!(home.join(&topic(4), (0, Encoding::Plain), 5), Err(TopicsFull));
         home.sequence(&topic(3), 6).expect("it is there");
     }
 }

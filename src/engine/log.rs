@@ -6,12 +6,20 @@
 //! them (`pins`), the shard tells it when one comes or goes. The log never looks into an outbox; compaction is told
 //! which frames are wanted and answers where they went.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 use slab::Slab;
 
-use super::age_list::{AgeList, Aged, Neighbours};
+use super::{
+    age_list::{AgeList, Aged, Neighbours},
+    books::Books,
+    encoding::Encoding,
+    frame_index::{FrameIndex, Indexed, Note},
+};
 use crate::{
-    limits::{LARGE_FRAME_BYTES, SEGMENT_AGE_MS, SEGMENT_BYTES},
+    limits::{LARGE_FRAME_BYTES, SEGMENT_BYTES},
+    metrics::Loss,
     websocket::Header,
 };
 
@@ -19,8 +27,8 @@ use crate::{
 const SPARE_SEGMENTS: usize = 4;
 /// A segment of which this share (in quarters) is wanted is not worth copying.
 const DENSE_QUARTERS: usize = 3;
-/// What the index of one frame end costs, bytes.
-const END_BYTES: usize = size_of::<u32>();
+/// Copies of several ranges that are remembered, for others who have the same.
+const COPIES: usize = 16;
 
 /// Bytes of one segment, from a place to a place. Starts at a frame's begin or, when that frame is partly written,
 /// inside it; always ends at a frame's end.
@@ -44,13 +52,32 @@ impl Range {
     }
 }
 
-/// Which of the two logs a frame goes to.
+/// Which of the logs a frame goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lane {
     /// For every subscriber of the topic.
     Everyone,
     /// For one user, or excluding someone.
     Addressed,
+    /// As [`Self::Everyone`], in [`Encoding::V1`].
+    EveryoneV1,
+    /// As [`Self::Addressed`], in [`Encoding::V1`].
+    AddressedV1,
+}
+
+/// Lanes there are.
+const LANES: usize = 4;
+
+impl Lane {
+    /// The lane of frames in `encoding`, for `everyone` or not.
+    pub(crate) fn of(encoding: Encoding, everyone: bool) -> Self {
+        match (encoding, everyone) {
+            (Encoding::Plain, true) => Self::Everyone,
+            (Encoding::Plain, false) => Self::Addressed,
+            (Encoding::V1, true) => Self::EveryoneV1,
+            (Encoding::V1, false) => Self::AddressedV1,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -75,15 +102,10 @@ enum Stage {
 #[derive(Debug)]
 struct Segment {
     body: Body,
-    /// Where each frame ends, ascending.
-    ends: Vec<u32>,
+    frames: FrameIndex,
     /// Ranges of outboxes that point here.
     pins: u32,
     stage: Stage,
-    /// When the first frame of a tail was appended, milliseconds of the shard's clock.
-    opened: u64,
-    /// When the last frame was appended, milliseconds of the shard's clock.
-    touched: u64,
     neighbours: Neighbours,
 }
 
@@ -107,7 +129,7 @@ impl Segment {
             Body::Packed(bytes) => bytes.capacity(),
             Body::Shared { body, .. } => body.len(),
         };
-        body + self.ends.capacity() * END_BYTES + size_of::<Self>()
+        body + self.frames.held() + size_of::<Self>()
     }
 }
 
@@ -146,12 +168,16 @@ impl Moved {
 pub(crate) struct Log {
     segments: Slab<Segment>,
     /// The open segment of each lane.
-    tails: [u32; 2],
+    tails: [u32; LANES],
     /// The open segment that compaction copies into.
     compact_tail: Option<u32>,
     fresh: AgeList,
     dense: AgeList,
-    spare: Vec<(Vec<u8>, Vec<u32>)>,
+    spare: Vec<(Vec<u8>, FrameIndex)>,
+    /// What was copied together lately, and into which segment, the oldest first. Clients that stall together are
+    /// behind on the same frames; so their copy is one.
+    copies: VecDeque<(Box<[Range]>, u32)>,
+    pub(crate) books: Books,
     /// Bytes all segments cost.
     held: usize,
     /// Bytes ever appended.
@@ -162,35 +188,36 @@ impl Log {
     pub(crate) fn new() -> Self {
         let mut log = Self {
             segments: Slab::new(),
-            tails: [0, 0],
+            tails: [0; LANES],
             compact_tail: None,
             fresh: AgeList::new(),
             dense: AgeList::new(),
             spare: Vec::new(),
+            copies: VecDeque::new(),
+            books: Books::default(),
             held: 0,
             appended: 0,
         };
-        log.tails = [log.open_segment(0), log.open_segment(0)];
+        log.tails = std::array::from_fn(|_| log.open_segment(0));
         log
     }
 
-    /// Begins a run of frames on `lane`, the first of `len` bytes: afterwards the tail has room for it, and holds
-    /// nothing much older. What was appended before must have been pinned by now.
-    pub(crate) fn begin(&mut self, lane: Lane, len: usize, now: u64) {
+    /// Begins a run of frames on `lane`, the first of `len` bytes: afterwards the tail has room for it. What was appended before must have been pinned by now.
+    pub(crate) fn begin(&mut self, lane: Lane, len: usize) {
         let id = self.tails[lane as usize];
         let tail = &mut self.segments[id as usize];
         if tail.pins == 0 {
             // Nobody points here: begin again at its start, in memory that is still in the cache.
-            tail.opened = now;
-            tail.ends.clear();
+            self.books.leave(tail.frames.notes());
+            tail.frames.clear();
+            self.copies.retain(|(ranges, _)| ranges.iter().all(|range| range.segment != id));
             if let Body::Packed(bytes) = &mut tail.body {
                 bytes.clear();
             }
             return;
         }
-        if tail.opened + SEGMENT_AGE_MS < now || !self.fits(lane, len) {
+        if !self.fits(lane, len) {
             let opened = self.open_segment(SEGMENT_BYTES);
-            self.segments[opened as usize].opened = now;
             let full = std::mem::replace(&mut self.tails[lane as usize], opened);
             self.segments[full as usize].stage = Stage::Fresh;
             self.fresh.push_youngest(&mut self.segments, full);
@@ -204,10 +231,10 @@ impl Log {
     }
 
     /// Appends a frame that fits.
-    pub(crate) fn append(&mut self, lane: Lane, header: Header, body: &[u8], now: u64) -> Range {
+    pub(crate) fn append(&mut self, lane: Lane, header: Header, body: &[u8], note: Note) -> Range {
         let id = self.tails[lane as usize];
         let segment = &mut self.segments[id as usize];
-        let before = segment.ends.capacity();
+        let before = segment.frames.held();
         let Body::Packed(bytes) = &mut segment.body else {
             unreachable!("a tail is packed");
         };
@@ -219,23 +246,24 @@ impl Log {
         bytes.extend_from_slice(header.as_slice());
         bytes.extend_from_slice(body);
         let end = bytes.len() as u32;
-        segment.ends.push(end);
-        segment.touched = now;
-        self.held += (segment.ends.capacity() - before) * END_BYTES;
+        segment.frames.push(end, note);
+        self.books.enter(&note);
+        self.held += segment.frames.held() - before;
         self.appended += u64::from(end - start);
         Range { segment: id, start, end }
     }
 
     /// Makes a frame a segment of its own, pinned once: the caller unpins it when it has marked its subscribers.
-    pub(crate) fn append_shared(&mut self, header: Header, body: Bytes, now: u64) -> Range {
+    pub(crate) fn append_shared(&mut self, header: Header, body: Bytes, note: Note) -> Range {
         let end = (header.as_slice().len() + body.len()) as u32;
+        let mut frames = FrameIndex::default();
+        frames.push(end, note);
+        self.books.enter(&note);
         let segment = Segment {
             body: Body::Shared { header, body },
-            ends: vec![end],
+            frames,
             pins: 1,
             stage: Stage::Dense,
-            opened: now,
-            touched: now,
             neighbours: Neighbours::NONE,
         };
         self.held += segment.held();
@@ -245,29 +273,38 @@ impl Log {
         Range { segment: id, start: 0, end }
     }
 
-    /// Copies whole or partly written frames into a segment of their own, pinned once, for one outbox.
+    /// Copies whole or partly written frames into a segment of their own, pinned once for the outbox that asks. Whoever
+    /// has the same ranges while that segment lives gets the same one.
     pub(crate) fn copy_together(&mut self, ranges: &[Range]) -> Range {
+        if let Some((_, id)) = self.copies.iter().find(|(copied, _)| **copied == *ranges) {
+            let segment = &mut self.segments[*id as usize];
+            segment.pins += 1;
+            return Range { segment: *id, start: 0, end: segment.len() as u32 };
+        }
         let len = ranges.iter().map(|range| range.len()).sum();
-        let (mut bytes, mut ends, mut touched) = (Vec::with_capacity(len), Vec::new(), u64::MAX);
+        let (mut bytes, mut frames) = (Vec::with_capacity(len), FrameIndex::default());
         for &range in ranges {
             let segment = &self.segments[range.segment as usize];
             let base = bytes.len() as u32;
             for slice in self.slices(range) {
                 bytes.extend_from_slice(slice);
             }
-            let first = segment.ends.partition_point(|&end| end <= range.start);
-            let inside = segment.ends[first..].iter().take_while(|&&end| end <= range.end);
-            ends.extend(inside.map(|&end| base + (end - range.start)));
-            touched = touched.min(segment.touched);
+            for frame in segment.frames.within(range.start, range.end) {
+                frames.push(base + (frame.end - range.start), frame.note);
+                self.books.enter(&frame.note);
+            }
         }
         let end = bytes.len() as u32;
         let body = Body::Packed(bytes);
         let neighbours = Neighbours::NONE;
-        let segment =
-            Segment { body, ends, pins: 1, stage: Stage::Dense, opened: touched, touched, neighbours };
+        let segment = Segment { body, frames, pins: 1, stage: Stage::Dense, neighbours };
         self.held += segment.held();
         let id = self.segments.insert(segment) as u32;
         self.dense.push_youngest(&mut self.segments, id);
+        if self.copies.len() == COPIES {
+            self.copies.pop_front();
+        }
+        self.copies.push_back((ranges.into(), id));
         Range { segment: id, start: 0, end }
     }
 
@@ -295,15 +332,18 @@ impl Log {
         }
         let segment = self.segments.remove(id as usize);
         self.held -= segment.held();
+        self.books.leave(segment.frames.notes());
+        // Its number may be used again, and so may those of the segments that were copied from.
+        self.copies.retain(|(ranges, copy)| *copy != id && ranges.iter().all(|range| range.segment != id));
         if let Body::Packed(mut bytes) = segment.body
             && self.spare.len() < SPARE_SEGMENTS
             && bytes.capacity() == SEGMENT_BYTES
         {
-            let mut ends = segment.ends;
+            let mut frames = segment.frames;
             bytes.clear();
-            ends.clear();
-            self.held += bytes.capacity() + ends.capacity() * END_BYTES;
-            self.spare.push((bytes, ends));
+            frames.clear();
+            self.held += bytes.capacity() + frames.held();
+            self.spare.push((bytes, frames));
         }
     }
 
@@ -322,18 +362,13 @@ impl Log {
     pub(crate) fn compact(&mut self, id: u32, ranges: &[Range]) -> Compacted {
         let segment = &self.segments[id as usize];
         debug_assert_eq!(segment.pins as usize, ranges.len());
-        let mut wanted = vec![false; segment.ends.len()];
+        let mut wanted = vec![false; segment.frames.len()];
         for range in ranges {
-            let first = segment.ends.partition_point(|&end| end <= range.start);
-            let last = segment.ends.partition_point(|&end| end < range.end);
-            wanted[first..=last].fill(true);
+            wanted[segment.frames.numbers(range.start, range.end)].fill(true);
         }
-        let begin_of = |frame: usize| if frame == 0 { 0 } else { segment.ends[frame - 1] };
-        let wanted: Vec<(u32, u32)> = (0..wanted.len())
-            .filter(|&frame| wanted[frame])
-            .map(|frame| (begin_of(frame), segment.ends[frame]))
-            .collect();
-        let len: usize = wanted.iter().map(|(begin, end)| (end - begin) as usize).sum();
+        let wanted: Vec<Indexed> =
+            (0..wanted.len()).filter(|&frame| wanted[frame]).map(|frame| segment.frames.get(frame)).collect();
+        let len: usize = wanted.iter().map(|frame| (frame.end - frame.start) as usize).sum();
         if len * 4 >= segment.len() * DENSE_QUARTERS {
             self.fresh.remove(&mut self.segments, id);
             self.segments[id as usize].stage = Stage::Dense;
@@ -345,16 +380,16 @@ impl Log {
         let (Body::Packed(source), Body::Packed(copy)) = (&from.body, &mut target.body) else {
             unreachable!("fresh segments and the compact tail are packed");
         };
-        let before = target.ends.capacity();
+        let before = target.frames.held();
         let mut frames = Vec::with_capacity(wanted.len());
-        for (begin, end) in wanted {
-            frames.push((begin, end, copy.len() as u32));
-            copy.extend_from_slice(&source[begin as usize..end as usize]);
-            target.ends.push(copy.len() as u32);
+        for Indexed { start, end, note } in wanted {
+            frames.push((start, end, copy.len() as u32));
+            copy.extend_from_slice(&source[start as usize..end as usize]);
+            target.frames.push(copy.len() as u32, note);
+            self.books.enter(&note);
         }
         target.pins += from.pins;
-        target.touched = from.touched;
-        self.held += (target.ends.capacity() - before) * END_BYTES;
+        self.held += target.frames.held() - before;
         from.pins = 0;
         self.settle(id);
         Compacted::Moved(Moved { from: id, to, frames })
@@ -379,26 +414,32 @@ impl Log {
 
     /// How many frames end in `range`.
     pub(crate) fn frames(&self, range: Range) -> u64 {
+        match range.is_empty() {
+            true => 0,
+            false => self.segments[range.segment as usize].frames.count(range.start, range.end),
+        }
+    }
+
+    /// Counts the frames that end in `range` as lost, in the books of their topics. Returns how many they are.
+    pub(crate) fn lose(&mut self, range: Range, loss: Loss) -> u64 {
         if range.is_empty() {
             return 0;
         }
-        let ends = &self.segments[range.segment as usize].ends;
-        let before = ends.partition_point(|&end| end <= range.start);
-        let until = ends.partition_point(|&end| end <= range.end);
-        (until - before) as u64
+        let frames = &self.segments[range.segment as usize].frames;
+        let numbers = frames.numbers(range.start, range.end);
+        frames.notes()[numbers.clone()].iter().for_each(|note| self.books.lost(note.book, loss));
+        numbers.len() as u64
+    }
+
+    /// The frames that end in `range`; the first may have begun before it.
+    pub(crate) fn frames_in(&self, range: Range) -> impl Iterator<Item = Indexed> + '_ {
+        let segment = (!range.is_empty()).then(|| &self.segments[range.segment as usize]);
+        segment.into_iter().flat_map(move |segment| segment.frames.within(range.start, range.end))
     }
 
     /// The end of the frame that the byte at `start` belongs to, if `start` is not that frame's begin.
     pub(crate) fn cut_frame_end(&self, segment: u32, start: u32) -> Option<u32> {
-        let ends = &self.segments[segment as usize].ends;
-        let frame = ends.partition_point(|&end| end <= start);
-        let begin = if frame == 0 { 0 } else { ends[frame - 1] };
-        (begin != start).then(|| ends[frame])
-    }
-
-    /// When the youngest frame of `segment` was appended: what points into it is at least that old.
-    pub(crate) fn touched(&self, segment: u32) -> u64 {
-        self.segments[segment as usize].touched
+        self.segments[segment as usize].frames.cut_frame_end(start)
     }
 
     /// Ranges that point into `segment`.
@@ -417,20 +458,18 @@ impl Log {
     }
 
     fn open_segment(&mut self, capacity: usize) -> u32 {
-        let (bytes, ends) = match self.spare.pop() {
-            Some((bytes, ends)) => {
-                self.held -= bytes.capacity() + ends.capacity() * END_BYTES;
-                (bytes, ends)
+        let (bytes, frames) = match self.spare.pop() {
+            Some((bytes, frames)) => {
+                self.held -= bytes.capacity() + frames.held();
+                (bytes, frames)
             }
-            None => (Vec::with_capacity(capacity), Vec::new()),
+            None => (Vec::with_capacity(capacity), FrameIndex::default()),
         };
         let segment = Segment {
             body: Body::Packed(bytes),
-            ends,
+            frames,
             pins: 0,
             stage: Stage::Open,
-            opened: 0,
-            touched: 0,
             neighbours: Neighbours::NONE,
         };
         self.held += segment.held();
@@ -458,12 +497,20 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::websocket::Opcode;
+    use crate::{classes::ClassId, topic::Topic, websocket::Opcode};
+
+    /// A note of a frame of the one topic there is.
+    fn note(log: &mut Log) -> Note {
+        let topic = Topic::parse("cats").expect("a topic");
+        let book = log.books.open(topic, ClassId::DEFAULT);
+        Note { book, at: 0, offset: 1, key: 0 }
+    }
 
     fn append(log: &mut Log, lane: Lane, body: &[u8]) -> Range {
         let header = Header::new(Opcode::Text, body.len());
-        log.begin(lane, header.as_slice().len() + body.len(), 7);
-        let range = log.append(lane, header, body, 7);
+        log.begin(lane, header.as_slice().len() + body.len());
+        let note = note(log);
+        let range = log.append(lane, header, body, note);
         log.pin(range.segment, 1);
         range
     }
@@ -516,7 +563,8 @@ mod tests {
         let body = Bytes::from(vec![b'y'; 20_000]);
         let header = Header::new(Opcode::Binary, body.len());
         assert!(!log.fits(Lane::Everyone, body.len()));
-        let range = log.append_shared(header, body.clone(), 1);
+        let note = note(&mut log);
+        let range = log.append_shared(header, body.clone(), note);
         let slices: Vec<&[u8]> = log.slices(range).collect();
         assert_eq!(slices, [header.as_slice(), &body[..]]);
         assert_eq!(slices[1].as_ptr(), body.as_ptr(), "no copy");

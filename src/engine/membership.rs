@@ -11,11 +11,63 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::{
-    shard::{Event, Shard},
-    subscribers::{Key, PendingTopics},
+    event::Event,
+    home::TopicsFull,
+    outbox::{ControlFrame, Flags},
+    shard::Shard,
+    subscribers::{Key, PendingAnswer, PendingTopics},
     traffic::{Ingress, Join, Joined},
 };
-use crate::{limits::JOINS_INFLIGHT, topic::Topic};
+use crate::{
+    limits::JOINS_INFLIGHT,
+    metrics::Loss,
+    protocol::{
+        error::Code,
+        v1::{CommandId, encode},
+    },
+    publication::Position,
+    topic::Topic,
+    websocket::frame,
+};
+
+/// A change of a subscriber's topics.
+#[derive(Clone, Debug)]
+pub struct TopicChange {
+    /// All topics it is to have.
+    pub wanted: Arc<[Topic]>,
+    /// What it is told when the change is in force, where its protocol tells.
+    pub answer: Option<Answer>,
+}
+
+/// What a subscriber is told of a change of its topics, ahead of everything that is published to new ones.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// What the client calls its command.
+    pub id: Option<CommandId>,
+    /// The topics it named, whose positions it is told.
+    pub topics: Arc<[Topic]>,
+}
+
+impl Answer {
+    fn frame(&self, positions: Vec<(Topic, Position)>) -> ControlFrame {
+        let joined: Vec<_> = positions
+            .into_iter()
+            .map(|(topic, position)| encode::Joined { topic, position, recovered: None })
+            .collect();
+        let mut payload = Vec::with_capacity(256);
+        encode::ok_positions(&mut payload, self.id.as_ref(), &joined);
+        frame::text(&payload)
+    }
+
+    fn refusal(&self) -> ControlFrame {
+        let mut payload = Vec::with_capacity(128);
+        encode::error(&mut payload, Code::Full, TOPICS_FULL, self.id.as_ref());
+        frame::text(&payload)
+    }
+}
+
+/// What a client is told whose change of topics is refused.
+pub(crate) const TOPICS_FULL: &str = "the node keeps as many topics as it may; nothing was changed";
 
 /// What a change of topics came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,21 +79,30 @@ pub enum Change {
 }
 
 impl Shard {
+    /// Replaces the topics of a subscriber, as [`Self::change_topics`] does, and tells nobody but the driver.
+    pub fn set_topics(&mut self, key: Key, wanted: impl Into<Arc<[Topic]>>) -> Change {
+        self.change_topics(key, TopicChange { wanted: wanted.into(), answer: None })
+    }
+
     /// Replaces the topics of a subscriber. Topics kept are neither left nor joined again; new ones are joined first,
     /// and the others left when all joins have come back, so that a refused change changes nothing. A change that is
     /// still pending is given up: what it has joined so far is treated like any topic the subscriber has.
-    pub fn set_topics(&mut self, key: Key, wanted: impl Into<Arc<[Topic]>>) -> Change {
-        let wanted = wanted.into();
+    pub fn change_topics(&mut self, key: Key, change: TopicChange) -> Change {
+        let TopicChange { wanted, answer } = change;
         if !self.is_open(key) {
             return Change::Done;
         }
+        self.give_up_change(key.index);
+        let encoding = self.subscribers.profiles[key.index as usize].encoding;
         let mut by_home: SmallVec<[(usize, SmallVec<[Topic; 1]>); 2]> = SmallVec::new();
         let shards = self.common.mailboxes.shards();
         for topic in &*wanted {
             if self.is_member(key.index, topic) {
                 continue;
             }
-            let number = self.topics.number_or_insert(topic);
+            let (log, classes) = (&mut self.log, &self.common.classes);
+            let open = || log.books.open(topic.clone(), classes.of(topic));
+            let number = self.topics.number_or_insert(topic, encoding, open);
             self.topics.entry_mut(number).joins += 1;
             let home = topic.home(shards);
             match by_home.iter_mut().find(|(other, _)| *other == home) {
@@ -51,17 +112,21 @@ impl Shard {
         }
         let profile = &mut self.subscribers.profiles[key.index as usize];
         profile.ticket = profile.ticket.wrapping_add(1);
-        profile.pending = None;
         if by_home.is_empty() {
             self.keep_only(key.index, &wanted);
+            if let Some(answer) = answer {
+                let positions = self.positions_of(key.index, &answer.topics);
+                self.answer(key, answer.frame(positions));
+            }
             return Change::Done;
         }
         let ticket = profile.ticket;
         let missing = by_home.len() as u32;
-        let joined = Vec::new();
-        profile.pending = Some(Box::new(PendingTopics { ticket, wanted, missing, joined, refused: false }));
+        let (joined, answer) = (Vec::new(), answer.map(PendingAnswer::new));
+        let pending = PendingTopics { ticket, wanted, missing, joined, refused: false, answer };
+        profile.pending = Some(Box::new(pending));
         for (home, topics) in by_home {
-            let join = Box::new(Join { shard: self.number, key, ticket, topics });
+            let join = Box::new(Join { shard: self.number, key, ticket, encoding, topics });
             self.joining.waiting.push_back((home, join));
         }
         self.send_joins();
@@ -73,7 +138,7 @@ impl Shard {
         if !self.subscribers.lives(key) {
             return false;
         }
-        let Some(number) = self.topics.number(topic) else { return false };
+        let Some(number) = self.number_for(key.index, topic) else { return false };
         self.leave_number(key.index, number)
     }
 
@@ -84,7 +149,7 @@ impl Shard {
 
     /// Takes the answer to a join: this is the join point.
     pub(super) fn joined(&mut self, joined: Joined) {
-        let Joined { key, ticket, topics } = joined;
+        let Joined { key, ticket, encoding, topics } = joined;
         self.joining.inflight -= 1;
         // A key that is gone, or another change since: what comes back is late and has no effect.
         let mut change = match self.subscribers.lives(key) {
@@ -93,15 +158,32 @@ impl Shard {
                 .take_if(|pending| pending.ticket == ticket),
             false => None,
         };
+        if let Some(answer) = change.as_mut().and_then(|change| change.answer.as_mut())
+            && answer.positions.is_none()
+        {
+            // Its place is ahead of everything that is published to what is joined now.
+            self.subscribers.outboxes[key.index as usize].keep_place();
+            answer.positions = Some(self.positions_of(key.index, &answer.answer.topics));
+        }
         for (topic, position) in topics {
-            let number = self.topics.number(&topic).expect("an entry lives while a join is under way");
+            let number =
+                self.topics.number(&topic, encoding).expect("an entry lives while a join is under way");
             self.topics.entry_mut(number).joins -= 1;
             if let Some(change) = &mut change {
-                if position.is_err() {
-                    change.refused = true;
-                } else if !self.is_member(key.index, &topic) {
-                    self.topics.join(number, key.index, &mut self.subscribers);
-                    change.joined.push(number);
+                match position {
+                    Err(TopicsFull) => change.refused = true,
+                    Ok(position) => {
+                        if !self.is_member(key.index, &topic) {
+                            self.topics.join(number, key.index, &mut self.subscribers);
+                            change.joined.push(number);
+                        }
+                        self.topics.entry_mut(number).position = Some(position);
+                        if let Some(positions) =
+                            change.answer.as_mut().and_then(|answer| answer.positions.as_mut())
+                        {
+                            positions.push((topic, position));
+                        }
+                    }
                 }
             }
             self.list_if_unwanted(number);
@@ -111,6 +193,9 @@ impl Shard {
             if change.missing == 0 {
                 self.finish_change(key, *change);
             } else {
+                if change.answer.is_some() {
+                    self.subscribers.outboxes[key.index as usize].flags.set(Flags::HELD);
+                }
                 self.subscribers.profiles[key.index as usize].pending = Some(change);
             }
         }
@@ -131,22 +216,93 @@ impl Shard {
         }
     }
 
+    /// Gives up a change that is under way: what it has joined so far is treated like any topic the subscriber has.
+    pub(super) fn give_up_change(&mut self, index: u32) {
+        let pending = self.subscribers.profiles[index as usize].pending.take();
+        if pending.is_some_and(|pending| pending.answer.is_some_and(|answer| answer.positions.is_some())) {
+            self.fill_and_release(index, None);
+        }
+    }
+
     fn finish_change(&mut self, key: Key, change: PendingTopics) {
-        let outcome = if change.refused {
-            for number in change.joined {
+        let PendingTopics { wanted, joined, refused, answer, .. } = change;
+        let outcome = if refused {
+            if answer.is_some() {
+                self.drop_topics(key.index, &joined);
+            }
+            for number in joined {
                 self.leave_number(key.index, number);
             }
-            Err(super::home::TopicsFull)
+            Err(TopicsFull)
         } else {
-            self.keep_only(key.index, &change.wanted);
+            self.keep_only(key.index, &wanted);
             Ok(())
         };
+        if let Some(PendingAnswer { answer, positions }) = answer {
+            let frame = match refused {
+                true => answer.refusal(),
+                false => answer.frame(positions.unwrap_or_default()),
+            };
+            self.fill_and_release(key.index, Some(frame));
+        }
         self.tell(Event::TopicsSet { key, outcome });
+    }
+
+    fn fill_and_release(&mut self, index: u32, frame: Option<ControlFrame>) {
+        let outbox = &mut self.subscribers.outboxes[index as usize];
+        outbox.fill_place(frame);
+        outbox.flags.clear(Flags::HELD);
+        self.make_dirty(index);
+    }
+
+    /// Throws away what is queued of topics that were joined by a change which is refused: nothing of them may follow
+    /// the answer.
+    fn drop_topics(&mut self, index: u32, numbers: &[u32]) {
+        let books: SmallVec<[u32; 8]> =
+            numbers.iter().map(|&number| self.topics.entry(number).book).collect();
+        self.drop_chosen(index, false, |_, frames, losses| {
+            for (frame, loss) in frames.iter().zip(losses) {
+                if books.contains(&frame.note.book) {
+                    *loss = Some(Loss::Closed);
+                }
+            }
+        });
+    }
+
+    /// The topics a subscriber has now.
+    pub fn topics_of(&self, key: Key) -> Vec<Topic> {
+        if !self.subscribers.lives(key) {
+            return Vec::new();
+        }
+        let memberships = self.subscribers.profiles[key.index as usize].memberships.iter();
+        memberships.map(|membership| self.topics.entry(membership.topic).topic.clone()).collect()
+    }
+
+    /// Where each of these topics stands that a subscriber has: the last publication before what it gets next.
+    pub fn positions(&self, key: Key) -> Vec<(Topic, Position)> {
+        if !self.subscribers.lives(key) {
+            return Vec::new();
+        }
+        let memberships = self.subscribers.profiles[key.index as usize].memberships.iter();
+        let entries = memberships.map(|membership| self.topics.entry(membership.topic));
+        entries.filter_map(|entry| Some((entry.topic.clone(), entry.position?))).collect()
+    }
+
+    fn positions_of(&self, index: u32, topics: &[Topic]) -> Vec<(Topic, Position)> {
+        let memberships = self.subscribers.profiles[index as usize].memberships.iter();
+        let entries = memberships.map(|membership| self.topics.entry(membership.topic));
+        let asked = entries.filter(|entry| topics.contains(&entry.topic));
+        asked.filter_map(|entry| Some((entry.topic.clone(), entry.position?))).collect()
+    }
+
+    /// The number of a topic in the encoding a subscriber gets.
+    fn number_for(&self, index: u32, topic: &Topic) -> Option<u32> {
+        self.topics.number(topic, self.subscribers.profiles[index as usize].encoding)
     }
 
     fn keep_only(&mut self, index: u32, wanted: &[Topic]) {
         let mut keep: SmallVec<[u32; 8]> =
-            wanted.iter().filter_map(|topic| self.topics.number(topic)).collect();
+            wanted.iter().filter_map(|topic| self.number_for(index, topic)).collect();
         keep.sort_unstable();
         let mut slot = 0;
         while let Some(membership) = self.subscribers.profiles[index as usize].memberships.get(slot) {
@@ -174,7 +330,7 @@ impl Shard {
     }
 
     fn is_member(&self, index: u32, topic: &Topic) -> bool {
-        let Some(number) = self.topics.number(topic) else { return false };
+        let Some(number) = self.number_for(index, topic) else { return false };
         let memberships = &self.subscribers.profiles[index as usize].memberships;
         memberships.iter().any(|membership| membership.topic == number)
     }
@@ -212,7 +368,9 @@ impl Shard {
             let entry = self.topics.entry_mut(number);
             entry.unwant_listed = false;
             if entry.members.is_empty() && entry.joins == 0 {
-                topics.push(self.topics.remove(number));
+                let entry = self.topics.remove(number);
+                self.log.books.close(entry.book);
+                topics.push((entry.topic, entry.encoding));
             }
         }
         if !topics.is_empty() {
@@ -221,3 +379,6 @@ impl Shard {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,14 +9,21 @@
 //! shards through any order of events.
 
 mod age_list;
+mod blocked;
+mod books;
 mod closing;
+mod common;
 mod congestion;
+mod encoding;
+mod event;
 mod fanout;
 mod flush;
+mod frame_index;
 mod home;
 mod joining;
 mod log;
 mod membership;
+mod memory;
 mod outbox;
 mod shard;
 mod slow_consumer;
@@ -26,9 +33,15 @@ mod traffic;
 mod transport;
 mod users;
 
+pub use books::TopicLedger;
+pub use common::Common;
+pub use encoding::Encoding;
+pub use event::Event;
 pub use home::TopicsFull;
-pub use membership::Change;
-pub use shard::{Common, Event, Shard};
+pub(crate) use membership::TOPICS_FULL;
+pub use membership::{Answer, Change, TopicChange};
+pub use memory::{Memory, Rung};
+pub use shard::Shard;
 pub use subscribers::{Goodbye, Key};
 pub use traffic::{Fanout, Ingress, Join, Joined, Kick, Mailboxes, Manner, Reply, Sequenced};
 pub use transport::{Offered, Transport};

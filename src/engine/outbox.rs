@@ -10,8 +10,14 @@ use std::{collections::VecDeque, io::IoSlice};
 
 use smallvec::SmallVec;
 
+use self::backlog::{Backlog, Entry};
+pub(crate) use self::dropping::Queued;
 use super::log::{Log, Moved, Range};
 use crate::limits::{OUTBOX_RANGES, WRITE_SLICES};
+
+mod backlog;
+mod dropping;
+mod gap;
 
 /// A small encoded frame of one connection: an answer, a ping, a close.
 pub(crate) type ControlFrame = Vec<u8>;
@@ -29,7 +35,7 @@ pub(crate) type Slices<'a> = SmallVec<[IoSlice<'a>; WRITE_SLICES]>;
 
 /// What an outbox knows of its subscriber's connection, as bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Flags(u8);
+pub(crate) struct Flags(u16);
 
 impl Flags {
     #[cfg(test)]
@@ -46,6 +52,12 @@ impl Flags {
     pub(crate) const VACANT: Self = Self(16);
     /// It stands in the list of those that are far behind.
     pub(crate) const BEHIND: Self = Self(32);
+    /// When it was last at its bound nothing could go but the newest, and it has not got shorter since.
+    pub(crate) const ONLY_NEWEST: Self = Self(64);
+    /// It has frames that younger ones may have replaced.
+    pub(crate) const CONFLATES: Self = Self(128);
+    /// A place is kept in it: nothing is written until that is filled.
+    pub(crate) const HELD: Self = Self(256);
 
     pub(crate) fn has(self, any: Self) -> bool {
         self.0 & any.0 != 0
@@ -81,32 +93,6 @@ pub(crate) struct Outbox {
 }
 
 const _: () = assert!(size_of::<Outbox>() == 32, "two outboxes share a cache line");
-
-#[derive(Debug, Default)]
-struct Backlog {
-    /// What is left of a frame that is partly written.
-    rest: Option<Entry>,
-    ahead: VecDeque<ControlFrame>,
-    entries: VecDeque<Entry>,
-    /// Bytes of all of these.
-    bytes: usize,
-}
-
-#[derive(Debug)]
-enum Entry {
-    Range(Range),
-    /// A control frame, from a byte on.
-    Own(ControlFrame, u32),
-}
-
-impl Entry {
-    fn len(&self) -> usize {
-        match self {
-            Self::Range(range) => range.len(),
-            Self::Own(frame, from) => frame.len() - *from as usize,
-        }
-    }
-}
 
 /// What was taken out of an outbox.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -157,6 +143,27 @@ impl Outbox {
             Some(Entry::Own(last, _)) if last.len() + frame.len() <= SHARED_ENTRY_BYTES => last.extend(frame),
             _ => backlog.entries.push_back(Entry::Own(frame, 0)),
         }
+    }
+
+    /// Keeps a place behind everything that is queued for a frame that is not known yet. Until [`Self::fill_place`] nothing
+    /// may be written.
+    pub(crate) fn keep_place(&mut self) {
+        self.move_tail_to_backlog();
+        self.backlog.get_or_insert_default().entries.push_back(Entry::Place);
+    }
+
+    /// Puts a frame into the place that is kept, or gives the place up. Without a place it does nothing.
+    pub(crate) fn fill_place(&mut self, frame: Option<ControlFrame>) {
+        let Some(backlog) = &mut self.backlog else { return };
+        let Some(at) = backlog.entries.iter().position(|entry| matches!(entry, Entry::Place)) else { return };
+        match frame {
+            Some(frame) => {
+                backlog.bytes += frame.len();
+                backlog.entries[at] = Entry::Own(frame, 0);
+            }
+            None => drop(backlog.entries.remove(at)),
+        }
+        self.free_empty_backlog();
     }
 
     /// Appends a control frame to the ahead lane: it is written at the next frame boundary.
@@ -222,10 +229,10 @@ impl Outbox {
         };
         if let Some(backlog) = &self.backlog {
             let rest = backlog.rest.iter();
-            rest.for_each(|entry| entry_slices(entry, log, &mut add));
+            rest.for_each(|entry| entry.slices(log, &mut add));
             backlog.ahead.iter().for_each(|frame| add(frame));
             for entry in backlog.entries.iter().take(WRITE_SLICES + 1) {
-                entry_slices(entry, log, &mut add);
+                entry.slices(log, &mut add);
             }
         }
         if !self.tail.is_empty() {
@@ -243,7 +250,7 @@ impl Outbox {
                 let len = entry.len();
                 if len <= bytes {
                     bytes -= len;
-                    taken.frames += release(&entry, log);
+                    taken.frames += entry.release(log);
                 } else {
                     taken.frames += backlog.put_back(entry, bytes, resumed, log);
                     bytes = 0;
@@ -274,34 +281,6 @@ impl Outbox {
         taken
     }
 
-    /// Throws away everything but the rest of a frame that is partly written.
-    pub(crate) fn discard(&mut self, log: &mut Log) -> Taken {
-        let mut taken = Taken::default();
-        if let Some(backlog) = &mut self.backlog {
-            backlog.ahead.clear();
-            for entry in backlog.entries.drain(..) {
-                taken.frames += release(&entry, log);
-            }
-            backlog.bytes = backlog.rest.as_ref().map_or(0, Entry::len);
-        }
-        if !self.tail.is_empty() {
-            taken.frames += log.frames(self.tail);
-            log.unpin(self.tail.segment, 1);
-            self.tail = Range::EMPTY;
-        }
-        self.free_empty_backlog();
-        taken
-    }
-
-    /// Throws away everything: nothing will be written any more.
-    pub(crate) fn clear(&mut self, log: &mut Log) -> Taken {
-        let mut taken = self.discard(log);
-        if let Some(rest) = self.backlog.take().and_then(|backlog| backlog.rest) {
-            taken.frames += release(&rest, log);
-        }
-        taken
-    }
-
     /// Follows frames that compaction moved.
     pub(crate) fn remap(&mut self, moved: &Moved) {
         if let Some(mapped) = moved.map(self.tail) {
@@ -322,7 +301,7 @@ impl Outbox {
         let entries = self.backlog.iter().flat_map(|backlog| backlog.rest.iter().chain(&backlog.entries));
         let ranges = entries.filter_map(|entry| match entry {
             Entry::Range(range) => Some(*range),
-            Entry::Own(..) => None,
+            Entry::Own(..) | Entry::Gap(_) | Entry::Place => None,
         });
         ranges.chain((!self.tail.is_empty()).then_some(self.tail))
     }
@@ -349,7 +328,9 @@ impl Outbox {
     /// waits for its socket is not slow; how long that takes is bounded by the upgrade, and the log by its own bound.
     #[inline]
     pub(crate) fn is_over(&self, bound: usize) -> bool {
-        self.flags.has(Flags::BLOCKED) && !self.flags.has(Flags::ATTACHING) && self.bytes() > bound
+        self.flags.has(Flags::BLOCKED)
+            && !self.flags.has(Flags::ATTACHING.and(Flags::HELD))
+            && self.bytes() > bound
     }
 
     /// Bytes queued.
@@ -376,59 +357,6 @@ impl Outbox {
     }
 }
 
-impl Backlog {
-    /// The entry that is written first, and whether a frame of it was begun before.
-    fn take_first(&mut self) -> Option<(Entry, From)> {
-        let (entry, from) = if let Some(rest) = self.rest.take() {
-            (rest, From::Rest)
-        } else if let Some(frame) = self.ahead.pop_front() {
-            (Entry::Own(frame, 0), From::Ahead)
-        } else {
-            (self.entries.pop_front()?, From::Entries)
-        };
-        self.bytes -= entry.len();
-        Some((entry, from))
-    }
-
-    /// Puts back an entry of which only `bytes` were written. Returns the frames of the log that ended in them.
-    fn put_back(&mut self, entry: Entry, bytes: usize, from: From, log: &mut Log) -> u64 {
-        self.bytes += entry.len() - bytes;
-        match entry {
-            Entry::Own(frame, start) => {
-                self.rest = Some(Entry::Own(frame, start + bytes as u32));
-                0
-            }
-            Entry::Range(range) => {
-                let middle = range.start + bytes as u32;
-                let frames = log.frames(Range { end: middle, ..range });
-                let left = Range { start: middle, ..range };
-                match log.cut_frame_end(range.segment, middle) {
-                    Some(end) => {
-                        self.rest = Some(Entry::Range(Range { end, ..left }));
-                        if end < range.end {
-                            self.entries.push_front(Entry::Range(Range { start: end, ..range }));
-                            log.pin(range.segment, 1);
-                        }
-                    }
-                    None => {
-                        debug_assert!(from == From::Entries, "a rest ends where its frame does");
-                        self.entries.push_front(Entry::Range(left));
-                    }
-                }
-                frames
-            }
-        }
-    }
-}
-
-/// Where an entry was taken from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum From {
-    Rest,
-    Ahead,
-    Entries,
-}
-
 /// What [`Outbox::push_range`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pushed {
@@ -447,25 +375,6 @@ pub(crate) struct Gathered {
     pub(crate) bytes: usize,
     /// Whether nothing else is queued.
     pub(crate) all: bool,
-}
-
-fn entry_slices<'a>(entry: &'a Entry, log: &'a Log, add: &mut impl FnMut(&'a [u8])) {
-    match entry {
-        Entry::Range(range) => log.slices(*range).for_each(add),
-        Entry::Own(frame, from) => add(&frame[*from as usize..]),
-    }
-}
-
-/// Lets go of an entry that is written or thrown away. Returns the frames of the log that ended in it.
-fn release(entry: &Entry, log: &mut Log) -> u64 {
-    match entry {
-        Entry::Own(..) => 0,
-        Entry::Range(range) => {
-            let frames = log.frames(*range);
-            log.unpin(range.segment, 1);
-            frames
-        }
-    }
 }
 
 #[cfg(test)]

@@ -9,11 +9,17 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use super::{
+    blocked::BlockedList,
+    books::TopicLedger,
+    common::Common,
     congestion::Congestion,
-    home::{Home, RecordBudget, TopicsFull},
+    encoding::Encoding,
+    event::Event,
+    home::{Home, TopicsFull},
     joining::Joining,
     log::Log,
-    outbox::Flags,
+    memory::Rung,
+    outbox::{Flags, Queued},
     subscribers::{Dirty, Key, Subscribers},
     topics::TopicIndex,
     traffic::{Fanout, Ingress, Join, Joined, Mailboxes, Manner, Sequenced},
@@ -22,100 +28,12 @@ use super::{
 use crate::{
     identity::{ClientId, User},
     limits,
-    metrics::{Loss, Metrics, ShardMetrics},
+    metrics::{Loss, ShardMetrics},
+    protocol::v1::encode,
     publication::Publication,
-    settings::Settings,
+    topic::Topic,
     websocket::Opcode,
 };
-
-/// What all shards of a node have in common.
-#[derive(Clone, Debug)]
-pub struct Common {
-    /// The mailboxes of all shards.
-    pub mailboxes: Arc<Mailboxes>,
-    /// The metrics of all shards.
-    pub metrics: Arc<Metrics>,
-    pub(super) bounds: Bounds,
-    pub(super) records: RecordBudget,
-    /// Random, of this start of the node: the first half of every epoch.
-    pub(super) node: u64,
-}
-
-/// The limits an operator may set.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
-    pub(super) outbox_bytes: usize,
-    pub(super) outbox_age_ms: u64,
-    pub(super) log_bytes: usize,
-    pub(super) shard_lag: usize,
-}
-
-impl Bounds {
-    /// Bytes from which on a blocked subscriber is far behind.
-    #[inline]
-    pub(super) fn behind_bytes(&self) -> usize {
-        self.outbox_bytes / 4 * limits::BEHIND_QUARTERS
-    }
-}
-
-impl Common {
-    /// What the shards of a node with these settings share. `node` makes its epochs different from those of any
-    /// other start.
-    ///
-    /// # Panics
-    /// When there are no shards, or more than [`limits::SHARDS_MAX`].
-    pub fn new(settings: &Settings, node: u64) -> Self {
-        // A set of shards is one machine word: a further shard would be taken for one of the first.
-        assert!(
-            (1..=limits::SHARDS_MAX).contains(&settings.shards),
-            "a node has 1 to {} shards",
-            limits::SHARDS_MAX
-        );
-        Self {
-            mailboxes: Arc::new(Mailboxes::new(settings.shards, settings.inflight_publications)),
-            metrics: Arc::new(Metrics::new(settings.shards)),
-            bounds: Bounds {
-                outbox_bytes: settings.outbox_bytes,
-                outbox_age_ms: u64::try_from(settings.outbox_age.as_millis()).unwrap_or(u64::MAX),
-                log_bytes: settings.log_bytes,
-                shard_lag: settings.shard_lag.min(settings.outbox_bytes / 2),
-            },
-            records: RecordBudget::new(settings.topics_max),
-            node,
-        }
-    }
-}
-
-/// What the driver of a shard has to know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// A change of topics is in force, or was refused as a whole and changed nothing. It also comes when a close is
-    /// kept for a subscriber that waits for its socket, so that whoever waits for the change goes on to the socket.
-    TopicsSet {
-        /// The subscriber.
-        key: Key,
-        /// Whether it is in force.
-        outcome: Result<(), TopicsFull>,
-    },
-    /// The subscriber is being closed: it is in no topic, takes no commands, and a close frame is queued.
-    Closing {
-        /// The subscriber.
-        key: Key,
-    },
-    /// Everything that will ever be written to it is written, the close frame last.
-    Ended {
-        /// The subscriber.
-        key: Key,
-    },
-    /// The transport said that the connection is gone; or it was being closed, read nothing, and held memory that is
-    /// needed: it is to be reset. Nothing more is written to it.
-    Lost {
-        /// The subscriber.
-        key: Key,
-    },
-    /// Stop was taken: every subscriber is being closed.
-    Stopped,
-}
 
 /// One shard.
 #[derive(Debug)]
@@ -131,14 +49,21 @@ pub struct Shard {
     /// Subscribers with something to write whose connection is not known to be full, in the order of marking.
     pub(super) dirty: VecDeque<Dirty>,
     /// Subscribers whose connection takes nothing now, or is not there yet; each knows its place.
-    pub(super) blocked: Vec<u32>,
-    /// Subscribers that are far behind, and perhaps some that were.
-    behind: Vec<u32>,
-    congestion: Congestion,
+    pub(super) blocked: BlockedList,
+    /// Whether nothing is taken for the sake of subscribers that are far behind.
+    pub(super) congestion: Congestion,
+    /// Bytes ever appended to the log when the sockets were looked at last.
+    pub(super) appended_at_look: u64,
     /// Closes decided during a pass, to be carried out after it.
     pub(super) doomed: Vec<(u32, Loss)>,
     /// An entry taken from the fanout queue that comes next.
     pub(super) held: Option<Fanout>,
+    /// The frames of one outbox that is looked through; empty between.
+    pub(super) looked_at: Vec<Queued>,
+    /// What the node's memory asked for in the last turn.
+    pub(super) rung: Rung,
+    /// The place in the blocked list up to which queues were looked through for the sake of memory.
+    pub(super) thinned_out_to: usize,
     events: VecDeque<Event>,
     /// The time of this turn, milliseconds.
     pub(super) now: u64,
@@ -160,23 +85,26 @@ impl Shard {
             home,
             joining: Joining::new(shards),
             dirty: VecDeque::new(),
-            blocked: Vec::new(),
-            behind: Vec::new(),
+            blocked: BlockedList::default(),
             congestion: Congestion::default(),
+            appended_at_look: 0,
             doomed: Vec::new(),
             held: None,
+            looked_at: Vec::new(),
+            rung: Rung::default(),
+            thinned_out_to: 0,
             events: VecDeque::new(),
             now: 0,
             common,
         }
     }
 
-    /// Begins a turn at `now`, in milliseconds of a clock that never goes back: frees what is overdue and, when the
-    /// logs are over their bound, one segment.
+    /// Begins a turn at `now`, in milliseconds of a clock that never goes back: frees what is overdue and, when
+    /// memory is short, some of what slow subscribers hold.
     pub fn begin_turn(&mut self, now: u64) {
         self.now = now;
         self.home.expire(now);
-        self.relieve_memory();
+        self.keep_within_memory();
         let metrics = self.metrics();
         metrics.log_bytes.set(self.log.held() as u64);
         metrics.blocked.set(self.blocked.len() as u64);
@@ -196,8 +124,8 @@ impl Shard {
                 }
                 Ingress::Join(join) => self.answer_join(*join, &mailboxes),
                 Ingress::Unwant { shard, topics } => {
-                    for topic in &topics {
-                        self.home.unwant(topic, shard, self.now);
+                    for (topic, encoding) in &topics {
+                        self.home.unwant(topic, (shard, *encoding), self.now);
                     }
                     mailboxes.to_shard(shard.into(), Fanout::Unwanted { home: self.number });
                 }
@@ -207,14 +135,30 @@ impl Shard {
     }
 
     /// Makes a subscriber that waits for its socket; it counts as blocked until [`Self::attached`].
-    pub fn add(&mut self, client: Option<ClientId>, user: Option<User>) -> Key {
-        let key = self.subscribers.add(client);
+    pub fn add(&mut self, client: Option<ClientId>, user: Option<User>, encoding: Encoding) -> Key {
+        let key = self.subscribers.add(client, encoding);
         self.block(key.index);
         self.metrics().subscribers.set(self.subscribers.len() as u64);
         if let Some(user) = user {
             self.set_user(key, user);
         }
         key
+    }
+
+    /// Keeps a place behind everything that is queued, for a subscriber that waits for its socket: it is to be filled before
+    /// [`Self::attached`].
+    pub fn keep_place(&mut self, key: Key) {
+        if self.subscribers.lives(key) {
+            debug_assert!(self.subscribers.outboxes[key.index as usize].flags.has(Flags::ATTACHING));
+            self.subscribers.outboxes[key.index as usize].keep_place();
+        }
+    }
+
+    /// Puts encoded frames into the place that is kept.
+    pub fn fill_place(&mut self, key: Key, frames: Vec<u8>) {
+        if self.subscribers.lives(key) {
+            self.subscribers.outboxes[key.index as usize].fill_place(Some(frames));
+        }
     }
 
     /// Notes to which user a subscriber belongs.
@@ -274,9 +218,10 @@ impl Shard {
             return;
         }
         self.abandon_topics(key.index);
-        let taken = self.subscribers.outboxes[key.index as usize].clear(&mut self.log);
-        self.metrics().count_loss(Loss::Closed, taken.frames);
+        let lost = self.subscribers.outboxes[key.index as usize].clear(&mut self.log, Loss::Closed);
+        self.metrics().count_loss(Loss::Closed, lost);
         self.take_off_blocked(key.index);
+        self.congestion.forget(key.index);
         self.users.remove(key.index, &mut self.subscribers);
         self.subscribers.vacate(key);
         self.metrics().subscribers.set(self.subscribers.len() as u64);
@@ -306,41 +251,6 @@ impl Shard {
 
     fn has_something_to_take(&self) -> bool {
         self.held.is_some() || !self.common.mailboxes.fanout(self.number.into()).is_empty()
-    }
-
-    /// Whether nothing is taken for the sake of subscribers that are far behind. It is looked at again with each
-    /// [`Self::take`], so call that when subscribers became writable, and from time to time.
-    pub fn holds_back(&self) -> bool {
-        self.congestion.holds()
-    }
-
-    pub(super) fn look_for_congestion(&mut self) {
-        let low = self.common.bounds.outbox_bytes / 2;
-        let outboxes = &mut self.subscribers.outboxes;
-        self.behind.retain(|&index| {
-            let outbox = &mut outboxes[index as usize];
-            let still =
-                outbox.flags.has(Flags::BEHIND) && !outbox.flags.has(Flags::CLOSING) && outbox.bytes() > low;
-            if !still {
-                outbox.flags.clear(Flags::BEHIND);
-            }
-            still
-        });
-        let held = self.congestion.holds();
-        let holds = self.congestion.look(self.behind.len(), self.now);
-        self.metrics().held_back.add(u64::from(holds && !held));
-    }
-
-    /// Looks at a blocked subscriber that has more queued than what makes it one that is behind.
-    #[cold]
-    pub(super) fn note_behind(&mut self, index: u32) {
-        let outbox = &mut self.subscribers.outboxes[index as usize];
-        if outbox.bytes() > self.common.bounds.outbox_bytes {
-            self.doomed.push((index, Loss::Bound));
-        } else if !outbox.flags.has(Flags::BEHIND) {
-            outbox.flags.set(Flags::BEHIND);
-            self.behind.push(index);
-        }
     }
 
     /// Counts a client message or control frame that was taken.
@@ -374,6 +284,17 @@ impl Shard {
         ranges.map(|range| self.log.frames(range)).sum()
     }
 
+    /// What became of a topic's frames on this shard, as far back as it remembers the topic; `None` if it has neither
+    /// subscribers of the topic nor joins under way.
+    pub fn topic_ledger(&self, topic: &Topic) -> Option<TopicLedger> {
+        let mut ledger = None;
+        for number in Encoding::ALL.iter().filter_map(|&encoding| self.topics.number(topic, encoding)) {
+            let book = self.log.books.get(self.topics.entry(number).book);
+            *ledger.get_or_insert_with(TopicLedger::default) += book.ledger;
+        }
+        ledger
+    }
+
     /// Bytes the logs hold.
     pub fn log_bytes(&self) -> usize {
         self.log.held()
@@ -392,14 +313,13 @@ impl Shard {
         let outbox = &mut self.subscribers.outboxes[index as usize];
         debug_assert!(!outbox.flags.has(Flags::BLOCKED));
         outbox.flags.set(Flags::BLOCKED);
-        outbox.blocked_at = self.blocked.len() as u32;
-        self.blocked.push(index);
+        outbox.blocked_at = self.blocked.push(index, self.congestion.clock());
     }
 
     /// Puts a subscriber that has something to write into the dirty list, unless it is there or blocked.
     pub(super) fn make_dirty(&mut self, index: u32) {
         let outbox = &mut self.subscribers.outboxes[index as usize];
-        if outbox.flags.has(Flags::DIRTY.and(Flags::BLOCKED)) || outbox.is_empty() {
+        if outbox.flags.has(Flags::DIRTY.and(Flags::BLOCKED).and(Flags::HELD)) || outbox.is_empty() {
             return;
         }
         outbox.flags.set(Flags::DIRTY);
@@ -408,6 +328,9 @@ impl Shard {
 
     fn unblock(&mut self, index: u32) {
         self.take_off_blocked(index);
+        if self.subscribers.outboxes[index as usize].flags.has(Flags::CONFLATES) {
+            self.conflate(index);
+        }
         self.make_dirty(index);
         let outbox = &self.subscribers.outboxes[index as usize];
         if outbox.is_empty() && outbox.flags.has(Flags::CLOSING) {
@@ -423,12 +346,8 @@ impl Shard {
         }
         outbox.flags.clear(Flags::BLOCKED);
         let place = outbox.blocked_at;
-        self.blocked.swap_remove(place as usize);
-        if let Some(&moved) = self.blocked.get(place as usize) {
+        if let Some(moved) = self.blocked.remove(place) {
             self.subscribers.outboxes[moved as usize].blocked_at = place;
-        }
-        if self.blocked.len() * 4 < self.blocked.capacity() && self.blocked.capacity() > 1_024 {
-            self.blocked.shrink_to(self.blocked.len() * 2);
         }
     }
 
@@ -457,10 +376,13 @@ impl Shard {
     ) -> Result<crate::publication::Position, TopicsFull> {
         let (position, interested) = self.home.sequence(&publication.topic, self.now)?;
         self.metrics().sequenced.add(1);
-        if !interested.is_empty() {
+        if !interested.shards().is_empty() {
             // I3: it has its offset before any shard can see it.
-            let sequenced = Arc::new(Sequenced { publication, position });
-            for shard in interested.iter() {
+            let wants_v1 = !interested.in_encoding(Encoding::V1).is_empty();
+            let v1 = wants_v1
+                .then(|| encode::message(&publication.topic, position.offset, &publication.content, &[]));
+            let sequenced = Arc::new(Sequenced { publication, position, v1 });
+            for shard in interested.shards().iter() {
                 mailboxes.to_shard(shard, Fanout::Deliver(sequenced.clone()));
             }
         }
@@ -468,25 +390,25 @@ impl Shard {
     }
 
     fn answer_join(&mut self, join: Join, mailboxes: &Mailboxes) {
-        let Join { shard, key, ticket, topics } = join;
+        let Join { shard, key, ticket, encoding, topics } = join;
         let answer = |topic| {
-            let position = self.home.join(&topic, shard, self.now);
+            let position = self.home.join(&topic, (shard, encoding), self.now);
             (topic, position)
         };
         let topics = topics.into_iter().map(answer).collect();
-        mailboxes.to_shard(shard.into(), Fanout::Joined(Box::new(Joined { key, ticket, topics })));
+        mailboxes.to_shard(shard.into(), Fanout::Joined(Box::new(Joined { key, ticket, encoding, topics })));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::websocket::frame;
+    use crate::{settings::Settings, websocket::frame};
 
     #[test]
     fn pings_and_pongs_that_still_wait_are_replaced() {
         let mut shard = Shard::new(0, Common::new(&Settings { shards: 1, ..Settings::default() }, 1));
-        let key = shard.add(None, None);
+        let key = shard.add(None, None, Encoding::Plain);
         for n in 0..100 {
             shard.answer_ahead(key, frame::ping().to_vec());
             shard.answer_ahead(key, frame::pong(&[n]).to_vec());

@@ -1,83 +1,227 @@
-//! What becomes of subscribers that hold memory for too long: the shard's logs over their bound, frames too old.
+//! What becomes of subscribers whose queue is at its bound, or holds frames that are too old.
 //!
-//! Only *blocked* subscribers are judged here, never one that the flush has not reached. There is one policy so far:
-//! a slow consumer is disconnected (1013), and what it had queued is counted.
+//! Only *blocked* subscribers are judged here, never one that the flush has not reached. The class of each frame decides:
+//! frames of some classes make way for others, whole, and are counted in the books of their topics (I8); where no
+//! frame may go, the slow consumer is disconnected (1013). Whoever looks through a queue frees more than it must where it
+//! may, so that the next look is some frames away: a stalled subscriber costs the others a few steps a frame.
+
+use foldhash::fast::RandomState;
+use hashbrown::HashSet;
 
 use super::{
-    log::{Compacted, Range},
-    outbox::Flags,
+    common::Rule,
+    log::Range,
+    outbox::{Flags, Queued},
     shard::Shard,
 };
-use crate::metrics::Loss;
+use crate::{
+    classes::{ClassId, Policy},
+    metrics::Loss,
+};
+
+/// What is freed more than needed when the oldest frames are dropped: this part of the bound.
+const SPARE_PART: usize = 8;
 
 impl Shard {
-    /// Disconnects blocked subscribers whose oldest queued frame is too old. Walks the blocked list; called about once
-    /// a second.
+    /// Looks at a blocked subscriber that has so much queued that frames of `class`, the last `pushed` bytes, may be too much.
+    #[cold]
+    pub(super) fn note_arrival(&mut self, index: u32, class: ClassId, pushed: usize) {
+        let rule = self.common.rules[class.index()];
+        let flags = &mut self.subscribers.outboxes[index as usize].flags;
+        if rule.policy == Policy::Conflate {
+            flags.set(Flags::CONFLATES);
+        }
+        if rule.policy != Policy::DropNewest {
+            flags.clear(Flags::ONLY_NEWEST);
+        }
+        let bytes = |shard: &Self| shard.subscribers.outboxes[index as usize].bytes();
+        let has_room = bytes(self) <= rule.outbox_bytes || self.make_room(index, rule, pushed);
+        if rule.policy != Policy::Disconnect {
+            // Nobody is waited for where messages may go.
+            if !has_room {
+                self.doomed.push((index, Loss::Bound));
+            }
+        } else if !has_room && rule.outbox_bytes < self.common.bounds.outbox_bytes {
+            self.doomed.push((index, Loss::Bound));
+        } else if bytes(self) > self.common.bounds.behind_bytes() {
+            self.note_behind(index);
+        }
+    }
+
+    /// Makes room in a blocked subscriber's queue, which is over the bound of the class of the frames that have just
+    /// arrived, the last `pushed` bytes: conflates, drops the oldest, drops what arrived, as classes say. Returns whether
+    /// the subscriber may stay.
+    ///
+    /// Only frames whose class has no larger bound make way, so that a class that may have little queued does not
+    /// empty the queue of one that may have more.
+    fn make_room(&mut self, index: u32, rule: Rule, pushed: usize) -> bool {
+        let outbox = &mut self.subscribers.outboxes[index as usize];
+        let bound = rule.outbox_bytes;
+        if outbox.flags.has(Flags::ONLY_NEWEST) {
+            debug_assert_eq!(rule.policy, Policy::DropNewest);
+            let tells = self.subscribers.profiles[index as usize].encoding.tells();
+            let lost = outbox.cut_newest(pushed, bound, (tells, Loss::Bound), &mut self.log);
+            self.metrics().count_loss(Loss::Bound, lost);
+            return true;
+        }
+        let mut over = outbox.bytes() - bound;
+        let spare = bound / SPARE_PART;
+        let rules = self.common.rules.clone();
+        self.look_through(index, |shard, frames, losses| {
+            let may_go = |frame: &Queued, policy| {
+                let of = rules[shard.log.books.get(frame.note.book).class.index()];
+                of.policy == policy && of.outbox_bytes <= bound
+            };
+            let conflated = mark_replaced(frames, losses, |frame| may_go(frame, Policy::Conflate));
+            over = over.saturating_sub(conflated);
+            if over == 0 {
+                return;
+            }
+            let mut wanted = over + spare;
+            for (frame, loss) in frames.iter().zip(losses.iter_mut()) {
+                if wanted == 0 {
+                    break;
+                }
+                if loss.is_none() && may_go(frame, Policy::DropOldest) {
+                    *loss = Some(Loss::Bound);
+                    wanted = wanted.saturating_sub(frame.range.len());
+                    over = over.saturating_sub(frame.range.len());
+                }
+            }
+        });
+        if over == 0 {
+            return true;
+        }
+        match rule.policy {
+            Policy::DropNewest => {
+                let outbox = &mut self.subscribers.outboxes[index as usize];
+                let tells = self.subscribers.profiles[index as usize].encoding.tells();
+                let lost = outbox.cut_newest(pushed, bound, (tells, Loss::Bound), &mut self.log);
+                outbox.flags.set(Flags::ONLY_NEWEST);
+                self.metrics().count_loss(Loss::Bound, lost);
+                true
+            }
+            // What arrived has gone with the others: there is more of classes that may have more.
+            Policy::DropOldest => true,
+            Policy::Disconnect | Policy::Conflate => false,
+        }
+    }
+
+    /// Throws away the queued frames of a subscriber that younger ones with their topic and key replace. A survivor keeps
+    /// its own place, so that offsets stay ascending.
+    pub(super) fn conflate(&mut self, index: u32) {
+        self.subscribers.outboxes[index as usize].flags.clear(Flags::CONFLATES);
+        let rules = self.common.rules.clone();
+        self.look_through(index, |shard, frames, losses| {
+            mark_replaced(frames, losses, |frame| {
+                rules[shard.log.books.get(frame.note.book).class.index()].policy == Policy::Conflate
+            });
+        });
+    }
+
+    /// Drops what is too old of blocked subscribers' queues, and disconnects them where their oldest frame's class says so.
+    /// Walks the blocked list; called about once a second.
     pub fn drop_overdue(&mut self) {
-        let age = self.common.bounds.outbox_age_ms;
-        for &index in &self.blocked {
+        let rules = self.common.rules.clone();
+        let shortest = rules.iter().map(|rule| rule.age_ms).min().unwrap_or(u32::MAX);
+        let now = self.now as u32;
+        let blocked: Vec<u32> = self.blocked.indexes().collect();
+        for index in blocked {
             let outbox = &self.subscribers.outboxes[index as usize];
             if outbox.flags.has(Flags::CLOSING) {
                 continue;
             }
-            let oldest = outbox.ranges().next();
-            if oldest.is_some_and(|range| self.log.touched(range.segment) + age < self.now) {
+            let oldest = outbox.ranges().next().and_then(|range| self.log.frames_in(range).next());
+            if oldest.is_none_or(|frame| now.wrapping_sub(frame.note.at) <= shortest) {
+                continue;
+            }
+            let mut doomed = false;
+            self.look_through(index, |shard, frames, losses| {
+                for (frame, loss) in frames.iter().zip(losses.iter_mut()) {
+                    let age = now.wrapping_sub(frame.note.at);
+                    if age <= shortest {
+                        break;
+                    }
+                    let rule = rules[shard.log.books.get(frame.note.book).class.index()];
+                    if age > rule.age_ms {
+                        *loss = Some(Loss::Age);
+                        doomed |= rule.policy == Policy::Disconnect;
+                    }
+                }
+                if doomed {
+                    losses.fill(None);
+                }
+            });
+            if doomed {
                 self.doomed.push((index, Loss::Age));
             }
         }
         self.close_doomed();
     }
 
-    /// When the logs are over their bound, makes room: compacts the oldest segment, one walk over the blocked list;
-    /// when no segment has anything to spare, disconnects those who hold the oldest.
-    pub(super) fn relieve_memory(&mut self) {
-        if self.log.held() <= self.common.bounds.log_bytes {
-            return;
-        }
-        if let Some(victim) = self.log.oldest_fresh() {
-            let ranges: Vec<Range> = self.blocked_ranges(victim).map(|(_, range)| range).collect();
-            if ranges.len() < self.log.pins(victim) as usize {
-                // A subscriber that is not blocked holds it too; the flush will reach that one.
-                return;
-            }
-            if let Compacted::Moved(moved) = self.log.compact(victim, &ranges) {
-                for &index in &self.blocked {
-                    self.subscribers.outboxes[index as usize].remap(&moved);
-                }
-                self.metrics().compactions.add(1);
-            }
-            return;
-        }
-        if let Some(oldest) = self.log.oldest_dense() {
-            let mut holders: Vec<u32> = self.blocked_ranges(oldest).map(|(index, _)| index).collect();
-            holders.dedup();
-            for index in holders {
-                let key = self.subscribers.key(index);
-                match self.is_open(key) {
-                    true => self.close_slow(key, Loss::Memory),
-                    false => self.give_up(index),
-                }
-            }
-        }
+    /// Looks through the queue of a subscriber: `decide` gives a loss to each frame that is to go. It is told where its
+    /// protocol tells.
+    pub(super) fn look_through(
+        &mut self,
+        index: u32,
+        decide: impl FnOnce(&Self, &[Queued], &mut [Option<Loss>]),
+    ) {
+        let tells = self.subscribers.profiles[index as usize].encoding.tells();
+        self.drop_chosen(index, tells, decide);
     }
 
-    /// Takes the memory from a subscriber that is being closed and does not read what it was still to get: it cannot
-    /// be disconnected a second time, and while it held on, the shard would take nothing.
-    fn give_up(&mut self, index: u32) {
-        let outbox = &mut self.subscribers.outboxes[index as usize];
-        if outbox.flags.has(Flags::ATTACHING) {
-            let taken = outbox.discard(&mut self.log);
-            self.metrics().count_loss(Loss::Memory, taken.frames);
-        } else {
-            self.lose(index, Loss::Memory);
+    /// As [`Self::look_through`], and says whether the subscriber is told.
+    pub(super) fn drop_chosen(
+        &mut self,
+        index: u32,
+        tells: bool,
+        decide: impl FnOnce(&Self, &[Queued], &mut [Option<Loss>]),
+    ) {
+        let mut frames = std::mem::take(&mut self.looked_at);
+        self.subscribers.outboxes[index as usize].queued(&self.log, &mut frames);
+        let mut losses = vec![None; frames.len()];
+        decide(self, &frames, &mut losses);
+        if losses.iter().any(Option::is_some) {
+            let outbox = &mut self.subscribers.outboxes[index as usize];
+            outbox.drop_frames(&frames, &losses, tells, &mut self.log);
+            let metrics = self.metrics();
+            losses.into_iter().flatten().for_each(|loss| metrics.count_loss(loss, 1));
+            let outbox = &mut self.subscribers.outboxes[index as usize];
+            if outbox.is_at_range_limit() {
+                outbox.consolidate(&mut self.log);
+            }
         }
+        frames.clear();
+        frames.shrink_to(KEPT_FRAMES);
+        self.looked_at = frames;
     }
 
     /// The ranges of blocked subscribers that point into a segment.
-    fn blocked_ranges(&self, segment: u32) -> impl Iterator<Item = (u32, Range)> {
-        self.blocked.iter().flat_map(move |&index| {
+    pub(super) fn blocked_ranges(&self, segment: u32) -> impl Iterator<Item = (u32, Range)> {
+        self.blocked.indexes().flat_map(move |index| {
             let ranges = self.subscribers.outboxes[index as usize].ranges();
             ranges.filter(move |range| range.segment == segment).map(move |range| (index, range))
         })
     }
 }
+
+/// Frames for which room is kept between two looks.
+const KEPT_FRAMES: usize = 16 * 1024;
+
+/// From the newest to the oldest: gives a loss to each frame that has a key, may go, and is replaced by a younger one with
+/// its topic and key. Returns the bytes of those.
+fn mark_replaced(frames: &[Queued], losses: &mut [Option<Loss>], may_go: impl Fn(&Queued) -> bool) -> usize {
+    let mut seen: HashSet<(u32, u64), RandomState> = HashSet::default();
+    let mut bytes = 0;
+    for (frame, loss) in frames.iter().zip(losses).rev() {
+        let note = &frame.note;
+        if note.key != 0 && may_go(frame) && !seen.insert((note.book, note.key)) {
+            *loss = Some(Loss::Conflated);
+            bytes += frame.range.len();
+        }
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests;

@@ -10,8 +10,12 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 
-use super::outbox::{Flags, Outbox};
-use crate::{identity::ClientId, topic::Topic, websocket::CloseCode};
+use super::{
+    encoding::Encoding,
+    membership::Answer,
+    outbox::{Flags, Outbox},
+};
+use crate::{identity::ClientId, publication::Position, topic::Topic, websocket::CloseCode};
 
 /// Names one subscriber of one shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -59,12 +63,31 @@ pub(crate) struct PendingTopics {
     pub(crate) joined: Vec<u32>,
     /// Whether a home refused a topic.
     pub(crate) refused: bool,
+    /// What the subscriber is to be told.
+    pub(crate) answer: Option<PendingAnswer>,
+}
+
+/// An answer to a change that waits for its joins.
+#[derive(Debug)]
+pub(crate) struct PendingAnswer {
+    pub(crate) answer: Answer,
+    /// Where the topics it names stand, as far as they are joined. `None` before the first join came back; from
+    /// then on a place is kept for it in the outbox.
+    pub(crate) positions: Option<Vec<(Topic, Position)>>,
+}
+
+impl PendingAnswer {
+    pub(crate) fn new(answer: Answer) -> Self {
+        Self { answer, positions: None }
+    }
 }
 
 /// What is known of a subscriber besides its outbox.
 #[derive(Debug)]
 pub(crate) struct Profile {
     pub(crate) client: Option<ClientId>,
+    /// The encoding it gets.
+    pub(crate) encoding: Encoding,
     /// Its user's number on this shard.
     pub(crate) user: Option<u32>,
     /// Its place among that user's subscribers.
@@ -89,10 +112,11 @@ pub(crate) struct Subscribers {
 
 impl Subscribers {
     /// Takes a place for a subscriber that waits for its socket.
-    pub(crate) fn add(&mut self, client: Option<ClientId>) -> Key {
+    pub(crate) fn add(&mut self, client: Option<ClientId>, encoding: Encoding) -> Key {
         let flags = Flags::ATTACHING;
         let profile = Profile {
             client,
+            encoding,
             user: None,
             user_place: 0,
             memberships: SmallVec::new(),
@@ -165,12 +189,12 @@ mod tests {
     #[test]
     fn reused_place_has_another_key() {
         let mut subscribers = Subscribers::default();
-        let first = subscribers.add(None);
+        let first = subscribers.add(None, Encoding::Plain);
         assert!(subscribers.lives(first));
         subscribers.vacate(first);
         assert!(!subscribers.lives(first));
         assert_eq!(subscribers.len(), 0);
-        let second = subscribers.add(None);
+        let second = subscribers.add(None, Encoding::Plain);
         assert_eq!(second.index, first.index);
         assert_ne!(second, first);
         assert!(subscribers.lives(second) && !subscribers.lives(first));

@@ -7,8 +7,11 @@
 use hashbrown::HashTable;
 use slab::Slab;
 
-use super::subscribers::{Membership, Subscribers};
-use crate::topic::Topic;
+use super::{
+    encoding::Encoding,
+    subscribers::{Membership, Subscribers},
+};
+use crate::{publication::Position, topic::Topic};
 
 /// A subscriber of a topic.
 #[derive(Clone, Copy, Debug)]
@@ -18,10 +21,16 @@ pub(crate) struct Member {
     slot: u32,
 }
 
-/// What a shard knows of a topic.
+/// What a shard knows of a topic in one encoding: to the index these are two different things.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) topic: Topic,
+    /// The encoding in which its members get it.
+    pub(crate) encoding: Encoding,
+    /// The number of its book.
+    pub(crate) book: u32,
+    /// Where the last publication stands that its members got, or that stood before the first of them joined.
+    pub(crate) position: Option<Position>,
     pub(crate) members: Vec<Member>,
     /// Joins of this shard under way at the topic's home.
     pub(crate) joins: u32,
@@ -37,12 +46,26 @@ pub(crate) struct TopicIndex {
 }
 
 impl TopicIndex {
-    /// The number of `topic`; it gets an entry if it has none.
-    pub(crate) fn number_or_insert(&mut self, topic: &Topic) -> u32 {
-        if let Some(number) = self.number(topic) {
+    /// The number of `topic`; it gets an entry, and the book that is opened for it, if it has none.
+    pub(crate) fn number_or_insert(
+        &mut self,
+        topic: &Topic,
+        encoding: Encoding,
+        open: impl FnOnce() -> u32,
+    ) -> u32 {
+        if let Some(number) = self.number(topic, encoding) {
             return number;
         }
-        let entry = Entry { topic: topic.clone(), members: Vec::new(), joins: 0, unwant_listed: false };
+        let book = open();
+        let entry = Entry {
+            topic: topic.clone(),
+            encoding,
+            book,
+            position: None,
+            members: Vec::new(),
+            joins: 0,
+            unwant_listed: false,
+        };
         let number = self.entries.insert(entry) as u32;
         let entries = &self.entries;
         self.numbers
@@ -50,14 +73,14 @@ impl TopicIndex {
         number
     }
 
-    /// Removes an entry that nothing needs any more.
-    pub(crate) fn remove(&mut self, number: u32) -> Topic {
+    /// Removes an entry that nothing needs any more. Its book is to be closed.
+    pub(crate) fn remove(&mut self, number: u32) -> Entry {
         let entry = self.entries.remove(number as usize);
         debug_assert!(entry.members.is_empty() && entry.joins == 0);
         if let Ok(found) = self.numbers.find_entry(entry.topic.kept_hash(), |&other| other == number) {
             found.remove();
         }
-        entry.topic
+        entry
     }
 
     /// Makes `subscriber` a member; it is not one yet.
@@ -89,8 +112,12 @@ impl TopicIndex {
     }
 
     /// The number of `topic`, if it has an entry.
-    pub(crate) fn number(&self, topic: &Topic) -> Option<u32> {
-        self.numbers.find(topic.kept_hash(), |&number| self.entries[number as usize].topic == *topic).copied()
+    pub(crate) fn number(&self, topic: &Topic, encoding: Encoding) -> Option<u32> {
+        let is_it = |&number: &u32| {
+            let entry = &self.entries[number as usize];
+            entry.encoding == encoding && entry.topic == *topic
+        };
+        self.numbers.find(topic.kept_hash(), is_it).copied()
     }
 
     pub(crate) fn entry(&self, number: u32) -> &Entry {
@@ -130,12 +157,12 @@ mod tests {
     #[test]
     fn members_and_memberships_point_at_each_other_through_any_churn() {
         let (mut index, mut subscribers) = (TopicIndex::default(), Subscribers::default());
-        let keys: Vec<u32> = (0..40).map(|_| subscribers.add(None).index).collect();
+        let keys: Vec<u32> = (0..40).map(|_| subscribers.add(None, Encoding::Plain).index).collect();
         let mut random = 1_u64;
         for _ in 0..5_000 {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let subscriber = keys[(random >> 33) as usize % keys.len()];
-            let number = index.number_or_insert(&topic((random >> 40) as usize % 9));
+            let number = index.number_or_insert(&topic((random >> 40) as usize % 9), Encoding::Plain, || 0);
             let memberships = &subscribers.profiles[subscriber as usize].memberships;
             match memberships.iter().position(|membership| membership.topic == number) {
                 Some(slot) => {
@@ -150,10 +177,16 @@ mod tests {
     #[test]
     fn removed_topic_is_gone_and_its_number_is_used_again() {
         let mut index = TopicIndex::default();
-        let (a, b) = (index.number_or_insert(&topic(1)), index.number_or_insert(&topic(2)));
-        assert_eq!(index.remove(a), topic(1));
-        assert_eq!((index.number(&topic(1)), index.number(&topic(2))), (None, Some(b)));
-        assert_eq!(index.number_or_insert(&topic(3)), a);
+        let (a, b) = (
+            index.number_or_insert(&topic(1), Encoding::Plain, || 0),
+            index.number_or_insert(&topic(2), Encoding::Plain, || 0),
+        );
+        assert_eq!(index.remove(a).topic, topic(1));
+        assert_eq!(
+            (index.number(&topic(1), Encoding::Plain), index.number(&topic(2), Encoding::Plain)),
+            (None, Some(b))
+        );
+        assert_eq!(index.number_or_insert(&topic(3), Encoding::Plain, || 0), a);
         assert_eq!(index.len(), 2);
     }
 }

@@ -7,10 +7,12 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use smallvec::SmallVec;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::{
+    encoding::Encoding,
     home::TopicsFull,
     subscribers::{Goodbye, Key},
 };
@@ -35,8 +37,8 @@ pub enum Ingress {
     Unwant {
         /// The shard.
         shard: u16,
-        /// The topics.
-        topics: Vec<Topic>,
+        /// The topics, with the encoding in which each is not wanted any more.
+        topics: Vec<(Topic, Encoding)>,
     },
 }
 
@@ -65,6 +67,8 @@ pub struct Sequenced {
     pub publication: Publication,
     /// Its place in its topic.
     pub position: Position,
+    /// The payload of its frame in [`Encoding::V1`], if a shard wanted that when it was sequenced.
+    pub v1: Option<Bytes>,
 }
 
 /// A subscriber's joins at one home.
@@ -76,6 +80,8 @@ pub struct Join {
     pub key: Key,
     /// Which change of its topics this belongs to.
     pub ticket: u32,
+    /// The encoding it gets.
+    pub encoding: Encoding,
     /// The topics, all of this home.
     pub topics: SmallVec<[Topic; 1]>,
 }
@@ -87,6 +93,8 @@ pub struct Joined {
     pub key: Key,
     /// Which change of its topics this belongs to.
     pub ticket: u32,
+    /// The encoding it gets.
+    pub encoding: Encoding,
     /// For each topic the position of the last publication before the join point.
     pub topics: SmallVec<[(Topic, Result<Position, TopicsFull>); 1]>,
 }

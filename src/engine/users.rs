@@ -111,11 +111,12 @@ impl UserIndex {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Encoding;
 
     #[test]
     fn users_come_and_go_with_their_subscribers() {
         let (mut index, mut subscribers) = (UserIndex::default(), Subscribers::default());
-        let keys: Vec<u32> = (0..6).map(|_| subscribers.add(None).index).collect();
+        let keys: Vec<u32> = (0..6).map(|_| subscribers.add(None, Encoding::Plain).index).collect();
         for &key in &keys {
             index.add(User::Number(u64::from(key % 2)), key, &mut subscribers);
         }

@@ -185,7 +185,6 @@ impl From<PublishBodyError> for Refusal {
     fn from(error: PublishBodyError) -> Self {
         match error {
             PublishBodyError::Malformed(_) => Self::bad_request(error.to_string()),
-            PublishBodyError::Unsupported(_) => Self::unsupported(error.to_string()),
             // The body was read to its end, so the connection goes on.
             PublishBodyError::MessageTooLarge { max } => {
                 Self { close: false, ..Self::message_too_large(max) }
@@ -272,6 +271,6 @@ mod tests {
         assert_eq!(status(AttachError::Overloaded.into()), (503, "overloaded"));
         assert_eq!(status(AttachError::Stopping.into()), (503, "stopping"));
         assert_eq!(status(PublishError::TopicsFull.into()), (503, "full"));
-        assert_eq!(status(PublishBodyError::Unsupported("key").into()), (400, "unsupported"));
+        assert_eq!(status(PublishBodyError::Malformed(String::new()).into()), (400, "bad_request"));
     }
 }

@@ -4,23 +4,37 @@
 use serde::Serialize;
 
 use super::answer::{Answer, json};
-use crate::metrics::Snapshot;
+use crate::{engine::Memory, metrics::Snapshot};
 
 /// What is answered.
 #[derive(Serialize)]
 struct Health {
     status: &'static str,
     ledger: Ledger,
+    memory: Held,
+}
+
+/// What is queued and kept, of how much; what is done because of that now, and how often each of it began.
+#[derive(Serialize)]
+struct Held {
+    used: usize,
+    budget: usize,
+    rung: &'static str,
+    conflating: u64,
+    dropping: u64,
+    closing: u64,
+    refusing: u64,
 }
 
 /// What became of the frames that were matched with a subscriber, since the start: `matched = written + queued +
-/// dropped` once nothing is under way. Connections closed by the server, by reason, beside it.
+/// dropped + conflated` once nothing is under way. Connections closed by the server, by reason, beside it.
 #[derive(Serialize)]
 struct Ledger {
     matched: u64,
     written: u64,
     queued: u64,
     dropped: Dropped,
+    conflated: u64,
     closed: Closed,
 }
 
@@ -44,8 +58,18 @@ struct Closed {
 }
 
 /// Answers it.
-pub(super) fn health(stopping: bool, total: &Snapshot) -> Answer {
-    let health = Health { status: if stopping { "stopping" } else { "ok" }, ledger: ledger(total) };
+pub(super) fn health(stopping: bool, total: &Snapshot, memory: &Memory) -> Answer {
+    let held = Held {
+        used: memory.used(),
+        budget: memory.budget(),
+        rung: memory.rung().as_str(),
+        conflating: total.memory_conflating,
+        dropping: total.memory_dropping,
+        closing: total.memory_closing,
+        refusing: total.memory_refusing,
+    };
+    let status = if stopping { "stopping" } else { "ok" };
+    let health = Health { status, ledger: ledger(total), memory: held };
     json(serde_json::to_string(&health).unwrap_or_default())
 }
 
@@ -54,13 +78,14 @@ fn ledger(total: &Snapshot) -> Ledger {
         matched: total.matched,
         written: total.written,
         // The values of a shard that is at work are not of one moment.
-        queued: total.matched.saturating_sub(total.written + total.dropped()),
+        queued: total.matched.saturating_sub(total.written + total.dropped() + total.conflated),
         dropped: Dropped {
             bound: total.dropped_bound,
             age: total.dropped_age,
             memory: total.dropped_memory,
             closed: total.dropped_closed,
         },
+        conflated: total.conflated,
         closed: Closed {
             slow: total.closed_slow,
             no_pong: total.closed_no_pong,

@@ -72,13 +72,14 @@ async fn answer(local: &Local, entry: &Entry, address: SocketAddr, request: Requ
     let answer = match route {
         Route::Health => {
             let node = local.node();
-            Ok(health::health(node.is_stopping(), &node.metrics().total()))
+            Ok(health::health(node.is_stopping(), &node.metrics().total(), node.memory()))
         }
         Route::Register => register::register(local, connections, address, request).await,
         Route::Registration(id) => register::unregister(local, connections, id).await,
         Route::Publish => publish::publish(local, connections, request).await,
         Route::PublishTo(topic) => publish::publish_to(local, connections, topic, request).await,
         Route::Socket(id) => upgrade::upgrade(local, connections, id, request).await,
+        Route::OpenSocket => upgrade::open(local, connections, request).await,
         Route::Server => Err(Refusal::method_not_allowed(route.methods())),
     };
     answer.unwrap_or_else(Refusal::into_answer)

@@ -15,13 +15,13 @@ use super::{
 };
 use crate::{
     connection::Local,
-    identity::{ClientId, User},
     limits::MESSAGE_SHARED_FROM,
     protocol::{
-        error::push_json_str,
+        publish_answer,
         publish_body::{self, PublishBody},
+        publish_options::PublishOptions,
     },
-    publication::{Audience, Content, Message, Position},
+    publication::{Message, Position},
     topic::Topic,
 };
 
@@ -53,7 +53,7 @@ pub(super) async fn publish_to(
     let settings = &local.node().settings;
     let topic =
         Topic::parse(&percent::decode(topic)?).map_err(|error| Refusal::bad_request(error.to_string()))?;
-    let audience = audience(request.uri().query().unwrap_or_default())?;
+    let options = options(request.uri().query().unwrap_or_default())?;
     let kind = Kind::of(ContentType::of(request.headers()))?;
     let bounds = Bounds {
         max: settings.max_message,
@@ -62,7 +62,7 @@ pub(super) async fn publish_to(
     };
     let body = body::read(request.into_body(), &bounds, connections).await?;
     let message = kind.message(body.bytes)?;
-    take(local, connections, PublishBody { topic, content: Content { message, audience, key: None } }).await
+    take(local, connections, PublishBody::to_topic(topic, message, options)).await
 }
 
 /// Has the node take a publication, when it is this request's turn.
@@ -71,7 +71,9 @@ async fn take(
     connections: &Rc<Connections>,
     publication: PublishBody,
 ) -> Result<Answer, Refusal> {
-    let PublishBody { topic, content } = publication;
+    served(&publication)?;
+    let PublishBody { topics, content, .. } = publication;
+    let [topic] = topics.into_inner().map_err(|_| not_served("topics"))?;
     let wait = local.node().settings.publish_wait;
     // One deadline for both waits: a publisher is told after `publish_wait`, wherever it stood.
     let until = Instant::now() + wait;
@@ -80,13 +82,26 @@ async fn take(
     Ok(json(position_json(&topic, position)))
 }
 
-fn position_json(topic: &Topic, position: Position) -> String {
-    use std::fmt::Write as _;
-    let mut json = String::with_capacity(96 + topic.as_str().len());
-    json.push_str(r#"{"topic":"#);
-    push_json_str(&mut json, topic.as_str());
-    write!(json, r#","offset":{},"epoch":"{}"}}"#, position.offset, position.epoch)
-        .expect("a String takes it");
+/// Refuses what is understood and not served by this version: to pass over it would be a lie.
+fn served(publication: &PublishBody) -> Result<(), Refusal> {
+    let asked = [
+        ("topics", publication.is_list),
+        ("idempotency_key", publication.idempotency_key.is_some()),
+        ("receipt", publication.receipt),
+    ];
+    match asked.into_iter().find(|&(_, is_asked)| is_asked) {
+        Some((name, _)) => Err(not_served(name)),
+        None => Ok(()),
+    }
+}
+
+fn not_served(name: &str) -> Refusal {
+    Refusal::unsupported(format!("`{name}` is not served by this version"))
+}
+
+fn position_json(topic: &Topic, position: Position) -> Vec<u8> {
+    let mut json = Vec::with_capacity(96 + topic.as_str().len());
+    publish_answer::position(&mut json, topic, position);
     json
 }
 
@@ -128,69 +143,60 @@ impl Kind {
     }
 }
 
-/// Reads the parameters of `/publish/{topic}`. Each may stand once; one that is not known is an error, because to
-/// ignore a misspelt `user_id` would publish to everyone.
-fn audience(query: &str) -> Result<Audience, Refusal> {
-    let mut audience = Audience::default();
+/// Reads the parameters of `/publish/{topic}`.
+fn options(query: &str) -> Result<PublishOptions, Refusal> {
+    let mut options = PublishOptions::default();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let (name, value) = (percent::decode_query(name)?, percent::decode_query(value)?);
-        let first = match &*name {
-            "user_id" => {
-                let user = User::parse(&value).map_err(|error| Refusal::bad_request(error.to_string()))?;
-                audience.user.replace(user).is_none()
-            }
-            "exclude" => {
-                let malformed = || Refusal::bad_request("`exclude` is a client id, 32 hex digits");
-                audience.exclude.replace(ClientId::parse(&value).ok_or_else(malformed)?).is_none()
-            }
-            "key" | "idempotency_key" | "receipt" => {
-                return Err(Refusal::unsupported(format!("`{name}` is not served by this version")));
-            }
-            _ => {
-                let shown: String = name.chars().take(40).collect();
-                return Err(Refusal::bad_request(format!(
-                    "{shown:?} is no parameter; there are `user_id` and `exclude`"
-                )));
-            }
-        };
-        if !first {
-            return Err(Refusal::bad_request(format!("`{name}` is given more than once")));
-        }
+        options.set(&name, &value).map_err(|error| Refusal::bad_request(error.to_string()))?;
     }
-    Ok(audience)
+    Ok(options)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::publication::Epoch;
+    use crate::{
+        identity::{ClientId, User},
+        publication::{Audience, Epoch, MessageKey},
+    };
+
+    fn to_topic(query: &str) -> PublishBody {
+        let topic = Topic::parse("a").expect("it is a topic");
+        PublishBody::to_topic(topic, Message::text("m"), options(query).expect(query))
+    }
 
     #[test]
-    fn audience_is_read_from_the_query() {
+    fn options_are_read_from_the_query() {
         let id = ClientId::random();
-        assert!(audience("").unwrap().is_everyone());
-        assert!(audience("&&").unwrap().is_everyone());
-        let both = audience(&format!("user_id=7&exclude={id}")).unwrap();
-        assert_eq!(both, Audience { user: Some(User::Number(7)), exclude: Some(id) });
-        assert_eq!(audience("user_id=a%26b+c").unwrap().user, Some(User::Name("a&b c".into())));
+        assert_eq!(options("").unwrap(), PublishOptions::default());
+        assert_eq!(options("&&").unwrap(), PublishOptions::default());
+        let content = to_topic(&format!("user_id=7&key=a%2Fb&exclude={id}")).content;
+        assert_eq!(content.audience, Audience { user: Some(User::Number(7)), exclude: Some(id) });
+        assert_eq!(content.key, Some(MessageKey::parse("a/b").unwrap()));
+        let audience = options("user_id=a%26b+c").unwrap().audience;
+        assert_eq!(audience.user, Some(User::Name("a&b c".into())));
     }
 
     #[test]
     fn parameters_that_cannot_be_served_are_refused() {
-        for (query, code) in [
-            ("key=a", "unsupported"),
-            ("idempotency_key=a", "unsupported"),
-            ("receipt=true", "unsupported"),
-            ("user=1", "bad_request"),
-            ("user_id", "bad_request"),
-            ("user_id=", "bad_request"),
-            ("user_id=1&user_id=2", "bad_request"),
-            ("exclude=x", "bad_request"),
-            ("user_id=%zz", "bad_request"),
+        for query in ["idempotency_key=a", "receipt=true"] {
+            assert_eq!(served(&to_topic(query)).unwrap_err().code.as_str(), "unsupported", "{query}");
+        }
+        assert!(served(&to_topic("receipt=false")).is_ok());
+        for query in [
+            "user=1",
+            "user_id",
+            "user_id=",
+            "user_id=1&user_id=2",
+            "exclude=x",
+            "user_id=%zz",
+            "key=",
+            "receipt=maybe",
         ] {
-            let refusal = audience(query).unwrap_err();
-            assert_eq!((refusal.status.as_u16(), refusal.code.as_str()), (400, code), "{query}");
+            let refusal = options(query).unwrap_err();
+            assert_eq!((refusal.status.as_u16(), refusal.code.as_str()), (400, "bad_request"), "{query}");
         }
     }
 
@@ -212,6 +218,6 @@ mod tests {
         let position = Position { epoch: Epoch { node: 10, incarnation: 3 }, offset: 7 };
         let topic = Topic::parse("a\"b").unwrap();
         let json = r#"{"topic":"a\"b","offset":7,"epoch":"000000000000000a-3"}"#;
-        assert_eq!(position_json(&topic, position), json);
+        assert_eq!(position_json(&topic, position), json.as_bytes());
     }
 }

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     connection::Local,
     identity::ClientId,
-    protocol::{error::push_json_str, register_body},
+    protocol::{json::push_str, register_body},
 };
 
 /// Registers a client and answers with the URL to connect to.
@@ -67,10 +67,10 @@ pub(super) async fn unregister(
     Ok(json("{}"))
 }
 
-fn url_json(base: &str, id: ClientId) -> String {
-    let mut json = String::from(r#"{"url":"#);
-    push_json_str(&mut json, &format!("{}/ws/{id}", base.trim_end_matches('/')));
-    json.push('}');
+fn url_json(base: &str, id: ClientId) -> Vec<u8> {
+    let mut json = br#"{"url":"#.to_vec();
+    push_str(&mut json, format!("{}/ws/{id}", base.trim_end_matches('/')).as_bytes());
+    json.push(b'}');
     json
 }
 
@@ -164,11 +164,11 @@ mod tests {
         let id = ClientId::random();
         assert_eq!(
             url_json("ws://127.0.0.1:8000", id),
-            format!(r#"{{"url":"ws://127.0.0.1:8000/ws/{id}"}}"#)
+            format!(r#"{{"url":"ws://127.0.0.1:8000/ws/{id}"}}"#).into_bytes()
         );
         assert_eq!(
             url_json("wss://a.example/live/", id),
-            format!(r#"{{"url":"wss://a.example/live/ws/{id}"}}"#)
+            format!(r#"{{"url":"wss://a.example/live/ws/{id}"}}"#).into_bytes()
         );
     }
 }

@@ -17,6 +17,8 @@ pub(super) enum Route<'a> {
     PublishTo(&'a str),
     /// `/ws/{id}`
     Socket(&'a str),
+    /// `/ws`: a socket of somebody who did not register.
+    OpenSocket,
     /// `*`, the server itself, which has only options.
     Server,
 }
@@ -28,6 +30,7 @@ impl<'a> Route<'a> {
             "/health" => Self::Health,
             "/register" => Self::Register,
             "/publish" => Self::Publish,
+            "/ws" => Self::OpenSocket,
             "*" => Self::Server,
             _ => {
                 let (group, rest) = path.strip_prefix('/')?.split_once('/')?;
@@ -47,7 +50,7 @@ impl<'a> Route<'a> {
             Self::Health => "GET, HEAD, OPTIONS",
             Self::Register | Self::Publish | Self::PublishTo(_) => "POST, OPTIONS",
             Self::Registration(_) => "DELETE, OPTIONS",
-            Self::Socket(_) => "GET, OPTIONS",
+            Self::Socket(_) | Self::OpenSocket => "GET, OPTIONS",
             Self::Server => "GET, HEAD, POST, DELETE, OPTIONS",
         }
     }
@@ -77,7 +80,8 @@ mod tests {
             ("*", Some(Route::Server)),
             ("", None),
             ("/", None),
-            ("/ws", None),
+            ("/ws", Some(Route::OpenSocket)),
+            ("/ws/", Some(Route::Socket(""))),
             ("/health/", None),
             ("/Health", None),
             ("//health", None),

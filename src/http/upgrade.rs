@@ -1,25 +1,32 @@
-//! `GET /ws/{id}`: the WebSocket handshake, after which the socket belongs to the shard and no longer to HTTP.
+//! `GET /ws/{id}` and `GET /ws?topics=`: the WebSocket handshake, after which the socket belongs to the shard and no longer to HTTP.
 //!
 //! The joins are in force before the 101 is sent, so whatever is published after a client has its 101 reaches it.
 
-use std::{rc::Rc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use fastwebsockets::upgrade::UpgradeFut;
 use http_body_util::Full;
 use hyper::{
     HeaderMap, Request, Version,
     body::Incoming,
-    header::{CONNECTION, HeaderName, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE},
+    header::{
+        CONNECTION, HeaderName, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+        SEC_WEBSOCKET_VERSION, UPGRADE,
+    },
 };
 
 use super::{
     answer::{Answer, Refusal, unknown_client},
     connections::Connections,
     corked::Corked,
+    percent,
 };
 use crate::{
     connection::{Attaching, Local},
+    engine::Encoding,
     identity::ClientId,
+    protocol::v1::SUBPROTOCOL,
+    topic::Topic,
 };
 
 /// Attaches the client and answers 101; the socket follows when the answer is written.
@@ -27,19 +34,73 @@ pub(super) async fn upgrade(
     local: &Local,
     connections: &Rc<Connections>,
     id: &str,
-    mut request: Request<Incoming>,
+    request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
-    check(request.version(), request.headers())?;
+    let encoding = check(request.version(), request.headers())?;
     let id = ClientId::parse(id).ok_or_else(unknown_client)?;
-    let settings = &local.node().settings;
     let attaching = {
-        let _work = connections.upgrade(settings.join_wait).await.ok_or_else(Refusal::overloaded)?;
-        local.attach(id).await?
+        let wait = local.node().settings.join_wait;
+        let _work = connections.upgrade(wait).await.ok_or_else(Refusal::overloaded)?;
+        local.attach(id, encoding).await?
     };
-    let (answer, upgraded) = fastwebsockets::upgrade::upgrade(&mut request)
+    switch(local, attaching, request)
+}
+
+/// The same for somebody who did not register, with the topics that the query names.
+pub(super) async fn open(
+    local: &Local,
+    connections: &Rc<Connections>,
+    request: Request<Incoming>,
+) -> Result<Answer, Refusal> {
+    let encoding = check(request.version(), request.headers())?;
+    let most = local.node().settings.max_topics_per_client;
+    let topics = topics(request.uri().query().unwrap_or_default(), most)?;
+    let attaching = {
+        let wait = local.node().settings.join_wait;
+        let _work = connections.upgrade(wait).await.ok_or_else(Refusal::overloaded)?;
+        local.attach_unregistered(local.share_topics(topics), encoding).await?
+    };
+    switch(local, attaching, request)
+}
+
+/// Answers 101 and has the socket handed over.
+fn switch(local: &Local, attaching: Attaching, mut request: Request<Incoming>) -> Result<Answer, Refusal> {
+    let (mut answer, upgraded) = fastwebsockets::upgrade::upgrade(&mut request)
         .map_err(|error| Refusal::bad_request(format!("not a WebSocket handshake: {error}")))?;
-    tokio::task::spawn_local(hand_over(attaching, upgraded, settings.join_wait));
+    if attaching.encoding() == Encoding::V1 {
+        answer.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    }
+    tokio::task::spawn_local(hand_over(attaching, upgraded, local.node().settings.join_wait));
     Ok(answer.map(|_| Full::default()))
+}
+
+/// Reads the topics of `/ws?topics=a,b`: split at commas before they are decoded, so that `%2C` is a comma in a topic.
+/// None at all is no topic. A parameter that is not known is an error, as everywhere.
+fn topics(query: &str, most: usize) -> Result<Arc<[Topic]>, Refusal> {
+    let mut topics: Option<Vec<Topic>> = None;
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if name != "topics" {
+            let shown: String = name.chars().take(40).collect();
+            return Err(Refusal::bad_request(format!("{shown:?} is no parameter; there is `topics`")));
+        }
+        if topics.is_some() {
+            return Err(Refusal::bad_request("`topics` is given more than once"));
+        }
+        let list = topics.insert(Vec::new());
+        for name in value.split(',').filter(|_| !value.is_empty()) {
+            let topic = Topic::parse(&percent::decode_query(name)?)
+                .map_err(|error| Refusal::bad_request(format!("`topics`: {error}")))?;
+            if list.contains(&topic) {
+                continue;
+            }
+            if list.len() == most {
+                return Err(Refusal::bad_request(format!("a client has at most {most} topics")));
+            }
+            list.push(topic);
+        }
+    }
+    Ok(topics.unwrap_or_default().into())
 }
 
 /// Waits until the 101 is written and gives the socket to the shard. Whatever goes wrong drops `attaching`, and with
@@ -59,9 +120,9 @@ async fn hand_over(attaching: Attaching, upgraded: UpgradeFut, wait: Duration) {
     }
 }
 
-/// Looks at the handshake of RFC 6455 section 4.2.1. Subprotocols offered are not selected; a client that needs one
-/// fails the connection by itself.
-fn check(version: Version, headers: &HeaderMap) -> Result<(), Refusal> {
+/// Looks at the handshake of RFC 6455 section 4.2.1, and selects the subprotocol: `fanfare.v1` if it is among those offered.
+/// A client that needs another one fails the connection by itself.
+fn check(version: Version, headers: &HeaderMap) -> Result<Encoding, Refusal> {
     if !has_token(headers, &UPGRADE, "websocket") {
         return Err(Refusal::upgrade_required());
     }
@@ -77,7 +138,16 @@ fn check(version: Version, headers: &HeaderMap) -> Result<(), Refusal> {
     if !only(headers, &SEC_WEBSOCKET_KEY).is_some_and(is_key) {
         return Err(Refusal::bad_request("Sec-WebSocket-Key is not one base64 value of 16 bytes"));
     }
-    Ok(())
+    Ok(match offers(headers, SUBPROTOCOL) {
+        true => Encoding::V1,
+        false => Encoding::Plain,
+    })
+}
+
+/// Whether a subprotocol is offered; its name is compared exactly (RFC 6455 section 4.1).
+fn offers(headers: &HeaderMap, subprotocol: &str) -> bool {
+    let values = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|item| item.trim() == subprotocol)
 }
 
 /// Whether the comma-separated lists under `name` have `token` among them, in any case.
@@ -101,8 +171,6 @@ fn is_key(key: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use hyper::header::HeaderValue;
-
     use super::*;
 
     const GOOD: [(&str, &str); 4] = [
@@ -157,5 +225,33 @@ mod tests {
     fn refusal_names_what_would_be_accepted() {
         let refused = check(Version::HTTP_11, &HeaderMap::new()).unwrap_err();
         assert_eq!(refused, Refusal::upgrade_required());
+    }
+
+    #[test]
+    fn subprotocol_is_selected_where_it_is_offered() {
+        let of = |offered: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.append("sec-websocket-protocol", HeaderValue::from_static("chat"));
+            headers.append("sec-websocket-protocol", HeaderValue::from_static(offered));
+            offers(&headers, SUBPROTOCOL)
+        };
+        assert!(of("fanfare.v1") && of("fanfare.v2, fanfare.v1"));
+        assert!(!of("fanfare.v2") && !of("Fanfare.v1") && !of("fanfare.v1x"));
+    }
+
+    #[test]
+    fn topics_are_split_before_they_are_decoded() {
+        let names = |query| {
+            let list = topics(query, 3).map_err(|refusal| refusal.status.as_u16());
+            list.map(|list| list.iter().map(|topic| topic.as_str().to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(names("topics=a,b%2Cc,a").unwrap(), ["a", "b,c"]);
+        assert_eq!(names("").unwrap(), Vec::<String>::new());
+        assert_eq!(names("topics=").unwrap(), Vec::<String>::new());
+        for bad in
+            ["topics=a,b,c,d", "topics=a,,b", "topics=a&topics=b", "topic=a", "topics=%00", "topics=%zz"]
+        {
+            assert_eq!(names(bad), Err(400), "{bad}");
+        }
     }
 }

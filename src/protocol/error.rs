@@ -1,5 +1,7 @@
 //! The errors a peer is told: their codes, and the one JSON form they have on every transport.
 
+use super::json::push_str;
+
 /// What kind of error it is, for programs. The message beside it is for people and may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
@@ -7,6 +9,8 @@ pub enum Code {
     BadRequest,
     /// A field or parameter that is understood but not served.
     Unsupported,
+    /// Whoever asks may not do that.
+    Forbidden,
     /// No such route or client.
     NotFound,
     /// The route has other methods.
@@ -35,6 +39,7 @@ impl Code {
         match self {
             Self::BadRequest => "bad_request",
             Self::Unsupported => "unsupported",
+            Self::Forbidden => "forbidden",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::Timeout => "timeout",
@@ -54,28 +59,34 @@ const MESSAGE_BYTES: usize = 512;
 
 /// `{"error":{"code":"…","message":"…"}}`; a message that is too long is cut.
 pub fn error_json(code: Code, message: &str) -> String {
-    let is_end = |&at: &usize| message.is_char_boundary(at);
-    let end = (0..=message.len().min(MESSAGE_BYTES)).rev().find(is_end).unwrap_or(0);
-    let message = if end < message.len() { &format!("{}…", &message[..end]) } else { message };
-    let mut json = String::with_capacity(48 + message.len());
-    json.push_str(r#"{"error":{"code":""#);
-    json.push_str(code.as_str());
-    json.push_str(r#"","message":"#);
-    push_json_str(&mut json, message);
-    json.push_str("}}");
-    json
+    let mut json = Vec::with_capacity(48 + message.len().min(MESSAGE_BYTES));
+    push_error(&mut json, code, message, None);
+    String::from_utf8(json).expect("it was put together from texts")
 }
 
-/// Appends `text` to `json` as a JSON string, quoted and escaped.
-pub(crate) fn push_json_str(json: &mut String, text: &str) {
-    let plain = |&byte: &u8| byte >= 0x20 && byte != b'"' && byte != b'\\';
-    if text.as_bytes().iter().all(plain) {
-        json.push('"');
-        json.push_str(text);
-        json.push('"');
+/// Appends the same, with the id of the command it answers, which is JSON.
+pub(crate) fn push_error(json: &mut Vec<u8>, code: Code, message: &str, id: Option<&str>) {
+    json.push(b'{');
+    push_error_field(json, code, message, id);
+    json.push(b'}');
+}
+
+/// Appends `"error":{…}`, a field of whatever object has been begun.
+pub(crate) fn push_error_field(json: &mut Vec<u8>, code: Code, message: &str, id: Option<&str>) {
+    json.extend_from_slice(br#""error":{"code":""#);
+    json.extend_from_slice(code.as_str().as_bytes());
+    json.extend_from_slice(br#"","message":"#);
+    let end = message.floor_char_boundary(MESSAGE_BYTES);
+    if end < message.len() {
+        push_str(json, format!("{}…", &message[..end]).as_bytes());
     } else {
-        json.push_str(&serde_json::to_string(text).expect("a text is always a JSON string"));
+        push_str(json, message.as_bytes());
     }
+    if let Some(id) = id {
+        json.extend_from_slice(br#","id":"#);
+        json.extend_from_slice(id.as_bytes());
+    }
+    json.push(b'}');
 }
 
 #[cfg(test)]

@@ -6,8 +6,13 @@
 
 pub mod error;
 mod ignored;
+pub(crate) mod json;
 pub mod plain;
+pub mod publish_answer;
 pub mod publish_body;
+pub mod publish_options;
 pub mod register_body;
 pub mod topic_list;
 pub mod user_id;
+pub mod v1;
+mod verbatim;

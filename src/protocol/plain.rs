@@ -90,7 +90,7 @@ impl<'de> Visitor<'de> for CommandVisitor {
             if topics.is_some() {
                 return Err(de::Error::duplicate_field("topics"));
             }
-            topics = Some(map.next_value_seed(TopicListSeed(self.max_topics))?);
+            topics = Some(map.next_value_seed(TopicListSeed(self.max_topics))?.into_topics());
         }
         topics.ok_or_else(|| de::Error::missing_field("topics"))
     }

@@ -52,7 +52,9 @@ impl<'de> Visitor<'de> for BodyVisitor {
                 Field::UserId if user.is_some() => return Err(de::Error::duplicate_field("user_id")),
                 Field::UserId => user = Some(map.next_value::<UserId>()?.0),
                 Field::Topics if topics.is_some() => return Err(de::Error::duplicate_field("topics")),
-                Field::Topics => topics = Some(map.next_value_seed(TopicListSeed(self.max_topics))?),
+                Field::Topics => {
+                    topics = Some(map.next_value_seed(TopicListSeed(self.max_topics))?.into_topics());
+                }
                 Field::Other => {
                     map.next_value::<IgnoredAny>()?;
                 }

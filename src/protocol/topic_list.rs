@@ -1,7 +1,7 @@
 //! A JSON list of topics: parsed as it is read, duplicates once, bounded.
 //!
-//! Used for the topics of a registration and for the `topics` command on a socket, so that both say the same about
-//! the same list. No more than the allowed number of topics is ever kept of a list, however long it is.
+//! Used wherever topics are listed: in a registration, in a command on a socket, in a publish object; so all say the same
+//! about the same list. No more than the allowed number of topics is ever kept of a list, however long it is.
 
 use std::{fmt, sync::Arc};
 
@@ -34,7 +34,7 @@ pub enum TopicListError {
 impl fmt::Display for TopicListError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooMany { max } => write!(f, "a client has at most {max} topics"),
+            Self::TooMany { max } => write!(f, "at most {max} topics can be named here"),
             Self::Bad { place, text, why } => write!(f, "topic {place} of the list, {text:?}: {why}"),
         }
     }
@@ -79,9 +79,19 @@ impl TopicList {
         Ok(())
     }
 
+    /// Whether the topic is there.
+    pub fn contains(&self, topic: &Topic) -> bool {
+        self.seen.contains_key(topic)
+    }
+
     /// The topics, as they are shared.
     pub fn into_topics(self) -> Arc<[Topic]> {
         self.topics.into()
+    }
+
+    /// The topics of one owner.
+    pub fn into_vec(self) -> Vec<Topic> {
+        self.topics
     }
 }
 
@@ -90,7 +100,7 @@ impl TopicList {
 pub struct TopicListSeed(pub usize);
 
 impl<'de> DeserializeSeed<'de> for TopicListSeed {
-    type Value = Arc<[Topic]>;
+    type Value = TopicList;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_seq(self)
@@ -98,7 +108,7 @@ impl<'de> DeserializeSeed<'de> for TopicListSeed {
 }
 
 impl<'de> Visitor<'de> for TopicListSeed {
-    type Value = Arc<[Topic]>;
+    type Value = TopicList;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a list of topics")
@@ -107,7 +117,7 @@ impl<'de> Visitor<'de> for TopicListSeed {
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
         let mut list = TopicList::new(self.0);
         while seq.next_element_seed(One(&mut list))?.is_some() {}
-        Ok(list.into_topics())
+        Ok(list)
     }
 }
 
@@ -141,7 +151,7 @@ mod tests {
     fn read(json: &str, max: usize) -> Result<Vec<String>, String> {
         let mut deserializer = serde_json::Deserializer::from_str(json);
         let topics = TopicListSeed(max).deserialize(&mut deserializer).map_err(|error| error.to_string())?;
-        Ok(topics.iter().map(|topic| topic.as_str().to_owned()).collect())
+        Ok(topics.into_vec().iter().map(|topic| topic.as_str().to_owned()).collect())
     }
 
     #[test]

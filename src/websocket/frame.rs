@@ -147,6 +147,14 @@ fn control(opcode: Opcode, payload: &[u8]) -> ControlFrame {
     frame
 }
 
+/// A whole text frame.
+pub fn text(payload: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(crate::limits::FRAME_HEADER_MAX + payload.len());
+    frame.extend_from_slice(Header::new(Opcode::Text, payload.len()).as_slice());
+    frame.extend_from_slice(payload);
+    frame
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

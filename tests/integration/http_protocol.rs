@@ -43,7 +43,7 @@ fn health_is_ok_and_head_is_health_without_a_body() {
 fn path_there_is_not_is_404() {
     serve(shards(2), |server| {
         let mut http = server.http();
-        for path in ["/", "/healthy", "/health/", "/Health", "/registers", "/ws", "/publishx/a", "//publish"]
+        for path in ["/", "/healthy", "/health/", "/Health", "/registers", "/wss", "/publishx/a", "//publish"]
         {
             for method in ["GET", "POST", "DELETE"] {
                 http.request(method, path, &[], b"").expect_error(404, "not_found");

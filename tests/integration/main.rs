@@ -10,6 +10,7 @@ mod support;
 
 mod audience;
 mod binary;
+mod configuring;
 mod cors;
 mod handshake;
 mod hostile_frames;
@@ -26,3 +27,4 @@ mod registration_life;
 mod slow_http;
 mod slow_readers;
 mod stopping;
+mod v1;

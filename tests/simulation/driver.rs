@@ -16,6 +16,7 @@ pub(crate) const LOG_SLACK: usize = 8 * 64 * 1024 + 2 * 66 * 1024;
 impl World {
     pub(crate) fn begin_turn(&mut self, shard: usize) {
         self.shards[shard].begin_turn(self.now);
+        self.shards[shard].sockets_looked_at();
         self.look(shard);
     }
 
@@ -92,7 +93,7 @@ impl World {
                 if !self.shards.iter().any(Shard::holds_back) {
                     return;
                 }
-                self.now += fanfare::limits::CONGESTION_WATCH_MS;
+                self.now += fanfare::limits::HELD_BACK_LOOK_MS;
             }
         }
         panic!("the shards do not come to rest");

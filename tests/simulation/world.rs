@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 
 use fanfare::{
     admission::Admission,
-    engine::{Change, Common, Fanout, Goodbye, Ingress, Key, Kick, Manner, Shard, TopicsFull},
+    engine::{Change, Common, Encoding, Fanout, Goodbye, Ingress, Key, Kick, Manner, Shard, TopicsFull},
     identity::{ClientId, User},
     publication::{Audience, Content, Message, Position, Publication},
     settings::Settings,
@@ -122,7 +122,7 @@ impl World {
         let number = self.subscribers.len();
         let client = ClientId::parse(&format!("{number:032x}")).expect("32 digits");
         let user = user.map(User::Number);
-        let key = self.shards[shard].add(Some(client), user.clone());
+        let key = self.shards[shard].add(Some(client), user.clone(), Encoding::Plain);
         let viewer = self.model.viewer(self.shards.len(), client, user);
         self.subscribers.push(Subscriber {
             shard,

@@ -2,24 +2,33 @@
 
 use super::*;
 use crate::{
-    engine::log::Lane,
+    classes::ClassId,
+    engine::{frame_index::Note, log::Lane},
+    metrics::Loss,
+    topic::Topic,
     websocket::{Header, Opcode},
 };
 
 struct Bench {
     log: Log,
     outbox: Outbox,
+    book: u32,
+    offset: u64,
 }
 
 impl Bench {
     fn new() -> Self {
-        Self { log: Log::new(), outbox: Outbox::new(0, Flags::NONE) }
+        let mut log = Log::new();
+        let book = log.books.open(Topic::parse("cats").expect("a topic"), ClassId::DEFAULT);
+        Self { log, outbox: Outbox::new(0, Flags::NONE), book, offset: 1 }
     }
 
     fn publish(&mut self, lane: Lane, body: &str) {
         let header = Header::new(Opcode::Text, body.len());
-        self.log.begin(lane, header.as_slice().len() + body.len(), 0);
-        let range = self.log.append(lane, header, body.as_bytes(), 0);
+        self.log.begin(lane, header.as_slice().len() + body.len());
+        let note = Note { book: self.book, at: 0, offset: self.offset, key: 0 };
+        self.offset += 1;
+        let range = self.log.append(lane, header, body.as_bytes(), note);
         match self.outbox.push_range(range) {
             Pushed::Stretched => {}
             Pushed::NewRange => self.log.pin(range.segment, 1),
@@ -113,7 +122,7 @@ fn discard_finishes_the_frame_begun_and_counts_the_others() {
         bench.publish(Lane::Everyone, body);
     }
     assert_eq!(bench.write(6), 1);
-    assert_eq!(bench.outbox.discard(&mut bench.log), Taken { frames: 1 });
+    assert_eq!(bench.outbox.discard(&mut bench.log, Loss::Closed), 1);
     bench.outbox.push_ahead(own("<close>"));
     assert_eq!(bench.queued(), b"bb<close>");
     assert_eq!(bench.write(2), 1);
@@ -128,7 +137,7 @@ fn clear_counts_the_frame_begun_as_lost() {
     bench.publish(Lane::Everyone, "aa");
     bench.publish(Lane::Everyone, "bb");
     bench.write(1);
-    assert_eq!(bench.outbox.clear(&mut bench.log), Taken { frames: 2 });
+    assert_eq!(bench.outbox.clear(&mut bench.log, Loss::Closed), 2);
     assert!(bench.outbox.is_empty());
     assert_eq!(bench.log.pins(0) + bench.log.pins(1), 0);
 }

@@ -83,7 +83,7 @@ impl Running {
         let total = node.metrics().total();
         assert_eq!(
             total.matched,
-            total.written + total.dropped(),
+            total.written + total.dropped() + total.conflated,
             "a frame is written or counted: {total:?}"
         );
         assert_eq!(total.subscribers, 0, "nobody is left: {total:?}");

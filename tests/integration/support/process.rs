@@ -49,7 +49,12 @@ fn without_options(command: &mut Command) {
 
 /// Runs it to its end, which must come without being asked for.
 pub(crate) fn run(arguments: &[&str]) -> Ended {
-    let mut child = command(arguments)
+    end_of(&mut command(arguments))
+}
+
+/// Waits for the end of a process that ends without being asked for.
+pub(crate) fn end_of(command: &mut Command) -> Ended {
+    let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

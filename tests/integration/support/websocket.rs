@@ -60,6 +60,24 @@ impl WebSocket {
         behind: &[u8],
     ) -> Result<Self, Answer> {
         http.send([handshake(address, id).as_bytes(), behind].concat());
+        Self::switched(http, None)
+    }
+
+    /// Upgrades at a path, with subprotocols offered, to the one that is expected.
+    pub(crate) fn speak(
+        address: SocketAddr,
+        path: &str,
+        offered: &str,
+        expected: Option<&str>,
+    ) -> Result<Self, Answer> {
+        let mut http = Http::connect(address);
+        let offer = format!("\r\nSec-WebSocket-Protocol: {offered}\r\n\r\n");
+        let handshake = handshake(address, "").replace("/ws/", path).replace("\r\n\r\n", &offer);
+        http.send(handshake);
+        Self::switched(http, expected)
+    }
+
+    fn switched(mut http: Http, subprotocol: Option<&str>) -> Result<Self, Answer> {
         let answer = http.answer();
         if answer.status != 101 {
             return Err(answer);
@@ -68,7 +86,7 @@ impl WebSocket {
         assert_eq!(answer.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
         assert!(answer.header("upgrade").is_some_and(|value| value.eq_ignore_ascii_case("websocket")));
         assert!(answer.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("upgrade")));
-        assert_eq!(answer.header("sec-websocket-protocol"), None, "no subprotocol was asked for");
+        assert_eq!(answer.header("sec-websocket-protocol"), subprotocol);
         assert_eq!(answer.header("sec-websocket-extensions"), None, "no extension was asked for");
         Ok(Self { wire: http.into_wire() })
     }
@@ -155,6 +173,12 @@ impl WebSocket {
     }
 
     #[track_caller]
+    /// The next message, which is JSON.
+    pub(crate) fn json(&mut self) -> serde_json::Value {
+        let text = self.text();
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
     pub(crate) fn expect_text(&mut self, text: &str) {
         let received = self.text();
         assert!(received == text, "{received:?} instead of {text:?}");

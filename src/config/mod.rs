@@ -1,0 +1,104 @@
+//! Command line, environment and configuration file, and how they become checked [`Settings`].
+//!
+//! The binary parses a [`Cli`] and reads its [`Config`] once. What a flag says goes before what the environment says, that
+//! before what the file says, and that before the default. Whatever is misspelt, out of range or does not fit
+//! together is found here and told with where it stands, its name, its value and what is allowed. Nothing below
+//! checks an option again.
+//!
+//! ```text
+//!  Cli (cli.rs) ──────► Options (options.rs) ─► checks.rs ─► Settings, LogOptions
+//!  File (file.rs) ─┬──► Options                                 ▲
+//!                  └──► ClassTables (topic_classes.rs) ─► Classes
+//! ```
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use crate::settings::Settings;
+use file::File;
+use origins::Origins;
+
+pub use cli::{Cli, Task};
+pub use error::ConfigError;
+pub use print::default_file;
+
+mod checks;
+mod cli;
+mod error;
+mod file;
+mod options;
+mod origins;
+mod print;
+mod topic_classes;
+
+/// Where the server listens when it is told nothing.
+const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8000);
+
+/// What a node is to run with, checked.
+#[derive(Debug)]
+pub struct Config {
+    /// The address to listen on.
+    pub listen: SocketAddr,
+    /// What the node is to be.
+    pub settings: Settings,
+    /// What the log is to be.
+    pub log: LogOptions,
+    /// The file that was read, if one was named.
+    pub file: Option<PathBuf>,
+    /// Where each option came from.
+    origins: Origins,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogOptions {
+    /// How lines look.
+    pub format: LogFormat,
+    /// Directives of `tracing_subscriber::EnvFilter`, checked.
+    pub filter: String,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, filter: "info".to_owned() }
+    }
+}
+
+impl Config {
+    /// Reads the file, if one is named, puts the options of `cli` before it, and checks everything.
+    ///
+    /// # Errors
+    /// When the file cannot be read or understood, and for the first value that is not allowed.
+    pub fn read(cli: Cli) -> Result<Self, ConfigError> {
+        let file = cli.file.clone().map(File::read).transpose()?;
+        Self::checked(cli, file)
+    }
+
+    fn checked(cli: Cli, file: Option<File>) -> Result<Self, ConfigError> {
+        let origins = Origins::new(cli.given, file.as_ref());
+        let in_file = file.as_ref().map(|file| file.options.clone()).unwrap_or_default();
+        let checked = checks::checked(cli.options.or(in_file)).map_err(|refused| origins.tell(refused))?;
+        let (listen, mut settings, log) = checked;
+        if let Some(file) = &file {
+            settings.classes = Arc::new(topic_classes::checked(file, &settings)?);
+        }
+        // A shard that flushed less often could make a client slow that reads all it is sent.
+        let least = settings.classes.iter().map(|class| class.outbox_bytes).min();
+        settings.shard_lag = settings.shard_lag.min(least.unwrap_or(settings.outbox_bytes) / 2);
+        Ok(Self { listen, settings, log, file: file.map(|file| file.path), origins })
+    }
+}
+
+#[cfg(test)]
+mod tests;

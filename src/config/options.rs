@@ -1,0 +1,280 @@
+//! The options of a node and of its log: each once, for the command line, the environment and the file.
+//!
+//! A group is a heading of the help and a table of the file; a field is a flag, a variable and a key. `None` is what
+//! was not given. Nothing is checked here beyond how a value is written.
+
+use std::{convert::Infallible, fmt, net::SocketAddr, str::FromStr};
+
+use clap::Args;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::{LogFormat, LogOptions};
+use crate::{
+    settings::Settings,
+    units::{self, Count, Size, Span},
+};
+
+/// All of them.
+#[derive(Clone, Debug, Default, Args, Serialize)]
+pub(super) struct Options {
+    #[command(flatten, next_help_heading = "Server")]
+    pub(super) server: ServerOptions,
+    #[command(flatten, next_help_heading = "Clients")]
+    pub(super) clients: ClientOptions,
+    #[command(flatten, next_help_heading = "Messages")]
+    pub(super) messages: MessageOptions,
+    #[command(flatten, next_help_heading = "Sockets")]
+    pub(super) sockets: SocketOptions,
+    #[command(flatten, next_help_heading = "Log")]
+    pub(super) log: LogLines,
+}
+
+/// Where it listens, and who serves.
+#[derive(Clone, Debug, Default, Args, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct ServerOptions {
+    /// Address and port to listen on
+    #[arg(long, env = "FANFARE_LISTEN", value_name = "ADDR", value_parser = address)]
+    #[serde(deserialize_with = "listen")]
+    pub(super) listen: Option<SocketAddr>,
+
+    /// Threads that serve connections, 1 to 64
+    #[arg(long, env = "FANFARE_SHARDS", value_name = "N")]
+    pub(super) shards: Option<Count>,
+
+    /// What returned URLs start with (ws:// or wss://); "" is the host each client asked
+    #[arg(long, env = "FANFARE_PUBLIC_URL", value_name = "URL")]
+    pub(super) public_url: Option<String>,
+}
+
+/// What a client may have, and how long.
+#[derive(Clone, Debug, Default, Args, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct ClientOptions {
+    /// Topics of a client that registers without naming any; on the command line separated by commas, "" for none
+    #[arg(long, env = "FANFARE_DEFAULT_TOPICS", value_name = "TOPICS")]
+    pub(super) default_topics: Option<TopicNames>,
+
+    /// Most topics one client may have, up to 1024
+    #[arg(long, env = "FANFARE_MAX_TOPICS_PER_CLIENT", value_name = "N")]
+    pub(super) max_topics_per_client: Option<Count>,
+
+    /// How long a registration waits for its first connection
+    #[arg(long, env = "FANFARE_REGISTRATION_TTL", value_name = "TIME")]
+    pub(super) registration_ttl: Option<Span>,
+
+    /// How long a registration outlives its connection; 0 removes it at once
+    #[arg(long, env = "FANFARE_REGISTRATION_GRACE", value_name = "TIME")]
+    pub(super) registration_grace: Option<Span>,
+
+    /// Time between two pings to one client; 0 sends none
+    #[arg(long, env = "FANFARE_PING_INTERVAL", value_name = "TIME")]
+    pub(super) ping_interval: Option<Span>,
+
+    /// How long after a ping a client may give no sign of life
+    #[arg(long, env = "FANFARE_PONG_TIMEOUT", value_name = "TIME")]
+    pub(super) pong_timeout: Option<Span>,
+}
+
+/// How long messages may be, and what may wait.
+#[derive(Clone, Debug, Default, Args, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct MessageOptions {
+    /// Longest message
+    #[arg(long, env = "FANFARE_MAX_MESSAGE", value_name = "SIZE")]
+    pub(super) max_message: Option<Size>,
+
+    /// Longest HTTP body; at least 6 x max-message + 4KiB, because JSON escapes inflate
+    #[arg(long, env = "FANFARE_MAX_BODY", value_name = "SIZE")]
+    pub(super) max_body: Option<Size>,
+
+    /// What may wait for one slow client before it is disconnected, or what its class says; at least 2 messages
+    #[arg(long, env = "FANFARE_OUTBOX_BYTES", value_name = "SIZE")]
+    pub(super) outbox_bytes: Option<Size>,
+
+    /// How old what waits for one slow client may become before it is disconnected, or dropped
+    #[arg(long, env = "FANFARE_OUTBOX_AGE", value_name = "TIME")]
+    pub(super) outbox_age: Option<Span>,
+
+    /// What all shards may hold together, queued and kept; as it nears, slow clients pay first
+    #[arg(long, env = "FANFARE_MEMORY", value_name = "SIZE")]
+    pub(super) memory: Option<Size>,
+
+    /// How long a publisher waits at most while the node has as much under way as it may; then it gets 503. 0: at once
+    #[arg(long, env = "FANFARE_PUBLISH_WAIT", value_name = "TIME")]
+    pub(super) publish_wait: Option<Span>,
+}
+
+/// What the kernel may hold for a client.
+#[derive(Clone, Debug, Default, Args, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct SocketOptions {
+    /// Unsent bytes the kernel may hold for one client (TCP_NOTSENT_LOWAT): what is not there is not stale
+    #[arg(long, env = "FANFARE_SOCKET_UNSENT", value_name = "SIZE")]
+    pub(super) socket_unsent: Option<Size>,
+
+    /// Send buffer of a client's socket (SO_SNDBUF; Linux caps it at net.core.wmem_max, then doubles it). 0: the
+    /// kernel's, which grows
+    #[arg(long, env = "FANFARE_SOCKET_SEND_BUFFER", value_name = "SIZE")]
+    pub(super) socket_send_buffer: Option<Size>,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, Default, Args, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct LogLines {
+    /// How log lines look: text or json
+    #[arg(long, env = "FANFARE_LOG", value_name = "FORMAT", value_parser = log_format)]
+    pub(super) log: Option<LogFormat>,
+
+    /// What is logged: off, error, warn, info, debug, trace, or directives such as info,fanfare=debug
+    #[arg(long, env = "FANFARE_LOG_LEVEL", value_name = "LEVEL")]
+    pub(super) log_level: Option<String>,
+}
+
+/// Names of topics, not looked at yet: a list in a file, separated by commas elsewhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(transparent)]
+pub(super) struct TopicNames(pub(super) Vec<String>);
+
+impl Options {
+    /// These, and from `other` what is missing here.
+    pub(super) fn or(self, other: Self) -> Self {
+        Self {
+            server: self.server.or(other.server),
+            clients: self.clients.or(other.clients),
+            messages: self.messages.or(other.messages),
+            sockets: self.sockets.or(other.sockets),
+            log: self.log.or(other.log),
+        }
+    }
+
+    /// The options that come to these settings, all of them given.
+    pub(super) fn of(listen: SocketAddr, settings: &Settings, log: &LogOptions) -> Self {
+        let topics = settings.default_topics.iter().map(|topic| topic.as_str().to_owned());
+        Self {
+            server: ServerOptions {
+                listen: Some(listen),
+                shards: Some(Count(settings.shards)),
+                public_url: Some(settings.public_url.clone().unwrap_or_default()),
+            },
+            clients: ClientOptions {
+                default_topics: Some(TopicNames(topics.collect())),
+                max_topics_per_client: Some(Count(settings.max_topics_per_client)),
+                registration_ttl: Some(Span(settings.registration_ttl)),
+                registration_grace: Some(Span(settings.registration_grace)),
+                ping_interval: Some(Span(settings.ping_interval)),
+                pong_timeout: Some(Span(settings.pong_timeout)),
+            },
+            messages: MessageOptions {
+                max_message: Some(Size(settings.max_message)),
+                max_body: Some(Size(settings.max_body)),
+                outbox_bytes: Some(Size(settings.outbox_bytes)),
+                outbox_age: Some(Span(settings.outbox_age)),
+                memory: Some(Size(settings.memory_bytes)),
+                publish_wait: Some(Span(settings.publish_wait)),
+            },
+            sockets: SocketOptions {
+                socket_unsent: Some(Size(settings.socket_unsent as usize)),
+                socket_send_buffer: Some(Size(settings.socket_send_buffer as usize)),
+            },
+            log: LogLines { log: Some(log.format), log_level: Some(log.filter.clone()) },
+        }
+    }
+}
+
+impl ServerOptions {
+    fn or(self, other: Self) -> Self {
+        Self {
+            listen: self.listen.or(other.listen),
+            shards: self.shards.or(other.shards),
+            public_url: self.public_url.or(other.public_url),
+        }
+    }
+}
+
+impl ClientOptions {
+    fn or(self, other: Self) -> Self {
+        Self {
+            default_topics: self.default_topics.or(other.default_topics),
+            max_topics_per_client: self.max_topics_per_client.or(other.max_topics_per_client),
+            registration_ttl: self.registration_ttl.or(other.registration_ttl),
+            registration_grace: self.registration_grace.or(other.registration_grace),
+            ping_interval: self.ping_interval.or(other.ping_interval),
+            pong_timeout: self.pong_timeout.or(other.pong_timeout),
+        }
+    }
+}
+
+impl MessageOptions {
+    fn or(self, other: Self) -> Self {
+        Self {
+            max_message: self.max_message.or(other.max_message),
+            max_body: self.max_body.or(other.max_body),
+            outbox_bytes: self.outbox_bytes.or(other.outbox_bytes),
+            outbox_age: self.outbox_age.or(other.outbox_age),
+            memory: self.memory.or(other.memory),
+            publish_wait: self.publish_wait.or(other.publish_wait),
+        }
+    }
+}
+
+impl SocketOptions {
+    fn or(self, other: Self) -> Self {
+        Self {
+            socket_unsent: self.socket_unsent.or(other.socket_unsent),
+            socket_send_buffer: self.socket_send_buffer.or(other.socket_send_buffer),
+        }
+    }
+}
+
+impl LogLines {
+    fn or(self, other: Self) -> Self {
+        Self { log: self.log.or(other.log), log_level: self.log_level.or(other.log_level) }
+    }
+}
+
+impl FromStr for TopicNames {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        if text.trim().is_empty() {
+            return Ok(Self::default());
+        }
+        Ok(Self(text.split(',').map(|name| name.trim().to_owned()).collect()))
+    }
+}
+
+impl fmt::Display for TopicNames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join(","))
+    }
+}
+
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "an IP address and a port, such as 127.0.0.1:8000 or [::]:8000")
+}
+
+fn log_format(text: &str) -> Result<LogFormat, &'static str> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("text or json is allowed"),
+    }
+}
+
+/// Reads an address as the flag does.
+fn listen<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+    struct Address(SocketAddr);
+
+    impl FromStr for Address {
+        type Err = &'static str;
+
+        fn from_str(text: &str) -> Result<Self, &'static str> {
+            address(text).map(Self)
+        }
+    }
+
+    let address = units::from_text(deserializer, "an address in quotes, such as \"127.0.0.1:8000\"");
+    address.map(|Address(address)| Some(address))
+}

@@ -1,0 +1,199 @@
+//! The configuration as a file: the defaults with what they mean, and what is in force with where it came from.
+//!
+//! Both are made from [`Settings`] and clap's descriptions, so neither can say anything else than the server does. Both
+//! can be read back.
+
+use std::{
+    collections::HashMap,
+    fmt::{self, Write as _},
+};
+
+use toml::{Table, Value};
+
+use super::{
+    Config, LISTEN, LogOptions,
+    cli::{self, Described},
+    options::Options,
+};
+use crate::{
+    classes::{Class, Classes, Which},
+    settings::Settings,
+    units::{Size, Span},
+};
+
+/// The option whose default is of the machine, not of Fanfare.
+const SHARDS: &str = "shards";
+/// Longest line of a comment.
+const WIDTH: usize = 110;
+/// Where comments behind a value begin.
+const BEHIND: usize = 40;
+
+const HEAD: &str = "\
+# Every option of Fanfare with its default. A line is the same as the flag of that name with - for _, or the
+# environment variable of that name in capitals behind FANFARE_. Flags go before the environment, and both before
+# this file.
+#
+#   fanfare check-config FILE   says whether a file is right, and what is in force
+#   fanfare --config FILE       serves with it
+#
+# Times are written \"500ms\", \"25s\", \"2m\" or \"1h\"; sizes \"65536\", \"64KiB\", \"1MiB\" or \"64kB\". A key that there is
+# not is an error. Lines that begin with # and no space behind it may be taken as they are.
+";
+
+const CLASSES: &str = r#"
+# Topic classes. A topic is of the class of the rule with its name; without one, of the rule with the longest prefix
+# it begins with; without one, of class default. What a class does not say is as the options above are.
+[classes.default]
+
+# What becomes of a client that has outbox_bytes waiting when a message of this class comes. disconnect: it is
+# closed (1013). drop-newest: this message is dropped. drop-oldest: the oldest of such classes are dropped.
+# conflate: of those with one topic and key only the youngest is kept
+policy = "disconnect"
+
+# What may wait for one client; at least 2 messages, at most outbox_bytes of [messages]
+#outbox_bytes = "1MiB"
+
+# How old it may become; at most outbox_age of [messages]
+#outbox_age = "1m"
+
+# Who may publish. http: whoever may use the HTTP calls. clients: connected clients too, on their sockets
+publishers = "http"
+
+# What is kept of each topic for those who come later: most messages, most bytes (at most half of outbox_bytes), and
+# for how long. Without it nothing is
+#history = { messages = 1000, bytes = "256KiB", ttl = "10m" }
+
+#[classes.ticker]
+#policy = "conflate"
+#outbox_bytes = "256KiB"
+#outbox_age = "30s"
+
+#[[topics]]
+#prefix = "prices."
+#class = "ticker"
+
+#[[topics]]
+#name = "prices.daily"
+#class = "default"
+"#;
+
+/// A file of all defaults, commented, that changes nothing when it is read.
+pub fn default_file() -> String {
+    let values = defaults();
+    let mut text = HEAD.to_owned();
+    each_option(|option, starts_table| {
+        if starts_table {
+            put(&mut text, format_args!("\n[{}]\n", option.table));
+        }
+        text.push('\n');
+        put_comment(&mut text, &option.help);
+        let mark = if option.id == SHARDS { "#" } else { "" };
+        put(&mut text, format_args!("{mark}{} = {}\n", option.id, value(&values, option)));
+    });
+    text.push_str(CLASSES);
+    text
+}
+
+/// How the help shows the default of each option that has one, by id.
+pub(super) fn defaults_in_help() -> HashMap<String, String> {
+    let values = defaults();
+    let shown = |option: Described| {
+        let text = match value(&values, &option) {
+            _ if option.id == SHARDS => "the cores there are".to_owned(),
+            Value::String(text) => text,
+            Value::Array(texts) => texts.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","),
+            other => other.to_string(),
+        };
+        (!text.is_empty()).then_some((option.id, text))
+    };
+    cli::described().into_iter().filter_map(shown).collect()
+}
+
+/// What is in force, as a file: each option with where it came from, then the classes and rules.
+impl fmt::Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.file {
+            Some(file) => writeln!(f, "# In force with {}:", file.display())?,
+            None => writeln!(f, "# In force without a file:")?,
+        }
+        let values = table(&Options::of(self.listen, &self.settings, &self.log));
+        let mut result = Ok(());
+        each_option(|option, starts_table| {
+            let line = format!("{} = {}", option.id, value(&values, option));
+            let origin = self.origins.of(&option.id);
+            let origin = origin.of_option(&option.id);
+            let table = if starts_table { format!("\n[{}]\n", option.table) } else { String::new() };
+            result = result.and_then(|()| writeln!(f, "{table}{line:<BEHIND$} # {origin}"));
+        });
+        result?;
+        write_classes(f, &self.settings.classes)
+    }
+}
+
+fn write_classes(f: &mut fmt::Formatter<'_>, classes: &Classes) -> fmt::Result {
+    for class in classes.iter() {
+        write_class(f, class)?;
+    }
+    for (which, class) in classes.rules() {
+        let (key, text) = match which {
+            Which::Exact(topic) => ("name", topic.as_str().to_owned()),
+            Which::Prefix(prefix) => ("prefix", prefix.into()),
+        };
+        let class = Value::from(&*classes.get(class).name);
+        write!(f, "\n[[topics]]\n{key} = {}\nclass = {class}\n", Value::from(text))?;
+    }
+    Ok(())
+}
+
+fn write_class(f: &mut fmt::Formatter<'_>, class: &Class) -> fmt::Result {
+    let Class { name, policy, outbox_bytes, outbox_age, history, publishers } = class;
+    write!(f, "\n[classes.{name}]\npolicy = \"{}\"\n", policy.as_str())?;
+    writeln!(f, "outbox_bytes = \"{}\"", Size(*outbox_bytes))?;
+    writeln!(f, "outbox_age = \"{}\"", Span(*outbox_age))?;
+    writeln!(f, "publishers = \"{}\"", publishers.as_str())?;
+    if let Some(history) = history {
+        let (messages, bytes, ttl) = (history.messages, Size(history.bytes), Span(history.ttl));
+        writeln!(f, "history = {{ messages = {messages}, bytes = \"{bytes}\", ttl = \"{ttl}\" }}")?;
+    }
+    Ok(())
+}
+
+/// Calls for each option, and says whether it is the first of its table.
+fn each_option(mut call: impl FnMut(&Described, bool)) {
+    let mut table = String::new();
+    for option in cli::described() {
+        call(&option, option.table != table);
+        table = option.table;
+    }
+}
+
+fn defaults() -> Table {
+    table(&Options::of(LISTEN, &Settings::default(), &LogOptions::default()))
+}
+
+fn table(options: &Options) -> Table {
+    Table::try_from(options).expect("strings, numbers and lists of strings can be written")
+}
+
+/// The value of an option, by its table and key.
+fn value(values: &Table, option: &Described) -> Value {
+    let value = values.get(&option.table).and_then(|table| table.get(&option.id));
+    value.expect("what clap describes is a field of its options").clone()
+}
+
+/// Writes a comment, at most [`WIDTH`] wide.
+fn put_comment(text: &mut String, comment: &str) {
+    let mut line = String::from("#");
+    for word in comment.split_whitespace() {
+        if line.len() + 1 + word.len() > WIDTH {
+            put(text, format_args!("{line}\n"));
+            line.truncate(1);
+        }
+        put(&mut line, format_args!(" {word}"));
+    }
+    put(text, format_args!("{line}\n"));
+}
+
+fn put(text: &mut String, what: fmt::Arguments<'_>) {
+    text.write_fmt(what).expect("a String takes everything");
+}

@@ -1,0 +1,158 @@
+//! What commands of `fanfare.v1` do: changes of topics, and publications of clients.
+//!
+//! Commands of one connection take effect in order: while a change of topics waits for its joins, or a publication for its
+//! place, nothing further of that connection is read. A client that publishes waits for credits as long as it takes, by not
+//! being read.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{
+    local::{Local, State},
+    socket::Flags,
+};
+use crate::{
+    classes::Publishers,
+    engine::{Answer, Change, Key, TopicChange},
+    node::{Node, PublishError},
+    protocol::{
+        error::Code,
+        publish_body::PublishBody,
+        v1::{CommandId, encode},
+    },
+    session::{PublishCommand, TopicsCommand, TopicsKind},
+    topic::Topic,
+    websocket::frame,
+};
+
+/// How long a client's publication may wait for credits: as good as for ever.
+const PUBLISH_WAIT: Duration = Duration::from_secs(365 * 24 * 3_600);
+
+impl Local {
+    /// Changes a client's topics. Returns whether that is done, and the next command may be read.
+    pub(super) fn change_topics(&self, state: &mut State, key: Key, command: TopicsCommand) -> Change {
+        let TopicsCommand { id, kind, subscription } = command;
+        let named = state.shared_topics.share(subscription.topics);
+        if kind == TopicsKind::Remove {
+            for topic in &*named {
+                state.shard.leave(key, topic);
+            }
+            let left: Arc<[Topic]> = state.shard.topics_of(key).into();
+            self.keep(state, key, left);
+            say(state, key, |text| encode::ok(text, id.as_ref()));
+            return Change::Done;
+        }
+        let wanted = match kind {
+            TopicsKind::Add => with(state.shard.topics_of(key), &named),
+            TopicsKind::Replace | TopicsKind::Remove => named.clone(),
+        };
+        let most = self.node().settings.max_topics_per_client;
+        if wanted.len() > most {
+            let message = format!("a client has at most {most} topics; nothing was changed");
+            say(state, key, |text| encode::error(text, Code::BadRequest, &message, id.as_ref()));
+            return Change::Done;
+        }
+        let answer = Some(Answer { id, topics: named });
+        let change = state.shard.change_topics(key, TopicChange { wanted: wanted.clone(), answer });
+        match change {
+            Change::Done => self.keep(state, key, wanted),
+            Change::Pending => {
+                state.changing.insert(key, wanted);
+            }
+        }
+        change
+    }
+
+    /// Publishes for a client, in a task of its own, which answers and has the client read again. The caller pauses it.
+    pub(super) fn publish_for(&self, key: Key, command: PublishCommand) {
+        let local = self.clone();
+        tokio::task::spawn_local(async move {
+            let PublishCommand { id, body } = command;
+            let answer = local.publish_and_tell(body, id.as_ref()).await;
+            let state = &mut *local.state();
+            state.shard.answer(key, frame::text(&answer));
+            if let Some(socket) = state.sockets.get_mut(key) {
+                socket.clear(Flags::PAUSED);
+            }
+            state.list_ready(key);
+            local.wake();
+        });
+    }
+}
+
+impl Local {
+    /// Publishes, and gives the answer.
+    async fn publish_and_tell(&self, body: PublishBody, id: Option<&CommandId>) -> Vec<u8> {
+        let mut answer = Vec::with_capacity(128);
+        let refusal = match &body.topics[..] {
+            _ if body.idempotency_key.is_some() || body.receipt => PublishRefusal::NotServed,
+            [topic] if !may_publish(self.node(), topic) => PublishRefusal::Forbidden,
+            [topic] => match self.publish(topic.clone(), body.content, Instant::now() + PUBLISH_WAIT).await {
+                Ok(position) => {
+                    encode::ok_position(&mut answer, id, topic, position);
+                    return answer;
+                }
+                Err(error) => PublishRefusal::Refused(error),
+            },
+            _ => PublishRefusal::NotServed,
+        };
+        let (code, message) = refusal.told();
+        encode::error(&mut answer, code, message, id);
+        answer
+    }
+
+    /// Keeps the topics a client has now in its registration.
+    fn keep(&self, state: &mut State, key: Key, topics: Arc<[Topic]>) {
+        let Some(socket) = state.sockets.get_mut(key) else { return };
+        self.keep_topics(socket.session.client(), key, topics);
+    }
+}
+
+/// Why a client's publication was not taken.
+enum PublishRefusal {
+    Forbidden,
+    NotServed,
+    Refused(PublishError),
+}
+
+impl PublishRefusal {
+    fn told(&self) -> (Code, &'static str) {
+        match self {
+            Self::Forbidden => (Code::Forbidden, "clients may not publish to this topic"),
+            Self::NotServed => {
+                (Code::Unsupported, "on a socket a publication goes to one topic, without receipt")
+            }
+            Self::Refused(PublishError::MessageTooLarge) => {
+                (Code::MessageTooLarge, "the message is longer than max_message")
+            }
+            Self::Refused(PublishError::Overloaded) => (Code::Overloaded, "the node has too much in work"),
+            Self::Refused(PublishError::TopicsFull) => {
+                (Code::Full, "the node keeps as many topics as it may")
+            }
+            Self::Refused(PublishError::Stopping) => (Code::Stopping, "the node is stopping"),
+        }
+    }
+}
+
+fn may_publish(node: &Node, topic: &Topic) -> bool {
+    let classes = &node.settings.classes;
+    classes.get(classes.of(topic)).publishers == Publishers::Clients
+}
+
+/// Answers behind everything that is queued.
+fn say(state: &mut State, key: Key, write: impl FnOnce(&mut Vec<u8>)) {
+    let mut text = Vec::with_capacity(64);
+    write(&mut text);
+    state.shard.answer(key, frame::text(&text));
+}
+
+/// The topics there are and those named, each once.
+fn with(mut topics: Vec<Topic>, named: &[Topic]) -> Arc<[Topic]> {
+    for topic in named {
+        if !topics.contains(topic) {
+            topics.push(topic.clone());
+        }
+    }
+    topics.into()
+}

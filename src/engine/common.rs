@@ -1,0 +1,116 @@
+//! What the shards of a node have in common: mailboxes, metrics, bounds, and what topic classes say within those.
+
+use std::sync::Arc;
+
+use super::{home::RecordBudget, memory::Memory, traffic::Mailboxes};
+use crate::{
+    classes::{Class, ClassId, Classes, Policy},
+    limits,
+    metrics::Metrics,
+    settings::Settings,
+};
+
+/// What all shards of a node have in common.
+#[derive(Clone, Debug)]
+pub struct Common {
+    /// The mailboxes of all shards.
+    pub mailboxes: Arc<Mailboxes>,
+    /// The metrics of all shards.
+    pub metrics: Arc<Metrics>,
+    /// What the shards hold together.
+    pub memory: Memory,
+    pub(super) bounds: Bounds,
+    pub(super) classes: Arc<Classes>,
+    /// For each class what it says of slow consumers, within the node's own bounds.
+    pub(super) rules: Arc<[Rule]>,
+    pub(super) records: RecordBudget,
+    /// Random, of this start of the node: the first half of every epoch.
+    pub(super) node: u64,
+}
+
+/// The limits an operator may set.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    pub(super) outbox_bytes: usize,
+    pub(super) log_bytes: usize,
+    pub(super) shard_lag: usize,
+}
+
+/// What a class says of slow consumers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rule {
+    pub(super) policy: Policy,
+    /// Bytes that may be queued for a blocked subscriber when a frame of the class arrives.
+    pub(super) outbox_bytes: usize,
+    /// Milliseconds that a frame may be queued for one.
+    pub(super) age_ms: u32,
+}
+
+impl Bounds {
+    /// Bytes from which on a blocked subscriber is far behind.
+    #[inline]
+    pub(super) fn behind_bytes(&self) -> usize {
+        self.outbox_bytes / 4 * limits::BEHIND_QUARTERS
+    }
+
+    /// Half of what lies between being behind and the bound. So much goes to one who is behind and moves before the
+    /// sockets are looked at, and several frames that are marked together are not more.
+    pub(super) fn step_bytes(&self) -> usize {
+        (self.outbox_bytes - self.behind_bytes()) / 2
+    }
+}
+
+impl Common {
+    /// What the shards of a node with these settings share. `node` makes its epochs different from those of any
+    /// other start.
+    ///
+    /// # Panics
+    /// When there are no shards, or more than [`limits::SHARDS_MAX`].
+    pub fn new(settings: &Settings, node: u64) -> Self {
+        // A set of shards is one machine word: a further shard would be taken for one of the first.
+        assert!(
+            (1..=limits::SHARDS_MAX).contains(&settings.shards),
+            "a node has 1 to {} shards",
+            limits::SHARDS_MAX
+        );
+        Self {
+            mailboxes: Arc::new(Mailboxes::new(settings.shards, settings.inflight_publications)),
+            metrics: Arc::new(Metrics::new(settings.shards)),
+            memory: Memory::new(settings.shards, settings.memory_bytes),
+            bounds: Bounds {
+                outbox_bytes: settings.outbox_bytes,
+                log_bytes: settings.log_bytes,
+                shard_lag: settings.shard_lag.min(settings.outbox_bytes / 2),
+            },
+            rules: settings.classes.iter().map(|class| Rule::new(class, settings)).collect(),
+            classes: settings.classes.clone(),
+            records: RecordBudget::new(settings.topics_max),
+            node,
+        }
+    }
+}
+
+impl Common {
+    /// Bytes queued for a blocked subscriber from which on it is to be looked at when a frame of `class` arrives. Where
+    /// older frames may go for the sake of younger ones that is always, so that it is known that there are such.
+    #[inline]
+    pub(super) fn watched_bytes(&self, class: ClassId) -> usize {
+        let rule = &self.rules[class.index()];
+        match rule.policy {
+            Policy::Disconnect => self.bounds.behind_bytes().min(rule.outbox_bytes),
+            Policy::DropNewest => rule.outbox_bytes,
+            Policy::DropOldest | Policy::Conflate => 0,
+        }
+    }
+}
+
+impl Rule {
+    fn new(class: &Class, settings: &Settings) -> Self {
+        let age = class.outbox_age.min(settings.outbox_age).as_millis();
+        Self {
+            policy: class.policy,
+            outbox_bytes: class.outbox_bytes.min(settings.outbox_bytes),
+            age_ms: u32::try_from(age).unwrap_or(u32::MAX),
+        }
+    }
+}

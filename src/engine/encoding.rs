@@ -1,0 +1,49 @@
+//! How a publication looks on the wire: one encoding for each protocol.
+//!
+//! `plain` is a header and the message, which each shard puts before its log's copy. Encodings that cost work are made by
+//! the topic's home, once, after the offset is given, and only if a shard wants them ([`Sequenced::v1`]).
+
+use bytes::Bytes;
+
+use super::traffic::Sequenced;
+use crate::{
+    publication::Message,
+    websocket::{Header, Opcode},
+};
+
+/// An encoding, and with it the protocol of whoever receives it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Encoding {
+    /// Just the message.
+    #[default]
+    Plain,
+    /// A JSON object with topic and offset: the subprotocol `fanfare.v1`.
+    V1,
+}
+
+/// Encodings there are.
+pub(crate) const ENCODINGS: usize = 2;
+
+impl Encoding {
+    /// Each of them.
+    pub(crate) const ALL: [Self; ENCODINGS] = [Self::Plain, Self::V1];
+
+    /// The header and the payload of a publication's frame; `None` if its home did not make this encoding, because nobody
+    /// wanted it.
+    pub(crate) fn frame_of(self, sequenced: &Sequenced) -> Option<(Header, &Bytes)> {
+        let (opcode, payload) = match self {
+            Self::V1 => (Opcode::Text, sequenced.v1.as_ref()?),
+            Self::Plain => match &sequenced.publication.content.message {
+                Message::Text(text) | Message::Data(text) => (Opcode::Text, text),
+                Message::Binary(bytes) => (Opcode::Binary, bytes),
+            },
+        };
+        Some((Header::new(opcode, payload.len()), payload))
+    }
+
+    /// Whether its protocol greets, and tells losses and positions.
+    pub(crate) fn tells(self) -> bool {
+        self == Self::V1
+    }
+}
