@@ -31,7 +31,6 @@ const COMMAND: u32 = 1_000;
 #[derive(Debug)]
 pub(crate) struct Session {
     client: ClientId,
-    encoding: Encoding,
     /// What it may still send at once, in thousandths of a command.
     allowance: u32,
     /// When the allowance was last refilled: milliseconds, the low half.
@@ -86,13 +85,19 @@ pub(crate) struct PublishCommand {
 }
 
 impl Session {
-    pub(crate) fn new(client: ClientId, encoding: Encoding, now: u64, settings: &Settings) -> Self {
+    pub(crate) fn new(client: ClientId, now: u64, settings: &Settings) -> Self {
         let allowance = settings.commands_burst.saturating_mul(COMMAND);
-        Self { client, encoding, allowance, refilled: now as u32 }
+        Self { client, allowance, refilled: now as u32 }
     }
 
-    /// Takes a message that arrived at `now`, in milliseconds.
-    pub(crate) fn receive(&mut self, incoming: Incoming<'_>, now: u64, settings: &Settings) -> Effect {
+    /// Takes a message of the agreed protocol that arrived at `now`, in milliseconds.
+    pub(crate) fn receive(
+        &mut self,
+        incoming: Incoming<'_>,
+        encoding: Encoding,
+        now: u64,
+        settings: &Settings,
+    ) -> Effect {
         if let Incoming::Close(code) = incoming {
             return Effect::CloseReply(frame::close_reply(code).to_vec());
         }
@@ -100,11 +105,11 @@ impl Session {
             return Effect::Close(Goodbye { code: CloseCode::POLICY, reason: "too many commands" });
         }
         match incoming {
-            Incoming::Text(text) => match self.encoding {
+            Incoming::Text(text) => match encoding {
                 Encoding::Plain => command(text, settings.max_topics_per_client),
                 Encoding::V1 => v1_command(text, settings),
             },
-            Incoming::Binary(_) => match self.encoding {
+            Incoming::Binary(_) => match encoding {
                 Encoding::Plain => answer(CommandError::binary().to_json().as_bytes()),
                 Encoding::V1 => v1_error(&commands::CommandError::binary()),
             },
@@ -115,10 +120,6 @@ impl Session {
 
     pub(crate) fn client(&self) -> ClientId {
         self.client
-    }
-
-    pub(crate) fn encoding(&self) -> Encoding {
-        self.encoding
     }
 
     fn may_command(&mut self, now: u64, settings: &Settings) -> bool {
@@ -185,14 +186,14 @@ mod tests {
     use super::*;
 
     fn session(settings: &Settings) -> Session {
-        Session::new(ClientId::random(), Encoding::Plain, 0, settings)
+        Session::new(ClientId::random(), 0, settings)
     }
 
     #[test]
     fn commands_become_effects() {
         let settings = Settings::default();
         let mut session = session(&settings);
-        let mut receive = |incoming| session.receive(incoming, 0, &settings);
+        let mut receive = |incoming| session.receive(incoming, Encoding::Plain, 0, &settings);
         assert_eq!(receive(Incoming::Text("ping")), Effect::Answer(b"\x81\x04pong".to_vec()));
         assert_eq!(receive(Incoming::Ping(b"x")), Effect::AnswerAhead(b"\x8a\x01x".to_vec()));
         assert_eq!(receive(Incoming::Pong(b"x")), Effect::None);
@@ -220,7 +221,7 @@ mod tests {
         assert_eq!(taken(60_000), 5);
         assert_eq!(taken(u64::from(u32::MAX) + 300), 5, "the clock's low half wraps");
         assert!(matches!(
-            session.receive(Incoming::Text("ping"), u64::from(u32::MAX) + 300, &settings),
+            session.receive(Incoming::Text("ping"), Encoding::Plain, u64::from(u32::MAX) + 300, &settings),
             Effect::Close(Goodbye { code: CloseCode::POLICY, .. })
         ));
     }

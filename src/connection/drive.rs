@@ -194,7 +194,7 @@ impl Local {
         socket.clear(Flags::PAUSED);
         if in_force {
             self.keep_topics(socket.session.client(), key, topics);
-        } else if socket.session.encoding() == Encoding::Plain {
+        } else if socket.encoding == Encoding::Plain {
             // In other protocols the engine has answered, in its place.
             state.shard.answer(key, frame::text(error_json(Code::Full, TOPICS_FULL).as_bytes()));
         }

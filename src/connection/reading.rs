@@ -93,7 +93,7 @@ impl Local {
                 }
             };
             shard.count_command();
-            match socket.session.receive(incoming, now, settings) {
+            match socket.session.receive(incoming, socket.encoding, now, settings) {
                 Effect::None => {}
                 Effect::Answer(frame) => shard.answer(key, frame),
                 Effect::AnswerAhead(frame) => shard.answer_ahead(key, frame),

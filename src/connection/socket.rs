@@ -12,7 +12,7 @@ use mio::net::TcpStream;
 use socket2::SockRef;
 
 use crate::{
-    engine::{Key, Offered, Transport},
+    engine::{Encoding, Key, Offered, Transport},
     limits::CLOSE_DISCARD_BYTES,
     session::Session,
     websocket::Reader,
@@ -60,6 +60,8 @@ pub(super) struct Socket {
     /// pointer is all it costs.
     held: Option<Box<Box<[u8]>>>,
     flags: Flags,
+    /// What was agreed in the handshake.
+    pub(super) encoding: Encoding,
     /// Bytes thrown away since its end began.
     discarded: u32,
 }
@@ -81,9 +83,9 @@ pub(super) enum ReadResult {
 }
 
 impl Socket {
-    pub(super) fn new(stream: TcpStream, generation: u32, session: Session) -> Self {
+    pub(super) fn new(stream: TcpStream, generation: u32, session: Session, encoding: Encoding) -> Self {
         let (reader, flags) = (Reader::new(), Flags::READABLE);
-        Self { stream, generation, reader, session, held: None, flags, discarded: 0 }
+        Self { stream, generation, reader, session, held: None, flags, encoding, discarded: 0 }
     }
 
     /// Keeps bytes that were read and cannot be parsed yet.

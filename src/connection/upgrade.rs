@@ -174,9 +174,9 @@ impl Attaching {
         // As an HTTP connection it had one; how long a WebSocket may be silent is for pings and the outbox to say.
         #[cfg(target_os = "linux")]
         options.set_tcp_user_timeout(None)?;
-        let session = Session::new(self.client, self.encoding, self.local.now(), settings);
+        let session = Session::new(self.client, self.local.now(), settings);
         let stream = mio::net::TcpStream::from_std(stream);
-        let mut socket = Socket::new(stream, self.key.generation, session);
+        let mut socket = Socket::new(stream, self.key.generation, session, self.encoding);
         if !early.is_empty() {
             socket.hold(early);
         }

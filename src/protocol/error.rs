@@ -76,7 +76,8 @@ pub(crate) fn push_error_field(json: &mut Vec<u8>, code: Code, message: &str, id
     json.extend_from_slice(br#""error":{"code":""#);
     json.extend_from_slice(code.as_str().as_bytes());
     json.extend_from_slice(br#"","message":"#);
-    let end = message.floor_char_boundary(MESSAGE_BYTES);
+    let is_end = |&at: &usize| message.is_char_boundary(at);
+    let end = (0..=message.len().min(MESSAGE_BYTES)).rev().find(is_end).unwrap_or(0);
     if end < message.len() {
         push_str(json, format!("{}…", &message[..end]).as_bytes());
     } else {
