@@ -34,7 +34,8 @@ pub enum Policy {
 pub struct History {
     /// Most messages.
     pub messages: usize,
-    /// Most bytes of messages.
+    /// Most bytes of messages, each counted with [`limits::HISTORY_MESSAGE_OVERHEAD`] and a binary one as base64, so that
+    /// the replay of all of it is not longer than that. At most half of the class's `outbox_bytes`.
     pub bytes: usize,
     /// How long a message is kept.
     pub ttl: Duration,

@@ -87,6 +87,15 @@ pub const HISTORY_BYTES_MIN: usize = 1024;
 pub const HISTORY_TTL_MS_MIN: u64 = 1_000;
 /// Longest time a topic's history may keep a message, milliseconds.
 pub const HISTORY_TTL_MS_MAX: u64 = 7 * 24 * 3_600_000;
+/// What a message in a history counts for besides its own bytes, bytes: what it takes in memory, and what its frame has
+/// around it.
+pub const HISTORY_MESSAGE_OVERHEAD: usize = 256;
+/// Joins with a replay that a home handles between two publications; further ones wait there, in order.
+pub const REPLAYS_BETWEEN_PUBLICATIONS: usize = 64;
+/// Topics whose replay a shard keeps for a moment, so that those who come together share it.
+pub const REPLAYS_SHARED: usize = 64;
+/// How long it does so, milliseconds. Its frames are as old as that when they are queued for the last who shares them.
+pub const REPLAY_SHARED_MS: u64 = 250;
 
 /// Bytes of encoded frames in one log segment.
 pub const SEGMENT_BYTES: usize = 64 * 1024;

@@ -105,6 +105,8 @@ values! {
     topics,
     /// Topics with a record at this shard as their home (gauge).
     records,
+    /// What the histories of those topics cost, bytes (gauge).
+    history_bytes,
     /// Connections upgraded to WebSocket.
     upgrades,
     /// Connections closed by us as slow consumers (1013).

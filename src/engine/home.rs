@@ -1,13 +1,17 @@
 //! The home side of topics: who gives a publication its offset, and which shards are to have it.
 //!
-//! Each topic has one home shard, the only writer of its record. A record lives while a shard is interested, and
-//! `topic_idle` longer; each incarnation has a fresh epoch, so that an offset never repeats within one. When the
-//! node's budget of records is used up, the longest idle record goes first; when none is idle, a new topic is
+//! Each topic has one home shard, the only writer of its record. A record lives while a shard is interested or it has a
+//! history, and `topic_idle` longer; each incarnation has a fresh epoch, so that an offset never repeats within one. When
+//! the node's budget of records is used up, the longest idle record goes first; when none is idle, a new topic is
 //! refused.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    cmp::Reverse,
+    collections::BinaryHeap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use hashbrown::HashTable;
@@ -16,10 +20,12 @@ use slab::Slab;
 use super::{
     age_list::{AgeList, Aged, Neighbours},
     encoding::{ENCODINGS, Encoding},
+    history::{History, Past, Resume, Run, past_of_none},
 };
 use crate::{
+    classes::{ClassId, Classes},
     limits::SHARDS_MAX,
-    publication::{Epoch, Position},
+    publication::{Content, Epoch, Position},
     topic::Topic,
 };
 
@@ -107,17 +113,38 @@ impl RecordBudget {
     }
 }
 
+/// Where a subscriber joined a topic.
+#[derive(Clone, Debug)]
+pub struct JoinPoint {
+    /// The position of the last publication before it (offset 0: none yet in this epoch).
+    pub position: Position,
+    /// What it asked for of what was published before.
+    pub past: Option<Box<Past>>,
+}
+
 #[derive(Debug)]
 struct Record {
     topic: Topic,
+    class: ClassId,
     incarnation: u64,
     /// The offset of the next publication.
     next: u64,
     /// Shards with a subscriber or a join under way.
     interested: Interest,
+    /// What is kept of it, if its class keeps something and there is something.
+    history: Option<Box<History>>,
+    /// Whether it stands among those whose history is to be looked at; then it is not idle.
+    is_due_listed: bool,
     /// When it was last published to, joined or left, while nobody was interested. Milliseconds.
     touched: u64,
     neighbours: Neighbours,
+}
+
+impl Record {
+    /// Whether nothing but its age keeps it; exactly then it stands in the list of the idle.
+    fn is_idle(&self) -> bool {
+        self.interested.is_empty() && !self.is_due_listed
+    }
 }
 
 impl Aged for Record {
@@ -131,9 +158,15 @@ impl Aged for Record {
 pub(crate) struct Home {
     numbers: HashTable<u32>,
     records: Slab<Record>,
-    /// Records no shard is interested in, by when they were last used.
+    /// Records without history no shard is interested in, by when they were last used.
     idle: AgeList,
+    /// When the history of a record is to be looked at, milliseconds; each record stands here once at most, and not
+    /// later than when its oldest message has been kept for long enough.
+    due: BinaryHeap<Reverse<(u64, u32)>>,
+    /// What all histories cost, bytes.
+    history_bytes: usize,
     budget: RecordBudget,
+    classes: Arc<Classes>,
     /// Random, of this start of the node.
     node: u64,
     /// The incarnation of the next record. Homes count in steps, so that no two give the same.
@@ -143,12 +176,22 @@ pub(crate) struct Home {
 }
 
 impl Home {
-    pub(crate) fn new(shard: u16, shards: u16, node: u64, budget: RecordBudget, idle_ms: u64) -> Self {
+    /// The home `shard` of so many `shards`. `node` makes its epochs different from those of any other start.
+    pub(crate) fn new(
+        (shard, shards): (u16, u16),
+        node: u64,
+        budget: RecordBudget,
+        classes: Arc<Classes>,
+        idle_ms: u64,
+    ) -> Self {
         Self {
             numbers: HashTable::new(),
             records: Slab::new(),
             idle: AgeList::new(),
+            due: BinaryHeap::new(),
+            history_bytes: 0,
             budget,
+            classes,
             node,
             incarnation: u64::from(shard),
             step: u64::from(shards),
@@ -156,22 +199,31 @@ impl Home {
         }
     }
 
-    /// Gives the next offset of `topic`, and says which shards are to have the publication.
+    /// Gives the next offset of `topic`, keeps what is published if the topic's class says so, and says which shards are
+    /// to have the publication.
     ///
     /// # Errors
     /// When the topic is new and cannot be kept.
-    pub(crate) fn sequence(&mut self, topic: &Topic, now: u64) -> Result<(Position, Interest), TopicsFull> {
+    pub(crate) fn sequence(
+        &mut self,
+        topic: &Topic,
+        content: &Content,
+        now: u64,
+    ) -> Result<(Position, Interest), TopicsFull> {
         let number = self.number_or_insert(topic, now)?;
         self.touch(number, now);
         let record = &mut self.records[number as usize];
         let offset = record.next;
         record.next += 1;
+        if self.classes.get(record.class).history.is_some() {
+            self.keep(number, content, now);
+        }
         let position = Position { epoch: self.epoch(number), offset };
         Ok((position, self.records[number as usize].interested))
     }
 
-    /// Notes that `shard` is interested in `topic` in an encoding. Returns the position of the last publication before (offset 0:
-    /// none yet in this epoch).
+    /// Notes that `shard` is interested in `topic` in an encoding. Returns where that begins, and what there is of the past
+    /// if it wants to `resume`.
     ///
     /// # Errors
     /// When the topic is new and cannot be kept.
@@ -179,17 +231,34 @@ impl Home {
         &mut self,
         topic: &Topic,
         (shard, encoding): (u16, Encoding),
+        resume: Option<Resume>,
         now: u64,
-    ) -> Result<Position, TopicsFull> {
+    ) -> Result<JoinPoint, TopicsFull> {
         let number = self.number_or_insert(topic, now)?;
         let record = &mut self.records[number as usize];
-        let was_idle = record.interested.is_empty();
+        let was_idle = record.is_idle();
         record.interested.insert(shard, encoding);
-        let offset = record.next - 1;
         if was_idle {
             self.idle.remove(&mut self.records, number);
         }
-        Ok(Position { epoch: self.epoch(number), offset })
+        let position = self.head(number);
+        let past = resume.map(|resume| {
+            self.expire_history(number, now);
+            let past = match &mut self.records[number as usize].history {
+                Some(history) => history.past(resume, position),
+                None => past_of_none(resume, position),
+            };
+            Box::new(past)
+        });
+        Ok(JoinPoint { position, past })
+    }
+
+    /// Where `topic` stands and what is kept of it; `None` if it has no record.
+    pub(crate) fn history(&mut self, topic: &Topic, now: u64) -> Option<(Position, Option<Run>)> {
+        let number = self.number(topic)?;
+        self.expire_history(number, now);
+        let run = self.records[number as usize].history.as_mut().map(|history| history.run());
+        Some((self.head(number), run))
     }
 
     /// Notes that `shard` is not interested in `topic` in an encoding any more.
@@ -200,15 +269,31 @@ impl Home {
             return;
         }
         record.interested.remove(shard, encoding);
-        if record.interested.is_empty() {
+        if record.is_idle() {
             record.touched = now;
             self.idle.push_youngest(&mut self.records, number);
         }
     }
 
-    /// Frees records that were idle for long enough, a bounded number of them.
+    /// Lets go of messages that were kept for long enough, and frees records that were idle for long enough; of a bounded
+    /// number of topics.
     pub(crate) fn expire(&mut self, now: u64) {
         const AT_ONCE: usize = 1_024;
+        for _ in 0..AT_ONCE {
+            let Some(&Reverse((due, number))) = self.due.peek() else { break };
+            if now < due {
+                break;
+            }
+            self.due.pop();
+            self.records[number as usize].is_due_listed = false;
+            self.expire_history(number, now);
+            self.list_due(number);
+            let record = &mut self.records[number as usize];
+            if record.is_idle() {
+                record.touched = now;
+                self.idle.push_youngest(&mut self.records, number);
+            }
+        }
         for _ in 0..AT_ONCE {
             let Some(oldest) = self.idle.oldest() else { return };
             if now < self.records[oldest as usize].touched + self.idle_ms {
@@ -221,6 +306,52 @@ impl Home {
     /// Records there are.
     pub(crate) fn len(&self) -> usize {
         self.records.len()
+    }
+
+    /// What all histories cost, bytes.
+    pub(crate) fn history_bytes(&self) -> usize {
+        self.history_bytes
+    }
+
+    /// Keeps what was published last.
+    fn keep(&mut self, number: u32, content: &Content, now: u64) {
+        let record = &mut self.records[number as usize];
+        let Some(bounds) = self.classes.get(record.class).history else { return };
+        let history = record.history.get_or_insert_with(|| Box::new(History::new(bounds)));
+        let before = history.bytes();
+        history.push(record.next - 1, content, now);
+        self.history_bytes = self.history_bytes - before + history.bytes();
+        let was_idle = record.is_idle();
+        self.list_due(number);
+        if was_idle && !self.records[number as usize].is_idle() {
+            self.idle.remove(&mut self.records, number);
+        }
+    }
+
+    fn expire_history(&mut self, number: u32, now: u64) {
+        let record = &mut self.records[number as usize];
+        let Some(history) = &mut record.history else { return };
+        let before = history.bytes();
+        history.expire(now);
+        self.history_bytes = self.history_bytes - before + history.bytes();
+        if history.due().is_none() {
+            record.history = None;
+        }
+    }
+
+    /// Has the history of a record looked at when its oldest message is due, unless that is going to happen.
+    fn list_due(&mut self, number: u32) {
+        let record = &mut self.records[number as usize];
+        let Some(due) = record.history.as_ref().and_then(|history| history.due()) else { return };
+        if !record.is_due_listed {
+            record.is_due_listed = true;
+            self.due.push(Reverse((due, number)));
+        }
+    }
+
+    /// The position of the last publication.
+    fn head(&self, number: u32) -> Position {
+        Position { epoch: self.epoch(number), offset: self.records[number as usize].next - 1 }
     }
 
     fn number(&self, topic: &Topic) -> Option<u32> {
@@ -240,9 +371,12 @@ impl Home {
         }
         let record = Record {
             topic: topic.clone(),
+            class: self.classes.of(topic),
             incarnation: self.incarnation,
             next: 1,
             interested: Interest::default(),
+            history: None,
+            is_due_listed: false,
             touched: now,
             neighbours: Neighbours::NONE,
         };
@@ -258,7 +392,7 @@ impl Home {
     /// Makes an idle record the youngest.
     fn touch(&mut self, number: u32, now: u64) {
         let record = &mut self.records[number as usize];
-        if record.interested.is_empty() {
+        if record.is_idle() {
             record.touched = now;
             self.idle.remove(&mut self.records, number);
             self.idle.push_youngest(&mut self.records, number);
@@ -281,42 +415,61 @@ impl Home {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::{
+        classes::{self, Class},
+        publication::Message,
+    };
 
     fn topic(n: usize) -> Topic {
         Topic::parse(&format!("t{n}")).expect("it is a topic")
     }
 
     fn home(max: usize) -> Home {
-        Home::new(0, 1, 9, RecordBudget::new(max), 100)
+        home_keeping(None, max)
+    }
+
+    fn home_keeping(history: Option<classes::History>, max: usize) -> Home {
+        let class = Class { history, ..Class::default_with(1 << 20, Duration::from_secs(60)) };
+        Home::new((0, 1), 9, RecordBudget::new(max), Arc::new(Classes::only(class)), 100)
+    }
+
+    fn sequence(home: &mut Home, topic: &Topic, now: u64) -> Result<(Position, Interest), TopicsFull> {
+        home.sequence(topic, &Message::text("purr").into(), now)
+    }
+
+    fn join(home: &mut Home, topic: &Topic, shard: u16, now: u64) -> Result<Position, TopicsFull> {
+        home.join(topic, (shard, Encoding::Plain), None, now).map(|joined| joined.position)
     }
 
     #[test]
     fn offsets_count_up_from_one_and_joins_see_the_last() {
         let mut home = home(10);
-        assert_eq!(home.join(&topic(1), (3, Encoding::Plain), 0).expect("there is room").offset, 0);
+        assert_eq!(join(&mut home, &topic(1), 3, 0).expect("there is room").offset, 0);
         for offset in 1..=3 {
-            let (position, shards) = home.sequence(&topic(1), 0).expect("it is there");
+            let (position, shards) = sequence(&mut home, &topic(1), 0).expect("it is there");
             assert_eq!(position.offset, offset);
             assert_eq!(shards.shards().iter().collect::<Vec<_>>(), [3]);
         }
-        assert_eq!(home.join(&topic(1), (0, Encoding::Plain), 0).expect("it is there").offset, 3);
-        let (_, shards) = home.sequence(&topic(1), 0).expect("it is there");
+        assert_eq!(join(&mut home, &topic(1), 0, 0).expect("it is there").offset, 3);
+        let (_, shards) = sequence(&mut home, &topic(1), 0).expect("it is there");
         assert_eq!(shards.shards().iter().collect::<Vec<_>>(), [0, 3]);
     }
 
     #[test]
     fn idle_record_is_freed_and_comes_back_in_another_epoch() {
         let mut home = home(10);
-        let (first, _) = home.sequence(&topic(1), 0).expect("there is room");
+        let (first, _) = sequence(&mut home, &topic(1), 0).expect("there is room");
         home.expire(99);
-        let (second, _) = home.sequence(&topic(1), 50).expect("it is there");
+        let (second, _) = sequence(&mut home, &topic(1), 50).expect("it is there");
         assert_eq!((second.epoch, second.offset), (first.epoch, 2));
         home.expire(149);
         assert_eq!(home.len(), 1);
         home.expire(150);
         assert_eq!(home.len(), 0);
-        let (third, _) = home.sequence(&topic(1), 160).expect("there is room");
+        let (third, _) = sequence(&mut home, &topic(1), 160).expect("there is room");
         assert_ne!(third.epoch, first.epoch);
         assert_eq!(third.offset, 1);
     }
@@ -324,8 +477,8 @@ mod tests {
     #[test]
     fn wanted_record_is_never_freed() {
         let mut home = home(10);
-        home.join(&topic(1), (0, Encoding::Plain), 0).expect("there is room");
-        home.join(&topic(1), (1, Encoding::Plain), 0).expect("there is room");
+        join(&mut home, &topic(1), 0, 0).expect("there is room");
+        join(&mut home, &topic(1), 1, 0).expect("there is room");
         home.unwant(&topic(1), (0, Encoding::Plain), 10);
         home.expire(1_000_000);
         assert_eq!(home.len(), 1);
@@ -338,14 +491,81 @@ mod tests {
     #[test]
     fn at_the_limit_the_longest_idle_topic_goes_and_then_new_ones_are_refused() {
         let mut home = home(2);
-        home.sequence(&topic(1), 0).expect("there is room");
-        home.sequence(&topic(2), 1).expect("there is room");
-        home.sequence(&topic(1), 2).expect("it is there");
-        home.join(&topic(3), (0, Encoding::Plain), 3).expect("topic 2 is the longest idle");
+        sequence(&mut home, &topic(1), 0).expect("there is room");
+        sequence(&mut home, &topic(2), 1).expect("there is room");
+        sequence(&mut home, &topic(1), 2).expect("it is there");
+        join(&mut home, &topic(3), 0, 3).expect("topic 2 is the longest idle");
         assert!(home.number(&topic(1)).is_some() && home.number(&topic(2)).is_none());
-        home.join(&topic(1), (0, Encoding::Plain), 4).expect("it is there");
-        assert_eq!(home.sequence(&topic(4), 5), Err(TopicsFull));
-        assert_eq!(home.join(&topic(4), (0, Encoding::Plain), 5), Err(TopicsFull));
-        home.sequence(&topic(3), 6).expect("it is there");
+        join(&mut home, &topic(1), 0, 4).expect("it is there");
+        assert_eq!(sequence(&mut home, &topic(4), 5), Err(TopicsFull));
+        assert_eq!(join(&mut home, &topic(4), 0, 5), Err(TopicsFull));
+        sequence(&mut home, &topic(3), 6).expect("it is there");
+    }
+
+    #[test]
+    fn record_with_a_history_lives_until_time_has_emptied_it_and_as_long_as_others_then() {
+        let history = classes::History { messages: 10, bytes: 10_000, ttl: Duration::from_millis(1_000) };
+        let mut home = home_keeping(Some(history), 10);
+        let (first, _) = sequence(&mut home, &topic(1), 0).expect("there is room");
+        let (second, _) = sequence(&mut home, &topic(1), 900).expect("it is there");
+        home.expire(1_899);
+        let (head, run) = home.history(&topic(1), 1_899).expect("it is there");
+        assert_eq!((head, run.map(|run| run.len())), (second, Some(1)));
+        assert!(home.history_bytes() > 0);
+        home.expire(1_900);
+        assert_eq!(home.history_bytes(), 0);
+        home.expire(1_999);
+        let (head, run) = home.history(&topic(1), 1_999).expect("it is there");
+        assert_eq!((head.epoch, head.offset, run.is_none()), (first.epoch, 2, true));
+        home.expire(2_000);
+        assert_eq!((home.len(), home.history(&topic(1), 2_000).is_none()), (0, true));
+    }
+
+    #[test]
+    fn history_is_not_served_for_longer_than_it_may_be_though_nobody_has_looked() {
+        let history = classes::History { messages: 10, bytes: 10_000, ttl: Duration::from_millis(1_000) };
+        let mut home = home_keeping(Some(history), 10);
+        sequence(&mut home, &topic(1), 0).expect("there is room");
+        let since = Resume::Since { epoch: Some(home.epoch(0)), offset: 0 };
+        let past = |home: &mut Home, now| {
+            let joined = home.join(&topic(1), (0, Encoding::V1), Some(since), now).expect("it is there");
+            joined.past.expect("it asked for it")
+        };
+        assert_eq!(past(&mut home, 999).run.len(), 1);
+        let late = past(&mut home, 1_000);
+        assert_eq!((late.run.len(), late.missed.map(|missed| missed.count())), (0, Some(1)));
+        assert_eq!(home.history_bytes(), 0);
+    }
+
+    #[test]
+    fn record_with_a_history_makes_no_room_for_others_and_wanted_ones_outlive_their_history() {
+        let history = classes::History { messages: 10, bytes: 10_000, ttl: Duration::from_millis(1_000) };
+        let mut home = home_keeping(Some(history), 2);
+        sequence(&mut home, &topic(1), 0).expect("there is room");
+        sequence(&mut home, &topic(2), 0).expect("there is room");
+        join(&mut home, &topic(2), 0, 0).expect("it is there");
+        assert_eq!(sequence(&mut home, &topic(3), 500), Err(TopicsFull));
+        home.expire(1_000);
+        sequence(&mut home, &topic(3), 1_000).expect("topic 1 is idle now");
+        assert!(home.number(&topic(1)).is_none() && home.number(&topic(2)).is_some());
+        home.unwant(&topic(2), (0, Encoding::Plain), 1_500);
+        home.expire(2_000);
+        home.expire(2_100);
+        assert_eq!(home.len(), 0);
+    }
+
+    #[test]
+    fn message_too_large_for_its_history_leaves_a_record_that_is_freed_like_any() {
+        let history = classes::History { messages: 10, bytes: 300, ttl: Duration::from_millis(50) };
+        let mut home = home_keeping(Some(history), 10);
+        home.sequence(&topic(1), &Message::text("x".repeat(400)).into(), 0).expect("there is room");
+        sequence(&mut home, &topic(2), 0).expect("there is room");
+        home.sequence(&topic(2), &Message::text("x".repeat(400)).into(), 10).expect("it is there");
+        assert_eq!(home.history_bytes(), 0);
+        home.expire(50);
+        home.expire(100);
+        assert_eq!(home.len(), 1, "topic 2 was looked at for its history");
+        home.expire(150);
+        assert_eq!(home.len(), 0);
     }
 }

@@ -75,7 +75,8 @@ impl Shard {
         let shards = common.mailboxes.shards();
         debug_assert!(number < shards);
         let (number, shards) = (number as u16, shards as u16);
-        let home = Home::new(number, shards, common.node, common.records.clone(), limits::TOPIC_IDLE_MS);
+        let (budget, classes) = (common.records.clone(), common.classes.clone());
+        let home = Home::new((number, shards), common.node, budget, classes, limits::TOPIC_IDLE_MS);
         Self {
             number,
             subscribers: Subscribers::default(),
@@ -110,6 +111,7 @@ impl Shard {
         metrics.blocked.set(self.blocked.len() as u64);
         metrics.topics.set(self.topics.len() as u64);
         metrics.records.set(self.home.len() as u64);
+        metrics.history_bytes.set(self.home.history_bytes() as u64);
     }
 
     /// Does the work of a home: at most `entries` entries of the ingress queue. Returns how many there were.
@@ -374,7 +376,7 @@ impl Shard {
         publication: Publication,
         mailboxes: &Mailboxes,
     ) -> Result<crate::publication::Position, TopicsFull> {
-        let (position, interested) = self.home.sequence(&publication.topic, self.now)?;
+        let (position, interested) = self.home.sequence(&publication.topic, &publication.content, self.now)?;
         self.metrics().sequenced.add(1);
         if !interested.shards().is_empty() {
             // I3: it has its offset before any shard can see it.
@@ -392,8 +394,8 @@ impl Shard {
     fn answer_join(&mut self, join: Join, mailboxes: &Mailboxes) {
         let Join { shard, key, ticket, encoding, topics } = join;
         let answer = |topic| {
-            let position = self.home.join(&topic, (shard, encoding), self.now);
-            (topic, position)
+            let joined = self.home.join(&topic, (shard, encoding), None, self.now);
+            (topic, joined.map(|joined| joined.position))
         };
         let topics = topics.into_iter().map(answer).collect();
         mailboxes.to_shard(shard.into(), Fanout::Joined(Box::new(Joined { key, ticket, encoding, topics })));
