@@ -62,6 +62,8 @@ values! {
     sequenced,
     /// Frames matched: one for each subscriber a publication was meant for (I8).
     matched,
+    /// Matched frames that were replayed: of publications before the subscriber joined.
+    replayed,
     /// Matched frames the kernel accepted whole.
     written,
     /// Matched frames dropped because the subscriber's outbox was at its bound.

@@ -14,15 +14,15 @@ use super::{
 };
 use crate::{
     classes::Publishers,
-    engine::{Answer, Change, Key, TopicChange},
+    engine::{Answer, Change, Key, Resume, TopicChange},
     node::{Node, PublishError},
     protocol::{
         error::Code,
         publish_body::PublishBody,
-        v1::{CommandId, encode},
+        v1::{CommandId, commands::Subscription, encode},
     },
     session::{PublishCommand, TopicsCommand, TopicsKind},
-    topic::Topic,
+    topic::{Topic, TopicMap},
     websocket::frame,
 };
 
@@ -33,6 +33,7 @@ impl Local {
     /// Changes a client's topics. Returns whether that is done, and the next command may be read.
     pub(super) fn change_topics(&self, state: &mut State, key: Key, command: TopicsCommand) -> Change {
         let TopicsCommand { id, kind, subscription } = command;
+        let resume = resume(&subscription);
         let named = state.shared_topics.share(subscription.topics);
         if kind == TopicsKind::Remove {
             for topic in &*named {
@@ -54,7 +55,7 @@ impl Local {
             return Change::Done;
         }
         let answer = Some(Answer { id, topics: named });
-        let change = state.shard.change_topics(key, TopicChange { wanted: wanted.clone(), answer });
+        let change = state.shard.change_topics(key, TopicChange { wanted: wanted.clone(), resume, answer });
         match change {
             Change::Done => self.keep(state, key, wanted),
             Change::Pending => {
@@ -138,6 +139,17 @@ impl PublishRefusal {
 fn may_publish(node: &Node, topic: &Topic) -> bool {
     let classes = &node.settings.classes;
     classes.get(classes.of(topic)).publishers == Publishers::Clients
+}
+
+/// What is wanted of the past of each topic.
+fn resume(subscription: &Subscription) -> TopicMap<Resume> {
+    let last = subscription.last.map(Resume::Last);
+    let mut resume: TopicMap<Resume> =
+        subscription.topics.iter().filter_map(|topic| Some((topic.clone(), last?))).collect();
+    for (topic, since) in &subscription.since {
+        resume.insert(topic.clone(), Resume::Since { epoch: since.epoch, offset: since.offset });
+    }
+    resume
 }
 
 /// Answers behind everything that is queued.

@@ -5,9 +5,11 @@
 
 use bytes::Bytes;
 
-use super::traffic::Sequenced;
+use super::{history::Kept, traffic::Sequenced};
 use crate::{
+    protocol::v1::encode,
     publication::Message,
+    topic::Topic,
     websocket::{Header, Opcode},
 };
 
@@ -34,16 +36,32 @@ impl Encoding {
     pub(crate) fn frame_of(self, sequenced: &Sequenced) -> Option<(Header, &Bytes)> {
         let (opcode, payload) = match self {
             Self::V1 => (Opcode::Text, sequenced.v1.as_ref()?),
-            Self::Plain => match &sequenced.publication.content.message {
-                Message::Text(text) | Message::Data(text) => (Opcode::Text, text),
-                Message::Binary(bytes) => (Opcode::Binary, bytes),
-            },
+            Self::Plain => plain(&sequenced.publication.content.message),
         };
         Some((Header::new(opcode, payload.len()), payload))
+    }
+
+    /// The header and the payload of the frame of a message in a topic's history.
+    pub(crate) fn frame_of_kept(self, topic: &Topic, kept: &Kept) -> (Header, Bytes) {
+        let (opcode, payload) = match self {
+            Self::V1 => (Opcode::Text, encode::message(topic, kept.offset, &kept.content, &[])),
+            Self::Plain => {
+                let (opcode, payload) = plain(&kept.content.message);
+                (opcode, payload.clone())
+            }
+        };
+        (Header::new(opcode, payload.len()), payload)
     }
 
     /// Whether its protocol greets, and tells losses and positions.
     pub(crate) fn tells(self) -> bool {
         self == Self::V1
+    }
+}
+
+fn plain(message: &Message) -> (Opcode, &Bytes) {
+    match message {
+        Message::Text(text) | Message::Data(text) => (Opcode::Text, text),
+        Message::Binary(bytes) => (Opcode::Binary, bytes),
     }
 }

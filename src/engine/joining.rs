@@ -1,11 +1,14 @@
-//! Joins and un-wants of one shard that are under way or wait: data only; `membership` decides on them.
+//! Joins and un-wants of one shard that are under way or wait, and joins with a replay that wait at a home: data only;
+//! `membership` decides on the former, `shard` on the latter.
 //!
-//! Both are bounded: joins under way by `JOINS_INFLIGHT`, those that wait by one change of topics a subscriber, un-wants
-//! by one batch under way for each home and by the topics this shard has an entry for.
+//! All are bounded: joins under way by `JOINS_INFLIGHT` of each shard, and so those that wait at a home; those that wait in
+//! the subscriber's shard by one change of topics a subscriber; un-wants by one batch under way for each home and by the
+//! topics this shard has an entry for.
 
 use std::collections::VecDeque;
 
-use super::traffic::Join;
+use super::traffic::{Ingress, Join};
+use crate::{limits::REPLAYS_BETWEEN_PUBLICATIONS, mailbox::Mailbox};
 
 /// Joins and un-wants of one shard that are under way or wait.
 #[derive(Debug)]
@@ -24,6 +27,50 @@ pub(super) struct Unwants {
     pub(super) listed: Vec<u32>,
     /// Whether a batch is under way.
     pub(super) inflight: bool,
+}
+
+/// Joins with a replay at one home. They come in order, and no more than [`REPLAYS_BETWEEN_PUBLICATIONS`] between two
+/// publications, so that a storm of them does not hold up what is live.
+#[derive(Debug, Default)]
+pub(super) struct Resuming {
+    /// Those that wait.
+    waiting: VecDeque<Box<Join>>,
+    /// How many may come before the next publication.
+    left: usize,
+}
+
+impl Resuming {
+    /// The next work of the home: joins with a replay as far as they may come, else what is in its ingress.
+    ///
+    /// A join that waits here may be overtaken by un-wants of its shard, but not by one of its topics: no shard un-wants a
+    /// topic while a join of it is under way.
+    pub(super) fn next(&mut self, ingress: &Mailbox<Ingress>) -> Option<Ingress> {
+        loop {
+            if self.left > 0
+                && let Some(join) = self.waiting.pop_front()
+            {
+                self.left -= 1;
+                return Some(Ingress::Join(join));
+            }
+            match ingress.pop() {
+                Some(Ingress::Join(join)) if join.resumes() => self.waiting.push_back(join),
+                Some(entry) => {
+                    if matches!(entry, Ingress::Publish(..)) {
+                        self.left = REPLAYS_BETWEEN_PUBLICATIONS;
+                    }
+                    return Some(entry);
+                }
+                None if self.waiting.is_empty() => return None,
+                // Nothing is published that could be held up.
+                None => self.left = REPLAYS_BETWEEN_PUBLICATIONS,
+            }
+        }
+    }
+
+    /// Whether some wait.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
 }
 
 impl Joining {

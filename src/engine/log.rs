@@ -63,10 +63,14 @@ pub(crate) enum Lane {
     EveryoneV1,
     /// As [`Self::Addressed`], in [`Encoding::V1`].
     AddressedV1,
+    /// Replayed, for every subscriber of the topic, in any encoding.
+    Replayed,
+    /// Replayed, for one user or excluding someone, in any encoding.
+    ReplayedAddressed,
 }
 
 /// Lanes there are.
-const LANES: usize = 4;
+const LANES: usize = 6;
 
 impl Lane {
     /// The lane of frames in `encoding`, for `everyone` or not.

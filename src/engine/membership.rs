@@ -12,11 +12,12 @@ use smallvec::SmallVec;
 
 use super::{
     event::Event,
-    home::TopicsFull,
+    history::Resume,
+    home::{JoinPoint, TopicsFull},
     outbox::{ControlFrame, Flags},
     shard::Shard,
-    subscribers::{Key, PendingAnswer, PendingTopics},
-    traffic::{Ingress, Join, Joined},
+    subscribers::{Key, PendingAnswer, PendingTopics, Positions},
+    traffic::{Ingress, Join, Joined, Wanted},
 };
 use crate::{
     limits::JOINS_INFLIGHT,
@@ -26,7 +27,7 @@ use crate::{
         v1::{CommandId, encode},
     },
     publication::Position,
-    topic::Topic,
+    topic::{Topic, TopicMap},
     websocket::frame,
 };
 
@@ -35,6 +36,8 @@ use crate::{
 pub struct TopicChange {
     /// All topics it is to have.
     pub wanted: Arc<[Topic]>,
+    /// What it wants of the past of topics that are new to it. Of topics it has, everything comes anyway.
+    pub resume: TopicMap<Resume>,
     /// What it is told when the change is in force, where its protocol tells.
     pub answer: Option<Answer>,
 }
@@ -49,10 +52,10 @@ pub struct Answer {
 }
 
 impl Answer {
-    fn frame(&self, positions: Vec<(Topic, Position)>) -> ControlFrame {
+    fn frame(&self, positions: Positions) -> ControlFrame {
         let joined: Vec<_> = positions
             .into_iter()
-            .map(|(topic, position)| encode::Joined { topic, position, recovered: None })
+            .map(|(topic, position, recovered)| encode::Joined { topic, position, recovered })
             .collect();
         let mut payload = Vec::with_capacity(256);
         encode::ok_positions(&mut payload, self.id.as_ref(), &joined);
@@ -81,20 +84,21 @@ pub enum Change {
 impl Shard {
     /// Replaces the topics of a subscriber, as [`Self::change_topics`] does, and tells nobody but the driver.
     pub fn set_topics(&mut self, key: Key, wanted: impl Into<Arc<[Topic]>>) -> Change {
-        self.change_topics(key, TopicChange { wanted: wanted.into(), answer: None })
+        let change = TopicChange { wanted: wanted.into(), resume: TopicMap::default(), answer: None };
+        self.change_topics(key, change)
     }
 
     /// Replaces the topics of a subscriber. Topics kept are neither left nor joined again; new ones are joined first,
     /// and the others left when all joins have come back, so that a refused change changes nothing. A change that is
     /// still pending is given up: what it has joined so far is treated like any topic the subscriber has.
     pub fn change_topics(&mut self, key: Key, change: TopicChange) -> Change {
-        let TopicChange { wanted, answer } = change;
+        let TopicChange { wanted, resume, answer } = change;
         if !self.is_open(key) {
             return Change::Done;
         }
         self.give_up_change(key.index);
         let encoding = self.subscribers.profiles[key.index as usize].encoding;
-        let mut by_home: SmallVec<[(usize, SmallVec<[Topic; 1]>); 2]> = SmallVec::new();
+        let mut by_home: SmallVec<[(usize, Wanted); 2]> = SmallVec::new();
         let shards = self.common.mailboxes.shards();
         for topic in &*wanted {
             if self.is_member(key.index, topic) {
@@ -105,9 +109,10 @@ impl Shard {
             let number = self.topics.number_or_insert(topic, encoding, open);
             self.topics.entry_mut(number).joins += 1;
             let home = topic.home(shards);
+            let wanted = (topic.clone(), resume.get(topic).copied());
             match by_home.iter_mut().find(|(other, _)| *other == home) {
-                Some((_, topics)) => topics.push(topic.clone()),
-                None => by_home.push((home, [topic.clone()].into_iter().collect())),
+                Some((_, topics)) => topics.push(wanted),
+                None => by_home.push((home, [wanted].into_iter().collect())),
             }
         }
         let profile = &mut self.subscribers.profiles[key.index as usize];
@@ -165,25 +170,14 @@ impl Shard {
             self.subscribers.outboxes[key.index as usize].keep_place();
             answer.positions = Some(self.positions_of(key.index, &answer.answer.topics));
         }
-        for (topic, position) in topics {
+        for (topic, joined) in topics {
             let number =
                 self.topics.number(&topic, encoding).expect("an entry lives while a join is under way");
             self.topics.entry_mut(number).joins -= 1;
             if let Some(change) = &mut change {
-                match position {
+                match joined {
                     Err(TopicsFull) => change.refused = true,
-                    Ok(position) => {
-                        if !self.is_member(key.index, &topic) {
-                            self.topics.join(number, key.index, &mut self.subscribers);
-                            change.joined.push(number);
-                        }
-                        self.topics.entry_mut(number).position = Some(position);
-                        if let Some(positions) =
-                            change.answer.as_mut().and_then(|answer| answer.positions.as_mut())
-                        {
-                            positions.push((topic, position));
-                        }
-                    }
+                    Ok(point) => self.join(key.index, topic, number, point, change),
                 }
             }
             self.list_if_unwanted(number);
@@ -219,8 +213,33 @@ impl Shard {
     /// Gives up a change that is under way: what it has joined so far is treated like any topic the subscriber has.
     pub(super) fn give_up_change(&mut self, index: u32) {
         let pending = self.subscribers.profiles[index as usize].pending.take();
-        if pending.is_some_and(|pending| pending.answer.is_some_and(|answer| answer.positions.is_some())) {
-            self.fill_and_release(index, None);
+        if let Some(answer) = pending.and_then(|pending| pending.answer)
+            && answer.positions.is_some()
+        {
+            self.fill_and_release(index, Some(answer.gaps).filter(|gaps| !gaps.is_empty()));
+        }
+    }
+
+    /// Makes a subscriber a member of a topic, here and now. What it wanted of the past is queued ahead of what comes.
+    fn join(&mut self, index: u32, topic: Topic, number: u32, point: JoinPoint, change: &mut PendingTopics) {
+        let JoinPoint { position, past } = point;
+        self.topics.entry_mut(number).position = Some(position);
+        let mut recovered = None;
+        if !self.is_member(index, &topic) {
+            self.topics.join(number, index, &mut self.subscribers);
+            change.joined.push(number);
+            if let Some(past) = past {
+                let replayed = self.replay(index, number, *past, position);
+                recovered = replayed.recovered;
+                match &mut change.answer {
+                    Some(answer) => answer.gaps.extend(replayed.gap.unwrap_or_default()),
+                    None => self.tell_gap(index, replayed.gap),
+                }
+                self.queue(index, number, &replayed.ranges);
+            }
+        }
+        if let Some(positions) = change.answer.as_mut().and_then(|answer| answer.positions.as_mut()) {
+            positions.push((topic, position, recovered));
         }
     }
 
@@ -238,14 +257,18 @@ impl Shard {
             self.keep_only(key.index, &wanted);
             Ok(())
         };
-        if let Some(PendingAnswer { answer, positions }) = answer {
+        if let Some(PendingAnswer { answer, positions, gaps }) = answer {
             let frame = match refused {
                 true => answer.refusal(),
-                false => answer.frame(positions.unwrap_or_default()),
+                false => [answer.frame(positions.unwrap_or_default()), gaps].concat(),
             };
             self.fill_and_release(key.index, Some(frame));
         }
         self.tell(Event::TopicsSet { key, outcome });
+        let outbox = &self.subscribers.outboxes[key.index as usize];
+        if outbox.is_over(self.common.bounds.outbox_bytes) {
+            self.close_slow(key, Loss::Bound);
+        }
     }
 
     fn fill_and_release(&mut self, index: u32, frame: Option<ControlFrame>) {
@@ -288,11 +311,11 @@ impl Shard {
         entries.filter_map(|entry| Some((entry.topic.clone(), entry.position?))).collect()
     }
 
-    fn positions_of(&self, index: u32, topics: &[Topic]) -> Vec<(Topic, Position)> {
+    fn positions_of(&self, index: u32, topics: &[Topic]) -> Positions {
         let memberships = self.subscribers.profiles[index as usize].memberships.iter();
         let entries = memberships.map(|membership| self.topics.entry(membership.topic));
         let asked = entries.filter(|entry| topics.contains(&entry.topic));
-        asked.filter_map(|entry| Some((entry.topic.clone(), entry.position?))).collect()
+        asked.filter_map(|entry| Some((entry.topic.clone(), entry.position?, None))).collect()
     }
 
     /// The number of a topic in the encoding a subscriber gets.
@@ -369,6 +392,7 @@ impl Shard {
             entry.unwant_listed = false;
             if entry.members.is_empty() && entry.joins == 0 {
                 let entry = self.topics.remove(number);
+                self.replays.forget(entry.book, &mut self.log);
                 self.log.books.close(entry.book);
                 topics.push((entry.topic, entry.encoding));
             }

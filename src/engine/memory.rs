@@ -98,7 +98,8 @@ impl Shard {
     /// Tells what this shard holds, and does what the node's memory asks for.
     pub(super) fn keep_within_memory(&mut self) {
         let held = self.log.held();
-        self.common.memory.held[usize::from(self.number)].store(held, Relaxed);
+        let kept = self.home.history_bytes();
+        self.common.memory.held[usize::from(self.number)].store(held + kept, Relaxed);
         let rung = self.common.memory.rung();
         self.note_rung(rung);
         if rung >= Rung::Conflate {
@@ -157,6 +158,8 @@ impl Shard {
     /// Makes room in the logs: compacts the oldest segment, one walk over the blocked list; when no segment has anything
     /// to spare, those who hold the oldest lose it, or are disconnected, as the classes of the frames say.
     fn relieve_memory(&mut self) {
+        // What nobody is waiting for is the first to go.
+        self.replays.clear(&mut self.log);
         if let Some(victim) = self.log.oldest_fresh() {
             let ranges: Vec<_> = self.blocked_ranges(victim).map(|(_, range)| range).collect();
             if ranges.len() < self.log.pins(victim) as usize {

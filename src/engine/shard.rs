@@ -16,10 +16,11 @@ use super::{
     encoding::Encoding,
     event::Event,
     home::{Home, TopicsFull},
-    joining::Joining,
+    joining::{Joining, Resuming},
     log::Log,
     memory::Rung,
     outbox::{Flags, Queued},
+    replay::Replays,
     subscribers::{Dirty, Key, Subscribers},
     topics::TopicIndex,
     traffic::{Fanout, Ingress, Join, Joined, Mailboxes, Manner, Sequenced},
@@ -46,6 +47,9 @@ pub struct Shard {
     pub(super) log: Log,
     pub(super) home: Home,
     pub(super) joining: Joining,
+    /// Joins with a replay that wait at this home.
+    resuming: Resuming,
+    pub(super) replays: Replays,
     /// Subscribers with something to write whose connection is not known to be full, in the order of marking.
     pub(super) dirty: VecDeque<Dirty>,
     /// Subscribers whose connection takes nothing now, or is not there yet; each knows its place.
@@ -85,6 +89,8 @@ impl Shard {
             log: Log::new(),
             home,
             joining: Joining::new(shards),
+            resuming: Resuming::default(),
+            replays: Replays::default(),
             dirty: VecDeque::new(),
             blocked: BlockedList::default(),
             congestion: Congestion::default(),
@@ -105,6 +111,7 @@ impl Shard {
     pub fn begin_turn(&mut self, now: u64) {
         self.now = now;
         self.home.expire(now);
+        self.replays.expire(now, &mut self.log);
         self.keep_within_memory();
         let metrics = self.metrics();
         metrics.log_bytes.set(self.log.held() as u64);
@@ -118,7 +125,8 @@ impl Shard {
     pub fn sequence(&mut self, entries: usize) -> usize {
         let mailboxes = self.common.mailboxes.clone();
         for done in 0..entries {
-            let Some(entry) = mailboxes.ingress(self.number.into()).pop() else { return done };
+            let ingress = mailboxes.ingress(self.number.into());
+            let Some(entry) = self.resuming.next(ingress) else { return done };
             match entry {
                 Ingress::Publish(publication, reply) => {
                     // Whoever asked may be gone; the publication goes on all the same.
@@ -248,6 +256,7 @@ impl Shard {
         !self.dirty.is_empty()
             || !self.events.is_empty()
             || !self.common.mailboxes.ingress(self.number.into()).is_empty()
+            || !self.resuming.is_empty()
             || !self.holds_back() && self.has_something_to_take()
     }
 
@@ -376,7 +385,8 @@ impl Shard {
         publication: Publication,
         mailboxes: &Mailboxes,
     ) -> Result<crate::publication::Position, TopicsFull> {
-        let (position, interested) = self.home.sequence(&publication.topic, &publication.content, self.now)?;
+        let (position, interested) =
+            self.home.sequence(&publication.topic, &publication.content, self.now)?;
         self.metrics().sequenced.add(1);
         if !interested.shards().is_empty() {
             // I3: it has its offset before any shard can see it.
@@ -393,9 +403,9 @@ impl Shard {
 
     fn answer_join(&mut self, join: Join, mailboxes: &Mailboxes) {
         let Join { shard, key, ticket, encoding, topics } = join;
-        let answer = |topic| {
-            let joined = self.home.join(&topic, (shard, encoding), None, self.now);
-            (topic, joined.map(|joined| joined.position))
+        let answer = |(topic, resume)| {
+            let joined = self.home.join(&topic, (shard, encoding), resume, self.now);
+            (topic, joined)
         };
         let topics = topics.into_iter().map(answer).collect();
         mailboxes.to_shard(shard.into(), Fanout::Joined(Box::new(Joined { key, ticket, encoding, topics })));

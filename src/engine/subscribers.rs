@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 use super::{
     encoding::Encoding,
     membership::Answer,
-    outbox::{Flags, Outbox},
+    outbox::{ControlFrame, Flags, Outbox},
 };
 use crate::{identity::ClientId, publication::Position, topic::Topic, websocket::CloseCode};
 
@@ -73,12 +73,17 @@ pub(crate) struct PendingAnswer {
     pub(crate) answer: Answer,
     /// Where the topics it names stand, as far as they are joined. `None` before the first join came back; from
     /// then on a place is kept for it in the outbox.
-    pub(crate) positions: Option<Vec<(Topic, Position)>>,
+    pub(crate) positions: Option<Positions>,
+    /// Frames that say what could not be replayed of those topics; they follow the answer.
+    pub(crate) gaps: ControlFrame,
 }
+
+/// Where topics stand, and whether what was asked for of the past could be replayed, if something was.
+pub(crate) type Positions = Vec<(Topic, Position, Option<bool>)>;
 
 impl PendingAnswer {
     pub(crate) fn new(answer: Answer) -> Self {
-        Self { answer, positions: None }
+        Self { answer, positions: None, gaps: ControlFrame::new() }
     }
 }
 

@@ -13,7 +13,8 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::{
     encoding::Encoding,
-    home::TopicsFull,
+    history::Resume,
+    home::{JoinPoint, TopicsFull},
     subscribers::{Goodbye, Key},
 };
 use crate::{
@@ -82,8 +83,18 @@ pub struct Join {
     pub ticket: u32,
     /// The encoding it gets.
     pub encoding: Encoding,
-    /// The topics, all of this home.
-    pub topics: SmallVec<[Topic; 1]>,
+    /// The topics, all of this home, each with what it wants of the past.
+    pub topics: Wanted,
+}
+
+/// Topics, each with what is wanted of its past.
+pub type Wanted = SmallVec<[(Topic, Option<Resume>); 1]>;
+
+impl Join {
+    /// Whether it wants something of the past.
+    pub(super) fn resumes(&self) -> bool {
+        self.topics.iter().any(|(_, resume)| resume.is_some())
+    }
 }
 
 /// The answer to a [`Join`].
@@ -95,8 +106,8 @@ pub struct Joined {
     pub ticket: u32,
     /// The encoding it gets.
     pub encoding: Encoding,
-    /// For each topic the position of the last publication before the join point.
-    pub topics: SmallVec<[(Topic, Result<Position, TopicsFull>); 1]>,
+    /// For each topic where it joined.
+    pub topics: SmallVec<[(Topic, Result<JoinPoint, TopicsFull>); 1]>,
 }
 
 /// A close from outside the shard.

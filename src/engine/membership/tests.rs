@@ -12,7 +12,7 @@ use crate::{
     protocol::v1::CommandId,
     publication::{Message, Publication},
     settings::Settings,
-    topic::Topic,
+    topic::{Topic, TopicMap},
 };
 
 const BOUND: usize = 64 * 1024;
@@ -62,7 +62,10 @@ impl Bench {
     fn subscribe(&mut self, key: Key, wanted: &[&Topic], named: &[&Topic]) {
         let list = |topics: &[&Topic]| topics.iter().map(|topic| (*topic).clone()).collect();
         let answer = Answer { id: CommandId::parse("7").ok(), topics: list(named) };
-        self.shards[0].change_topics(key, TopicChange { wanted: list(wanted), answer: Some(answer) });
+        self.shards[0].change_topics(
+            key,
+            TopicChange { wanted: list(wanted), resume: TopicMap::default(), answer: Some(answer) },
+        );
     }
 
     fn publish(&mut self, topic: &Topic, text: &str) {
