@@ -66,6 +66,8 @@ pub const INFLIGHT_BYTES: usize = 64 * 1024 * 1024;
 pub const JOINS_INFLIGHT: usize = 256;
 /// Kicks under way in the whole node; a further one waits in the handler that wants it.
 pub const KICKS_INFLIGHT: usize = 1_024;
+/// Questions about topics under way in the whole node; a further one waits in the handler that asks.
+pub const QUERIES_INFLIGHT: usize = 256;
 /// Topics with a record, per node, at their homes.
 pub const TOPICS_MAX: usize = 1_000_000;
 /// How long a topic nobody is interested in keeps its record and with it its epoch, milliseconds.
@@ -90,6 +92,10 @@ pub const HISTORY_TTL_MS_MAX: u64 = 7 * 24 * 3_600_000;
 /// What a message in a history counts for besides its own bytes, bytes: what it takes in memory, and what its frame has
 /// around it.
 pub const HISTORY_MESSAGE_OVERHEAD: usize = 256;
+/// Most messages of one answer about a topic's history.
+pub const HISTORY_PAGE_MAX: usize = 1_000;
+/// Messages of such an answer where nothing is said.
+pub const HISTORY_PAGE: usize = 100;
 /// Joins with a replay that a home handles between two publications; further ones wait there, in order.
 pub const REPLAYS_BETWEEN_PUBLICATIONS: usize = 64;
 /// Topics whose replay a shard keeps for a moment, so that those who come together share it.

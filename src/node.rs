@@ -20,15 +20,21 @@ use tokio::{
 use crate::{
     admission::{Admission, Credits},
     clients::{Claim, Clients},
-    engine::{Common, Fanout, Goodbye, Ingress, Kick, Mailboxes, Manner, Memory, Rung, TopicsFull},
+    engine::{
+        AtShard, Common, Fanout, Goodbye, Ingress, Kick, Mailboxes, Manner, Memory, Query, Rung, TopicsFull,
+    },
     identity::ClientId,
-    limits::KICKS_INFLIGHT,
+    limits::{KICKS_INFLIGHT, QUERIES_INFLIGHT},
     metrics::Metrics,
     publication::{Content, Position, Publication},
     settings::Settings,
     topic::Topic,
     websocket::CloseCode,
 };
+
+pub use topics::{HistoryPage, TopicState, Viewer};
+
+mod topics;
 
 /// A node: everything its shards share. A handle to it is an `Arc<Node>`.
 #[derive(Debug)]
@@ -43,6 +49,8 @@ pub struct Node {
     admission: Admission,
     /// One permit a kick under way.
     kicks: Arc<Semaphore>,
+    /// One permit a question about a topic.
+    queries: Arc<Semaphore>,
     /// Connections of each shard that speak HTTP; written by the acceptor and by the shard.
     http_connections: Box<[CachePadded<AtomicUsize>]>,
     stopping: watch::Sender<bool>,
@@ -57,6 +65,15 @@ pub enum PublishError {
     Overloaded,
     /// The topic is new and the node can keep no further topic.
     TopicsFull,
+    /// The node is stopping.
+    Stopping,
+}
+
+/// Why a question is not answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueryError {
+    /// The node has too much in work.
+    Overloaded,
     /// The node is stopping.
     Stopping,
 }
@@ -87,6 +104,7 @@ impl Node {
             ),
             admission: Admission::new(settings.inflight_publications, settings.inflight_bytes),
             kicks: Arc::new(Semaphore::new(KICKS_INFLIGHT)),
+            queries: Arc::new(Semaphore::new(QUERIES_INFLIGHT)),
             http_connections: (0..settings.shards).map(|_| CachePadded::default()).collect(),
             stopping: watch::Sender::new(false),
             common,
@@ -133,6 +151,33 @@ impl Node {
         let (reply, answer) = oneshot::channel();
         self.mailboxes().to_home(home, Ingress::Publish(Box::new(publication), reply));
         Ok(Submitted { home, answer })
+    }
+
+    /// Asks these shards what they know of a topic, and waits `join_wait` at most. The answers are in their order.
+    pub(crate) async fn ask(
+        &self,
+        topic: &Topic,
+        shards: impl Iterator<Item = usize>,
+    ) -> Result<Vec<AtShard>, QueryError> {
+        let until = Instant::now() + self.settings.join_wait;
+        // The semaphore is never closed.
+        let credit = timeout_at(until, self.queries.clone().acquire_owned()).await;
+        let credit = credit.ok().and_then(Result::ok).map(Arc::new).ok_or(QueryError::Overloaded)?;
+        let ask = |shard| {
+            let (reply, answer) = oneshot::channel();
+            let query = Query { topic: topic.clone(), reply, credit: Some(credit.clone()) };
+            self.mailboxes().to_home(shard, Ingress::Query(Box::new(query)));
+            answer
+        };
+        let asked: Vec<_> = shards.map(ask).collect();
+        // It comes back when every shard has answered, also if whoever asks here is gone by then.
+        drop(credit);
+        let mut answers = Vec::with_capacity(asked.len());
+        for answer in asked {
+            let answer = timeout_at(until, answer).await.map_err(|_| QueryError::Overloaded)?;
+            answers.push(answer.map_err(|_| QueryError::Stopping)?);
+        }
+        Ok(answers)
     }
 
     /// Waits for the right to kick one connection. Taken before the step that decides on the kick, so that nobody who
@@ -301,6 +346,25 @@ mod tests {
         let until = Instant::now();
         let submitted = node.submit(topic.clone(), Message::text("purr").into(), until);
         assert!(submitted.await.is_ok(), "with credits there is nothing to wait for");
+    }
+
+    #[tokio::test]
+    async fn questions_under_way_are_bounded_and_their_place_comes_back_though_nobody_waits_for_the_answer() {
+        let settings = Settings { shards: 2, join_wait: Duration::ZERO, ..Settings::default() };
+        let node = Node::new(settings);
+        let topic = Topic::parse("cats").expect("a topic");
+        for asked in 1..=QUERIES_INFLIGHT {
+            assert!(matches!(node.topic(&topic).await, Err(QueryError::Overloaded)), "no shard answers");
+            assert_eq!(node.mailboxes().ingress(0).len(), asked);
+        }
+        assert!(matches!(node.topic(&topic).await, Err(QueryError::Overloaded)));
+        assert_eq!(node.mailboxes().ingress(1).len(), QUERIES_INFLIGHT, "there was no place for one more");
+        let mut shards: Vec<_> =
+            (0..2).map(|n| crate::engine::Shard::new(n, node.common().clone())).collect();
+        shards[0].sequence(usize::MAX);
+        assert_eq!(node.queries.available_permits(), 0, "the other shard still has them");
+        shards[1].sequence(usize::MAX);
+        assert_eq!(node.queries.available_permits(), QUERIES_INFLIGHT);
     }
 
     #[test]

@@ -44,7 +44,7 @@ impl Encoding {
     /// The header and the payload of the frame of a message in a topic's history.
     pub(crate) fn frame_of_kept(self, topic: &Topic, kept: &Kept) -> (Header, Bytes) {
         let (opcode, payload) = match self {
-            Self::V1 => (Opcode::Text, encode::message(topic, kept.offset, &kept.content, &[])),
+            Self::V1 => (Opcode::Text, kept.to_json(topic)),
             Self::Plain => {
                 let (opcode, payload) = plain(&kept.content.message);
                 (opcode, payload.clone())
@@ -56,6 +56,13 @@ impl Encoding {
     /// Whether its protocol greets, and tells losses and positions.
     pub(crate) fn tells(self) -> bool {
         self == Self::V1
+    }
+}
+
+impl Kept {
+    /// The message as clients of `fanfare.v1` get it: a JSON object with `topic`, which it was published to, and offset.
+    pub fn to_json(&self, topic: &Topic) -> Bytes {
+        encode::message(topic, self.offset, &self.content, &[])
     }
 }
 

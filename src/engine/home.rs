@@ -253,7 +253,7 @@ impl Home {
         Ok(JoinPoint { position, past })
     }
 
-    /// Where `topic` stands and what is kept of it; `None` if it has no record.
+    /// Where `topic` stands, and what is kept of it if anything is; `None` if it has no record.
     pub(crate) fn history(&mut self, topic: &Topic, now: u64) -> Option<(Position, Option<Run>)> {
         let number = self.number(topic)?;
         self.expire_history(number, now);

@@ -139,6 +139,7 @@ impl Shard {
                     }
                     mailboxes.to_shard(shard.into(), Fanout::Unwanted { home: self.number });
                 }
+                Ingress::Query(query) => self.answer_query(*query),
             }
         }
         entries

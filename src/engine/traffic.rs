@@ -3,7 +3,7 @@
 //! Two mailboxes lead into each shard: *ingress* is work for a home, *fanout* is work for the shard that holds the
 //! connections. No push can find one full (I2), because each kind of entry is bounded before it gets here:
 //! publications by the node's credits, joins by `JOINS_INFLIGHT` of each shard, un-wants by one batch under way between
-//! two shards, kicks by the node's kick credits, stop by being one. The capacities below are the sums.
+//! two shards, kicks and queries by the node's credits for them, stop by being one. The capacities below are the sums.
 
 use std::sync::Arc;
 
@@ -15,10 +15,11 @@ use super::{
     encoding::Encoding,
     history::Resume,
     home::{JoinPoint, TopicsFull},
+    query::Query,
     subscribers::{Goodbye, Key},
 };
 use crate::{
-    limits::{JOINS_INFLIGHT, KICKS_INFLIGHT},
+    limits::{JOINS_INFLIGHT, KICKS_INFLIGHT, QUERIES_INFLIGHT},
     mailbox::{Mailbox, Wakeup},
     publication::{Position, Publication},
     topic::Topic,
@@ -41,6 +42,9 @@ pub enum Ingress {
         /// The topics, with the encoding in which each is not wanted any more.
         topics: Vec<(Topic, Encoding)>,
     },
+    /// Say what is known of a topic. Not only for its home, and not in the fanout queue: a shard that is behind its
+    /// audience is the one that is asked about.
+    Query(Box<Query>),
 }
 
 /// Work for the shard that holds the connections.
@@ -156,7 +160,9 @@ impl Mailboxes {
     /// Hands work to a home.
     pub fn to_home(&self, shard: usize, entry: Ingress) {
         let pushed = self.ingress[shard].push(entry);
-        pushed.map_err(|_| ()).expect("ingress holds every credit, join and batch of un-wants there can be");
+        pushed
+            .map_err(|_| ())
+            .expect("ingress holds every credit, join, batch of un-wants and query there can be");
     }
 
     /// Hands work to a shard that holds connections.
@@ -186,9 +192,9 @@ impl Mailboxes {
     }
 }
 
-/// Publications, the joins of every shard, and a batch of un-wants of every shard.
+/// Publications, the joins of every shard, a batch of un-wants of every shard, and queries.
 const fn ingress_capacity(shards: usize, publications: usize) -> usize {
-    publications + shards * JOINS_INFLIGHT + shards
+    publications + shards * JOINS_INFLIGHT + shards + QUERIES_INFLIGHT
 }
 
 /// Publications, the answers to this shard's joins and to its batches, kicks, and stop.

@@ -18,7 +18,7 @@ use hyper::{
 
 use crate::{
     connection::AttachError,
-    node::PublishError,
+    node::{PublishError, QueryError},
     protocol::{
         error::{Code, error_json},
         publish_body::PublishBodyError,
@@ -205,6 +205,15 @@ impl From<PublishError> for Refusal {
     }
 }
 
+impl From<QueryError> for Refusal {
+    fn from(error: QueryError) -> Self {
+        match error {
+            QueryError::Overloaded => Self::overloaded(),
+            QueryError::Stopping => Self::stopping(),
+        }
+    }
+}
+
 impl From<AttachError> for Refusal {
     fn from(error: AttachError) -> Self {
         match error {
@@ -270,6 +279,7 @@ mod tests {
         assert_eq!(status(AttachError::Unknown.into()), (404, "not_found"));
         assert_eq!(status(AttachError::Overloaded.into()), (503, "overloaded"));
         assert_eq!(status(AttachError::Stopping.into()), (503, "stopping"));
+        assert_eq!(status(QueryError::Overloaded.into()), (503, "overloaded"));
         assert_eq!(status(PublishError::TopicsFull.into()), (503, "full"));
         assert_eq!(status(PublishBodyError::Malformed(String::new()).into()), (400, "bad_request"));
     }

@@ -29,6 +29,7 @@ mod percent;
 mod publish;
 mod register;
 mod route;
+mod topics;
 mod upgrade;
 
 /// Speaks HTTP on `stream` until it ends, or until its socket is the shard's.
@@ -78,6 +79,8 @@ async fn answer(local: &Local, entry: &Entry, address: SocketAddr, request: Requ
         Route::Registration(id) => register::unregister(local, connections, id).await,
         Route::Publish => publish::publish(local, connections, request).await,
         Route::PublishTo(topic) => publish::publish_to(local, connections, topic, request).await,
+        Route::Topic(topic) => topics::topic(local, connections, topic, request.uri()).await,
+        Route::History(topic) => topics::history(local, connections, topic, request.uri()).await,
         Route::Socket(id) => upgrade::upgrade(local, connections, id, request).await,
         Route::OpenSocket => upgrade::open(local, connections, request).await,
         Route::Server => Err(Refusal::method_not_allowed(route.methods())),

@@ -15,6 +15,10 @@ pub(super) enum Route<'a> {
     Publish,
     /// `/publish/{topic}`: everything behind the slash, still percent-encoded.
     PublishTo(&'a str),
+    /// `/topics/{topic}`: everything behind the slash, still percent-encoded.
+    Topic(&'a str),
+    /// `/topics/{topic}/history`. Of a topic that ends like that, the slash is written `%2F`.
+    History(&'a str),
     /// `/ws/{id}`
     Socket(&'a str),
     /// `/ws`: a socket of somebody who did not register.
@@ -37,6 +41,10 @@ impl<'a> Route<'a> {
                 match group {
                     "register" => Self::Registration(rest),
                     "publish" => Self::PublishTo(rest),
+                    "topics" => match rest.strip_suffix("/history") {
+                        Some(topic) => Self::History(topic),
+                        None => Self::Topic(rest),
+                    },
                     "ws" => Self::Socket(rest),
                     _ => return None,
                 }
@@ -47,7 +55,7 @@ impl<'a> Route<'a> {
     /// Its methods, as they stand in `Allow`.
     pub(super) fn methods(self) -> &'static str {
         match self {
-            Self::Health => "GET, HEAD, OPTIONS",
+            Self::Health | Self::Topic(_) | Self::History(_) => "GET, HEAD, OPTIONS",
             Self::Register | Self::Publish | Self::PublishTo(_) => "POST, OPTIONS",
             Self::Registration(_) => "DELETE, OPTIONS",
             Self::Socket(_) | Self::OpenSocket => "GET, OPTIONS",
@@ -76,6 +84,12 @@ mod tests {
             ("/publish", Some(Route::Publish)),
             ("/publish/", Some(Route::PublishTo(""))),
             ("/publish/a/b%2Fc/", Some(Route::PublishTo("a/b%2Fc/"))),
+            ("/topics/a/b%2Fc", Some(Route::Topic("a/b%2Fc"))),
+            ("/topics/a/b/history", Some(Route::History("a/b"))),
+            ("/topics/a%2Fhistory", Some(Route::Topic("a%2Fhistory"))),
+            ("/topics/history", Some(Route::Topic("history"))),
+            ("/topics/", Some(Route::Topic(""))),
+            ("/topics", None),
             ("/ws/ab", Some(Route::Socket("ab"))),
             ("*", Some(Route::Server)),
             ("", None),

@@ -27,4 +27,5 @@ mod registration_life;
 mod slow_http;
 mod slow_readers;
 mod stopping;
+mod topics;
 mod v1;

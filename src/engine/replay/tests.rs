@@ -16,6 +16,7 @@ use crate::{
     engine::{Answer, Common, Encoding, Event, Ingress, Key, Offered, Resume, Shard, TopicChange, Transport},
     identity::{ClientId, User},
     limits::HISTORY_MESSAGE_OVERHEAD,
+    protocol::v1::CommandId,
     publication::{Audience, Content, Epoch, Message, Position, Publication},
     settings::Settings,
     topic::Topic,
