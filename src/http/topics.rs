@@ -15,7 +15,7 @@ use crate::{
     connection::Local,
     limits::{HISTORY_PAGE, HISTORY_PAGE_MAX},
     node::{HistoryPage, TopicState, Viewer},
-    protocol::error::push_json_str,
+    protocol::json::push_str,
     publication::Position,
     topic::Topic,
 };
@@ -60,7 +60,7 @@ fn state_json(topic: &Topic, state: &TopicState) -> String {
     let TopicState { position, class, kept, subscribers, ledger } = state;
     let mut json = begin_json(topic, *position);
     json.push_str(r#","class":"#);
-    push_json_str(&mut json, class);
+    push_quoted(&mut json, class);
     let total: usize = subscribers.iter().sum();
     let by_shard: Vec<String> = subscribers.iter().map(usize::to_string).collect();
     write!(
@@ -93,11 +93,18 @@ fn page_json(topic: &Topic, page: &HistoryPage) -> Vec<u8> {
     json
 }
 
+/// Appends a JSON string.
+fn push_quoted(json: &mut String, text: &str) {
+    let mut quoted = Vec::with_capacity(text.len() + 2);
+    push_str(&mut quoted, text.as_bytes());
+    json.push_str(&String::from_utf8_lossy(&quoted));
+}
+
 /// The begin of an object: the topic and where it stands.
 fn begin_json(topic: &Topic, position: Option<Position>) -> String {
     let mut json = String::with_capacity(256 + topic.as_str().len());
     json.push_str(r#"{"topic":"#);
-    push_json_str(&mut json, topic.as_str());
+    push_quoted(&mut json, topic.as_str());
     match position {
         Some(Position { offset, epoch }) => write!(json, r#","offset":{offset},"epoch":"{epoch}""#),
         None => write!(json, r#","offset":0"#),

@@ -1,9 +1,9 @@
 //! The protocol `fanfare.v1`: greeting, commands and their answers, messages with positions, gaps.
 
-use std::sync::Arc;
+use std::{sync::Arc, thread, time::Duration};
 
 use fanfare::{
-    classes::{Class, Classes, Policy, Publishers, Which},
+    classes::{Class, Classes, History, Policy, Publishers, Which},
     settings::Settings,
 };
 use serde_json::{Value, json};
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::support::{Running, WebSocket, eventually, serve, shards, websocket::BINARY};
 
 const V1: &str = "fanfare.v1";
+const HISTORY: History = History { messages: 10, bytes: 16 * 1024, ttl: Duration::from_secs(600) };
 
 /// A client that did not register, with these topics in its query, behind its greeting.
 fn client(server: &Running, topics: &str) -> WebSocket {
@@ -45,8 +46,9 @@ fn classes(settings: Settings) -> Settings {
         Class { policy: Policy::DropOldest, ..class("o") },
         Class { policy: Policy::Conflate, ..class("c") },
         Class { publishers: Publishers::Clients, ..class("p") },
+        Class { history: Some(HISTORY), ..class("h") },
     ];
-    let rules = ["o", "c", "p"].map(|name| (Which::Prefix(name.into()), name.to_owned()));
+    let rules = ["o", "c", "p", "h"].map(|name| (Which::Prefix(name.into()), name.to_owned()));
     let classes = Classes::new(class("default"), further, rules.into()).expect("they fit together");
     Settings { classes: Arc::new(classes), ..settings }
 }
@@ -301,5 +303,91 @@ fn topic_that_cannot_be_kept_is_refused_and_the_others_stay() {
         assert_eq!((&refused["error"]["code"], &refused["error"]["id"]), (&json!("full"), &json!(9)));
         server.http().publish("a", "still here");
         assert_eq!(client.json()["message"], "still here");
+    });
+}
+
+#[test]
+fn client_that_comes_back_gets_what_it_missed_or_is_told() {
+    serve(classes(shards(2)), |server| {
+        let mut http = server.http();
+        let mut first = client(server, "h1");
+        http.publish("h1", "1");
+        let message = first.json();
+        assert_eq!(message["offset"], 1);
+        let epoch =
+            say(&mut first, &json!({ "subscribe": ["h1"], "id": 1 }))["positions"]["h1"]["epoch"].clone();
+        first.close();
+        (2..=5).for_each(|n: u32| http.publish("h1", &n.to_string()));
+        let since = |epoch: &Value, offset: u32| json!({ "h1": { "epoch": epoch, "offset": offset } });
+        let mut back = client(server, "");
+        let ok = say(&mut back, &json!({ "subscribe": ["h1"], "id": 2, "since": since(&epoch, 1) }));
+        let position = json!({ "epoch": epoch, "offset": 5, "recovered": true });
+        assert_eq!(ok, json!({ "ok": 2, "positions": { "h1": position } }));
+        for n in 2..=5 {
+            assert_eq!(back.json(), json!({ "topic": "h1", "offset": n, "message": n.to_string() }));
+        }
+        http.publish("h1", "6");
+        assert_eq!(back.json()["offset"], 6);
+        (7..=30).for_each(|n: u32| http.publish("h1", &n.to_string()));
+        // The history of ten reaches back to 21.
+        let mut late = client(server, "");
+        let ok = say(&mut late, &json!({ "subscribe": ["h1"], "id": 3, "since": since(&epoch, 5) }));
+        assert_eq!(ok["positions"]["h1"]["recovered"], false);
+        let gap = json!({ "gap": {
+            "topic": "h1", "from": 6, "to": 20, "reason": "history", "conflated": 0, "dropped": 15
+        }});
+        assert_eq!(late.json(), gap);
+        (21..=30).for_each(|n| assert_eq!(late.json()["offset"], n));
+        for (epoch, offset) in [(json!("x"), 3), (epoch.clone(), 31)] {
+            let mut other = client(server, "");
+            let ok =
+                say(&mut other, &json!({ "subscribe": ["h1"], "id": 4, "since": since(&epoch, offset) }));
+            assert_eq!(ok["positions"]["h1"]["recovered"], false);
+            assert_eq!(other.json()["gap"]["reason"], "reset", "{epoch} {offset}");
+        }
+        let mut last = client(server, "");
+        say(&mut last, &json!({ "subscribe": ["h1"], "id": 5, "last": 2 }));
+        assert_eq!((last.json()["offset"].clone(), last.json()["offset"].clone()), (json!(29), json!(30)));
+        assert_eq!(say(&mut last, &json!({ "ping": 1 })), json!({ "pong": 1 }));
+    });
+}
+
+#[test]
+fn resuming_while_others_publish_leaves_neither_gap_nor_duplicate() {
+    serve(classes(shards(3)), |server| {
+        let mut first = client(server, "h2");
+        server.http().publish("h2", "x");
+        first.json();
+        let ok = say(&mut first, &json!({ "subscribe": ["h2"], "id": 1 }));
+        let epoch = ok["positions"]["h2"]["epoch"].clone();
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    let mut http = server.http();
+                    (0..400).for_each(|_| http.publish("h2", "y"));
+                });
+            }
+            let mut last = 1;
+            while last < 1_201 {
+                let mut back = client(server, "");
+                let since = json!({ "h2": { "epoch": epoch, "offset": last } });
+                let ok = say(&mut back, &json!({ "subscribe": ["h2"], "id": 2, "since": since }));
+                let head = ok["positions"]["h2"]["offset"].as_u64().expect("an offset");
+                // All of the replay, and a little of what is live.
+                while last < 1_201.min(head + 5) {
+                    let message = back.json();
+                    if let Some(gap) = message.get("gap") {
+                        assert_eq!(gap["from"].as_u64(), Some(last + 1));
+                        let (to, dropped) = (gap["to"].as_u64(), gap["dropped"].as_u64());
+                        assert_eq!(to, dropped.map(|dropped| last + dropped));
+                        last = to.expect("a number");
+                        continue;
+                    }
+                    assert_eq!(message["offset"].as_u64(), Some(last + 1), "{message}");
+                    last += 1;
+                }
+                back.reset();
+            }
+        });
     });
 }
