@@ -22,10 +22,23 @@ pub struct Admission {
     bytes_max: u32,
 }
 
-/// The share of the budget one publication holds; dropping it gives it back.
+/// The share of the budget one publication holds, or several do together; dropping it gives it back.
 #[derive(Debug, Default)]
 pub struct Credits {
-    _held: Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
+    held: Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
+}
+
+impl Credits {
+    /// Takes the share of one publication out of those of several; what is left is the last one's.
+    pub(crate) fn share(&mut self) -> Self {
+        let Some((publications, bytes)) = &mut self.held else { return Self::default() };
+        let left = publications.num_permits();
+        if left <= 1 {
+            return std::mem::take(self);
+        }
+        let share = bytes.num_permits() / left;
+        Self { held: publications.split(1).zip(bytes.split(share)) }
+    }
 }
 
 /// The node is stopping and admits nothing any more.
@@ -52,17 +65,38 @@ impl Admission {
     /// # Errors
     /// When the node is stopping.
     pub async fn admit(&self, bytes: usize) -> Result<Credits, Stopping> {
-        // Everyone takes the one before the other, so the order of arrival holds over both.
-        let publication = self.publications.clone().acquire_owned().await.map_err(|_| Stopping)?;
-        let bytes = self.bytes.clone().acquire_many_owned(self.charge(bytes)).await.map_err(|_| Stopping)?;
-        Ok(Credits { _held: Some((publication, bytes)) })
+        self.admit_all(1, bytes).await
     }
 
     /// The credits of a message of `bytes`, if they are to be had now.
     pub fn try_admit(&self, bytes: usize) -> Option<Credits> {
-        let publication = self.publications.clone().try_acquire_owned().ok()?;
-        let bytes = self.bytes.clone().try_acquire_many_owned(self.charge(bytes)).ok()?;
-        Some(Credits { _held: Some((publication, bytes)) })
+        self.try_admit_all(1, bytes)
+    }
+
+    /// Waits for the credits of `count` publications of one message of `bytes`, all at once: whoever had some of them
+    /// and waited for others could wait for someone who does the same. Cancel-safe.
+    ///
+    /// # Errors
+    /// When the node is stopping.
+    pub(crate) async fn admit_all(&self, count: u32, bytes: usize) -> Result<Credits, Stopping> {
+        debug_assert!((1..=self.publications_max).contains(&count), "it would wait for ever");
+        // Everyone takes the one before the other, so the order of arrival holds over both.
+        let publications = self.publications.clone().acquire_many_owned(count).await.map_err(|_| Stopping)?;
+        let charge = self.charge(count, bytes);
+        let bytes = self.bytes.clone().acquire_many_owned(charge).await.map_err(|_| Stopping)?;
+        Ok(Credits { held: Some((publications, bytes)) })
+    }
+
+    /// The credits of `count` publications of one message of `bytes`, if they are to be had now.
+    pub(crate) fn try_admit_all(&self, count: u32, bytes: usize) -> Option<Credits> {
+        let publications = self.publications.clone().try_acquire_many_owned(count).ok()?;
+        let bytes = self.bytes.clone().try_acquire_many_owned(self.charge(count, bytes)).ok()?;
+        Some(Credits { held: Some((publications, bytes)) })
+    }
+
+    /// The most publications that may be under way.
+    pub fn publications_max(&self) -> usize {
+        self.publications_max as usize
     }
 
     /// Waits until everything admitted so far is in the logs of all interested shards.
@@ -82,8 +116,9 @@ impl Admission {
         self.publications_max as usize - self.publications.available_permits()
     }
 
-    fn charge(&self, bytes: usize) -> u32 {
-        u32::try_from(bytes.saturating_add(PUBLICATION_OVERHEAD)).unwrap_or(u32::MAX).min(self.bytes_max)
+    fn charge(&self, count: u32, bytes: usize) -> u32 {
+        let all = bytes.saturating_add(PUBLICATION_OVERHEAD).saturating_mul(count as usize);
+        u32::try_from(all).unwrap_or(u32::MAX).min(self.bytes_max)
     }
 }
 
@@ -104,6 +139,25 @@ mod tests {
         assert!(admission.try_admit(8_000).is_none(), "one publication is free, its bytes are not");
         drop(large);
         assert!(admission.try_admit(usize::MAX).is_some(), "what is larger than the budget takes all of it");
+    }
+
+    #[test]
+    fn credits_of_several_come_back_one_by_one_and_none_is_left_over() {
+        let admission = Admission::new(3, 10_000);
+        let mut all = admission.try_admit_all(3, 100).expect("the budget is whole");
+        assert_eq!(admission.inflight(), 3);
+        for left in [2, 1] {
+            drop(all.share());
+            assert_eq!(admission.inflight(), left);
+        }
+        let last = all.share();
+        drop(all);
+        assert_eq!(admission.inflight(), 1);
+        drop(last);
+        assert!(admission.try_admit(usize::MAX).is_some(), "every byte is back");
+        let clamped = admission.try_admit_all(2, usize::MAX).expect("what is larger takes all bytes");
+        drop(clamped);
+        assert!(admission.try_admit(usize::MAX).is_some());
     }
 
     #[tokio::test]

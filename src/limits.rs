@@ -73,6 +73,14 @@ pub const TOPICS_MAX: usize = 1_000_000;
 /// How long a topic nobody is interested in keeps its record and with it its epoch, milliseconds.
 pub const TOPIC_IDLE_MS: u64 = 60_000;
 
+/// Publications with an idempotency key that are remembered, per node. Each home has an equal share for the topics it is
+/// home to; at it the oldest is forgotten, and would be published again.
+pub const IDEMPOTENCY_KEYS: usize = 100_000;
+/// How long one is remembered, milliseconds.
+pub const IDEMPOTENCY_MS: u64 = 300_000;
+/// How long a publisher waits for its receipt, milliseconds; then it is told what is known.
+pub const RECEIPT_WAIT_MS: u64 = 5_000;
+
 /// Longest configuration file, bytes.
 pub const CONFIG_FILE_BYTES: usize = 4 * 1024 * 1024;
 /// Topic classes in the configuration, the default one among them.
@@ -250,6 +258,8 @@ pub const RETRY_MS: (u64, u64) = (500, 20_000);
 /// Time the whole of stopping has, milliseconds.
 pub const STOP_MS: u64 = 10_000;
 
+const _: () = assert!(IDEMPOTENCY_KEYS >= SHARDS_MAX);
+const _: () = assert!(PUBLISH_TOPICS_MAX <= INFLIGHT_PUBLICATIONS);
 const _: () = assert!(OUTBOX_BYTES_MIN >= 2 * LARGE_FRAME_BYTES);
 const _: () = assert!(LAST_MESSAGES_MAX as usize <= HISTORY_MESSAGES_MAX);
 const _: () = assert!(BODY_BESIDES_MESSAGE >= PUBLISH_TOPICS_MAX * (TOPIC_BYTES_MAX + 4));

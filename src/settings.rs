@@ -57,6 +57,12 @@ pub struct Settings {
     pub inflight_publications: usize,
     /// Bytes of publications under way.
     pub inflight_bytes: usize,
+    /// Publications with an idempotency key that are remembered, over all shards; each has an equal share.
+    pub idempotency_keys: usize,
+    /// How long one is remembered.
+    pub idempotency_ttl: Duration,
+    /// How long a publisher waits for its receipt before it is told what is known.
+    pub receipt_wait: Duration,
     /// Bytes of encoded frames one shard keeps.
     pub log_bytes: usize,
     /// Bytes that all shards may hold together, queued and kept.
@@ -114,6 +120,9 @@ impl Default for Settings {
             topics_max: limits::TOPICS_MAX,
             inflight_publications: limits::INFLIGHT_PUBLICATIONS,
             inflight_bytes: limits::INFLIGHT_BYTES,
+            idempotency_keys: limits::IDEMPOTENCY_KEYS,
+            idempotency_ttl: Duration::from_millis(limits::IDEMPOTENCY_MS),
+            receipt_wait: Duration::from_millis(limits::RECEIPT_WAIT_MS),
             log_bytes: limits::LOG_BYTES,
             memory_bytes: limits::MEMORY_BYTES,
             shard_lag: limits::SHARD_LAG_BYTES,

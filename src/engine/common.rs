@@ -24,6 +24,10 @@ pub struct Common {
     /// For each class what it says of slow consumers, within the node's own bounds.
     pub(super) rules: Arc<[Rule]>,
     pub(super) records: RecordBudget,
+    /// Publications with a key that each home remembers.
+    pub(super) repeats: usize,
+    /// How long, milliseconds.
+    pub(super) repeats_ms: u64,
     /// Random, of this start of the node: the first half of every epoch.
     pub(super) node: u64,
 }
@@ -85,6 +89,8 @@ impl Common {
             rules: settings.classes.iter().map(|class| Rule::new(class, settings)).collect(),
             classes: settings.classes.clone(),
             records: RecordBudget::new(settings.topics_max),
+            repeats: settings.idempotency_keys / settings.shards,
+            repeats_ms: u64::try_from(settings.idempotency_ttl.as_millis()).unwrap_or(u64::MAX),
             node,
         }
     }

@@ -13,6 +13,7 @@ use super::{
     frame_index::Note,
     log::{Lane, Range},
     outbox::{Flags, Pushed},
+    served::ServedSet,
     shard::Shard,
     subscribers::Dirty,
     traffic::{Fanout, Kick, Sequenced},
@@ -75,17 +76,22 @@ impl Shard {
             return;
         }
         let audience = sequenced.publication.content.audience.clone();
+        let part = sequenced.part.clone();
+        let mut served = part.as_ref().map(|part| self.served.take(part));
         let mut run = 1;
-        if audience.is_everyone() && spots.iter().all(|spot| !spot.is_large) {
+        if part.is_none() && audience.is_everyone() && spots.iter().all(|spot| !spot.is_large) {
             run = self.append_run(&sequenced, &mut spots);
         }
         // The credits of the whole run come back before the marking, which no longer needs them.
         drop(sequenced);
         for spot in spots {
-            self.mark(spot.number, spot.range, run, &audience);
+            served = self.mark(spot.number, spot.range, run, &audience, served);
             if spot.is_large {
                 self.log.unpin(spot.range.segment, 1);
             }
+        }
+        if let Some((part, served)) = part.zip(served) {
+            self.served.put_back(&part, served);
         }
     }
 
@@ -100,7 +106,9 @@ impl Shard {
         let (header, body) = encoding.frame_of(sequenced)?;
         let note = self.note_of(number, sequenced);
         self.topics.entry_mut(number).position = Some(sequenced.position);
-        let lane = Lane::of(encoding, publication.content.audience.is_everyone());
+        // A later part passes over those that an earlier one was for.
+        let is_first = sequenced.part.as_ref().is_none_or(|part| part.place == 0);
+        let lane = Lane::of(encoding, is_first && publication.content.audience.is_everyone());
         let len = header.as_slice().len() + body.len();
         let is_large = len >= LARGE_FRAME_BYTES;
         let range = if is_large {
@@ -110,6 +118,7 @@ impl Shard {
             self.log.begin(lane, len);
             self.log.append(lane, header, body, note)
         };
+        self.watch(&note, range, sequenced);
         Some(Spot { number, encoding, range, is_large })
     }
 
@@ -124,6 +133,7 @@ impl Shard {
             if let Fanout::Deliver(next) = &next
                 && next.publication.topic == first.publication.topic
                 && next.publication.content.audience.is_everyone()
+                && next.part.is_none()
                 && spots.iter().all(|spot| self.fits_behind(spot, next, most))
             {
                 for spot in spots.iter_mut() {
@@ -148,7 +158,9 @@ impl Shard {
     fn append_behind(&mut self, spot: &mut Spot, sequenced: &Sequenced) {
         let Some((header, body)) = spot.encoding.frame_of(sequenced) else { return };
         let note = self.note_of(spot.number, sequenced);
-        spot.range.end = self.log.append(Lane::of(spot.encoding, true), header, body, note).end;
+        let range = self.log.append(Lane::of(spot.encoding, true), header, body, note);
+        spot.range.end = range.end;
+        self.watch(&note, range, sequenced);
         self.topics.entry_mut(spot.number).position = Some(sequenced.position);
     }
 
@@ -163,16 +175,33 @@ impl Shard {
         }
     }
 
-    /// Marks every subscriber of a topic that is in the audience.
-    fn mark(&mut self, number: u32, range: Range, frames: u64, audience: &Audience) {
+    /// Watches a frame that was just appended, if its publisher asked what becomes of it.
+    fn watch(&mut self, note: &Note, range: Range, sequenced: &Sequenced) {
+        if let Some(tally) = &sequenced.tally {
+            self.log.books.hold(note.book);
+            self.log.watched.watch((note.book, note.offset), (range.segment, range.end), tally.clone());
+        }
+    }
+
+    /// Marks every subscriber of a topic that is in the audience and was not served with it in another topic.
+    fn mark(
+        &mut self,
+        number: u32,
+        range: Range,
+        frames: u64,
+        audience: &Audience,
+        served: Option<ServedSet>,
+    ) -> Option<ServedSet> {
         let class = self.log.books.get(self.topics.entry(number).book).class;
-        let mut marked = Marked { watched: self.common.watched_bytes(class), ..Marked::default() };
+        let mut marked = Marked { watched: self.common.watched_bytes(class), served, ..Marked::default() };
         match &audience.user {
-            None if audience.exclude.is_none() => self.mark_everyone(number, range, &mut marked),
+            None if audience.exclude.is_none() && marked.served.is_none() => {
+                self.mark_everyone(number, range, &mut marked);
+            }
             None => {
                 for place in 0..self.topics.entry(number).members.len() {
                     let index = self.topics.entry(number).members[place].subscriber;
-                    self.mark_unless_excluded(index, range, audience, &mut marked);
+                    self.mark_one(index, range, audience, &mut marked);
                 }
             }
             Some(user) => {
@@ -185,11 +214,14 @@ impl Shard {
         self.metrics().matched.add(marked.subscribers * frames);
         let book = self.topics.entry(number).book;
         self.log.books.matched(book, marked.subscribers * frames);
+        if !self.log.watched.is_empty() {
+            self.log.watched.matched(book, marked.subscribers, self.log.appended() as u32);
+        }
         if !marked.behind.is_empty() {
             // Before ranges are copied together: what was pushed is still the end of the tail.
             marked.behind.iter().for_each(|&index| self.note_arrival(index, class, range.len()));
         }
-        for index in marked.crowded {
+        for index in std::mem::take(&mut marked.crowded) {
             let outbox = &mut self.subscribers.outboxes[index as usize];
             outbox.consolidate(&mut self.log);
             if outbox.is_at_range_limit() {
@@ -197,6 +229,7 @@ impl Shard {
             }
         }
         self.close_doomed();
+        marked.served
     }
 
     /// The hot loop: one step for each subscriber of the topic.
@@ -235,7 +268,7 @@ impl Shard {
                 let index = self.users.members(user)[place];
                 let memberships = &self.subscribers.profiles[index as usize].memberships;
                 if memberships.iter().any(|membership| membership.topic == number) {
-                    self.mark_unless_excluded(index, range, audience, marked);
+                    self.mark_one(index, range, audience, marked);
                 }
             }
             return;
@@ -243,15 +276,19 @@ impl Shard {
         for place in 0..of_topic {
             let index = self.topics.entry(number).members[place].subscriber;
             if self.subscribers.profiles[index as usize].user == Some(user) {
-                self.mark_unless_excluded(index, range, audience, marked);
+                self.mark_one(index, range, audience, marked);
             }
         }
     }
 
-    fn mark_unless_excluded(&mut self, index: u32, range: Range, audience: &Audience, marked: &mut Marked) {
+    /// Marks a subscriber, unless it is excluded or was served.
+    fn mark_one(&mut self, index: u32, range: Range, audience: &Audience, marked: &mut Marked) {
         let watched = marked.watched;
         let client = self.subscribers.profiles[index as usize].client;
         if client.is_some() && client == audience.exclude {
+            return;
+        }
+        if marked.served.as_mut().is_some_and(|served| !served.insert(index)) {
             return;
         }
         marked.subscribers += 1;
@@ -288,6 +325,8 @@ struct Marked {
     watched: usize,
     /// Blocked subscribers with more queued than that.
     behind: Vec<u32>,
+    /// Those who have it already, if it goes to several topics.
+    served: Option<ServedSet>,
 }
 
 impl Marked {

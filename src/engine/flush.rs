@@ -43,6 +43,7 @@ impl Shard {
         if done > 0 {
             self.congestion.wrote();
         }
+        self.settle_receipts();
         if self.dirty.is_empty() && self.dirty.capacity() > 4_096 && self.dirty.capacity() > 4 * done {
             self.dirty.shrink_to(self.subscribers.len());
         }

@@ -85,6 +85,11 @@ impl FrameIndex {
         self.numbers(start, end).map(|number| self.get(number))
     }
 
+    /// What is known of the frame that ends at `end`.
+    pub(crate) fn ending_at(&self, end: u32) -> Option<&Note> {
+        self.ends.binary_search(&end).ok().map(|number| &self.notes[number])
+    }
+
     /// What is known of all frames.
     pub(crate) fn notes(&self) -> &[Note] {
         &self.notes

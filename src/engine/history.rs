@@ -53,7 +53,7 @@ pub enum Resume {
 #[derive(Clone, Debug)]
 pub struct Past {
     /// Which part of the run it wants.
-    pub part: Part,
+    pub part: Stretch,
     /// What it wanted and is not to be had.
     pub missed: Option<Missed>,
     /// The history.
@@ -62,7 +62,7 @@ pub struct Past {
 
 /// A part of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum Stretch {
     /// What is behind an offset.
     Behind(u64),
     /// So many of the last messages that are meant for whoever asks.
@@ -186,15 +186,15 @@ pub(crate) fn past_of_none(resume: Resume, head: Position) -> Past {
 fn past(resume: Resume, head: Position, oldest: u64, run: Run) -> Past {
     let missed = |from, reason| Some(Missed { from, to: oldest - 1, reason });
     let (part, missed) = match resume {
-        Resume::Last(n) => (Part::Last(n), None),
+        Resume::Last(n) => (Stretch::Last(n), None),
         // The subscriber has none of the messages of this epoch, and nobody knows what it missed of the other.
         Resume::Since { epoch, offset } if epoch != Some(head.epoch) || offset > head.offset => {
-            (Part::Behind(0), missed(1, GapReason::Reset))
+            (Stretch::Behind(0), missed(1, GapReason::Reset))
         }
         Resume::Since { offset, .. } if offset + 1 < oldest => {
-            (Part::Behind(offset), missed(offset + 1, GapReason::History))
+            (Stretch::Behind(offset), missed(offset + 1, GapReason::History))
         }
-        Resume::Since { offset, .. } => (Part::Behind(offset), None),
+        Resume::Since { offset, .. } => (Stretch::Behind(offset), None),
     };
     Past { part, missed, run }
 }
@@ -308,7 +308,7 @@ mod tests {
         push(&mut history, 1..=5, 0);
         for offset in 2..=5 {
             let past = history.past(since(offset), head(5));
-            assert_eq!((past.part, past.missed), (Part::Behind(offset), None));
+            assert_eq!((past.part, past.missed), (Stretch::Behind(offset), None));
         }
         assert_eq!(past_of_none(since(5), head(5)).missed, None, "nothing was published since");
     }
@@ -319,7 +319,7 @@ mod tests {
         push(&mut history, 1..=5, 0);
         let past = history.past(since(0), head(5));
         let missed = Missed { from: 1, to: 2, reason: GapReason::History };
-        assert_eq!((past.part, past.missed, missed.count()), (Part::Behind(0), Some(missed), 2));
+        assert_eq!((past.part, past.missed, missed.count()), (Stretch::Behind(0), Some(missed), 2));
         let past = past_of_none(since(3), head(5));
         let missed = Missed { from: 4, to: 5, reason: GapReason::History };
         assert_eq!((past.missed, missed.count(), past.run.len()), (Some(missed), 2, 0));
@@ -339,7 +339,7 @@ mod tests {
         for resume in nowhere {
             let past = history.past(resume, head(5));
             let missed = Missed { from: 1, to: 2, reason: GapReason::Reset };
-            assert_eq!((past.part, past.missed), (Part::Behind(0), Some(missed)), "{resume:?}");
+            assert_eq!((past.part, past.missed), (Stretch::Behind(0), Some(missed)), "{resume:?}");
         }
         let mut whole = self::history(10, 1 << 20, 1_000);
         push(&mut whole, 1..=5, 0);

@@ -8,20 +8,24 @@
 
 use std::collections::VecDeque;
 
+pub(crate) use lane::Lane;
+
 use bytes::Bytes;
 use slab::Slab;
 
 use super::{
     age_list::{AgeList, Aged, Neighbours},
     books::Books,
-    encoding::Encoding,
     frame_index::{FrameIndex, Indexed, Note},
+    watched::{FrameName, Place, Watched},
 };
 use crate::{
     limits::{LARGE_FRAME_BYTES, SEGMENT_BYTES},
     metrics::Loss,
     websocket::Header,
 };
+
+mod lane;
 
 /// Segments kept for reuse when nobody points into them any more.
 const SPARE_SEGMENTS: usize = 4;
@@ -49,38 +53,6 @@ impl Range {
 
     pub(crate) fn len(self) -> usize {
         (self.end - self.start) as usize
-    }
-}
-
-/// Which of the logs a frame goes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lane {
-    /// For every subscriber of the topic.
-    Everyone,
-    /// For one user, or excluding someone.
-    Addressed,
-    /// As [`Self::Everyone`], in [`Encoding::V1`].
-    EveryoneV1,
-    /// As [`Self::Addressed`], in [`Encoding::V1`].
-    AddressedV1,
-    /// Replayed, for every subscriber of the topic, in any encoding.
-    Replayed,
-    /// Replayed, for one user or excluding someone, in any encoding.
-    ReplayedAddressed,
-}
-
-/// Lanes there are.
-const LANES: usize = 6;
-
-impl Lane {
-    /// The lane of frames in `encoding`, for `everyone` or not.
-    pub(crate) fn of(encoding: Encoding, everyone: bool) -> Self {
-        match (encoding, everyone) {
-            (Encoding::Plain, true) => Self::Everyone,
-            (Encoding::Plain, false) => Self::Addressed,
-            (Encoding::V1, true) => Self::EveryoneV1,
-            (Encoding::V1, false) => Self::AddressedV1,
-        }
     }
 }
 
@@ -172,7 +144,7 @@ impl Moved {
 pub(crate) struct Log {
     segments: Slab<Segment>,
     /// The open segment of each lane.
-    tails: [u32; LANES],
+    tails: [u32; Lane::COUNT],
     /// The open segment that compaction copies into.
     compact_tail: Option<u32>,
     fresh: AgeList,
@@ -182,6 +154,8 @@ pub(crate) struct Log {
     /// behind on the same frames; so their copy is one.
     copies: VecDeque<(Box<[Range]>, u32)>,
     pub(crate) books: Books,
+    /// Frames of which somebody wants to know what becomes of them.
+    pub(crate) watched: Watched,
     /// Bytes all segments cost.
     held: usize,
     /// Bytes ever appended.
@@ -192,13 +166,14 @@ impl Log {
     pub(crate) fn new() -> Self {
         let mut log = Self {
             segments: Slab::new(),
-            tails: [0; LANES],
+            tails: [0; Lane::COUNT],
             compact_tail: None,
             fresh: AgeList::new(),
             dense: AgeList::new(),
             spare: Vec::new(),
             copies: VecDeque::new(),
             books: Books::default(),
+            watched: Watched::default(),
             held: 0,
             appended: 0,
         };
@@ -285,6 +260,7 @@ impl Log {
             segment.pins += 1;
             return Range { segment: *id, start: 0, end: segment.len() as u32 };
         }
+        let copy = self.segments.vacant_key() as u32;
         let len = ranges.iter().map(|range| range.len()).sum();
         let (mut bytes, mut frames) = (Vec::with_capacity(len), FrameIndex::default());
         for &range in ranges {
@@ -294,8 +270,10 @@ impl Log {
                 bytes.extend_from_slice(slice);
             }
             for frame in segment.frames.within(range.start, range.end) {
-                frames.push(base + (frame.end - range.start), frame.note);
+                let end = base + (frame.end - range.start);
+                frames.push(end, frame.note);
                 self.books.enter(&frame.note);
+                self.watched.copied(&frame.note, (copy, end));
             }
         }
         let end = bytes.len() as u32;
@@ -391,6 +369,7 @@ impl Log {
             copy.extend_from_slice(&source[start as usize..end as usize]);
             target.frames.push(copy.len() as u32, note);
             self.books.enter(&note);
+            self.watched.copied(&note, (to, copy.len() as u32));
         }
         target.pins += from.pins;
         self.held += target.frames.held() - before;
@@ -431,8 +410,17 @@ impl Log {
         }
         let frames = &self.segments[range.segment as usize].frames;
         let numbers = frames.numbers(range.start, range.end);
-        frames.notes()[numbers.clone()].iter().for_each(|note| self.books.lost(note.book, loss));
+        for note in &frames.notes()[numbers.clone()] {
+            self.books.lost(note.book, loss);
+            self.watched.lost(note, loss);
+        }
         numbers.len() as u64
+    }
+
+    /// Whether the frame of this name ends at a place where it was put: meanwhile something else may.
+    pub(crate) fn is_at(&self, (segment, end): Place, (book, offset): FrameName) -> bool {
+        let note = self.segments.get(segment as usize).and_then(|segment| segment.frames.ending_at(end));
+        note.is_some_and(|note| (note.book, note.offset) == (book, offset))
     }
 
     /// The frames that end in `range`; the first may have begun before it.

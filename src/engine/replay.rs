@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 use super::{
     encoding::Encoding,
     frame_index::Note,
-    history::{Kept, Missed, Part, Past, Run},
+    history::{Kept, Missed, Past, Run, Stretch},
     log::{Lane, Log, Range},
     outbox::{ControlFrame, Pushed},
     shard::Shard,
@@ -85,8 +85,8 @@ impl Shard {
         // What the shared replay has besides is gone from the history, and was counted as missed.
         let oldest = run.first().map_or(head.offset + 1, |kept| kept.offset);
         let (behind, most) = match part {
-            Part::Behind(offset) => (offset, usize::MAX),
-            Part::Last(most) => (0, most as usize),
+            Stretch::Behind(offset) => (offset, usize::MAX),
+            Stretch::Last(most) => (0, most as usize),
         };
         let first = chain.frames.partition_point(|frame| frame.offset <= behind || frame.offset < oldest);
         let frames = &chain.frames[first..];
@@ -103,7 +103,7 @@ impl Shard {
                 _ => ranges.push(frame.range),
             }
         }
-        if matches!(part, Part::Last(_)) {
+        if matches!(part, Stretch::Last(_)) {
             return Replayed { recovered: None, gap: None, ranges };
         }
         let without_room = frames[..fitting].iter().filter(|frame| is_meant(frame)).count() as u64;

@@ -20,18 +20,21 @@ use super::{
     log::Log,
     memory::Rung,
     outbox::{Flags, Queued},
+    repeats::Repeats,
     replay::Replays,
+    served::Served,
     subscribers::{Dirty, Key, Subscribers},
     topics::TopicIndex,
-    traffic::{Fanout, Ingress, Join, Joined, Mailboxes, Manner, Sequenced},
+    traffic::{Fanout, Ingress, Join, Joined, Mailboxes, Manner, Part, Sequenced},
     users::UserIndex,
+    watched::Tally,
 };
 use crate::{
     identity::{ClientId, User},
     limits,
     metrics::{Loss, ShardMetrics},
     protocol::v1::encode,
-    publication::Publication,
+    publication::{Position, Publication},
     topic::Topic,
     websocket::Opcode,
 };
@@ -46,10 +49,14 @@ pub struct Shard {
     pub(super) users: UserIndex,
     pub(super) log: Log,
     pub(super) home: Home,
+    /// Publications with a key whose first topic has its home here.
+    pub(super) repeats: Repeats,
     pub(super) joining: Joining,
     /// Joins with a replay that wait at this home.
     resuming: Resuming,
     pub(super) replays: Replays,
+    /// Who was served with publications to several topics that are under way.
+    pub(super) served: Served,
     /// Subscribers with something to write whose connection is not known to be full, in the order of marking.
     pub(super) dirty: VecDeque<Dirty>,
     /// Subscribers whose connection takes nothing now, or is not there yet; each knows its place.
@@ -81,6 +88,7 @@ impl Shard {
         let (number, shards) = (number as u16, shards as u16);
         let (budget, classes) = (common.records.clone(), common.classes.clone());
         let home = Home::new((number, shards), common.node, budget, classes, limits::TOPIC_IDLE_MS);
+        let repeats = Repeats::new(common.repeats, common.repeats_ms);
         Self {
             number,
             subscribers: Subscribers::default(),
@@ -88,9 +96,11 @@ impl Shard {
             users: UserIndex::default(),
             log: Log::new(),
             home,
+            repeats,
             joining: Joining::new(shards),
             resuming: Resuming::default(),
             replays: Replays::default(),
+            served: Served::default(),
             dirty: VecDeque::new(),
             blocked: BlockedList::default(),
             congestion: Congestion::default(),
@@ -112,6 +122,8 @@ impl Shard {
         self.now = now;
         self.home.expire(now);
         self.replays.expire(now, &mut self.log);
+        self.repeats.expire(now);
+        self.served.sweep();
         self.keep_within_memory();
         let metrics = self.metrics();
         metrics.log_bytes.set(self.log.held() as u64);
@@ -130,8 +142,9 @@ impl Shard {
             match entry {
                 Ingress::Publish(publication, reply) => {
                     // Whoever asked may be gone; the publication goes on all the same.
-                    let _gone = reply.send(self.sequence_publication(*publication, &mailboxes));
+                    let _gone = reply.send(self.sequence_publication(*publication, None, None, &mailboxes));
                 }
+                Ingress::Order(order) => self.take_order(order, &mailboxes),
                 Ingress::Join(join) => self.answer_join(*join, &mailboxes),
                 Ingress::Unwant { shard, topics } => {
                     for (topic, encoding) in &topics {
@@ -234,6 +247,7 @@ impl Shard {
         self.take_off_blocked(key.index);
         self.congestion.forget(key.index);
         self.users.remove(key.index, &mut self.subscribers);
+        self.served.forget(key.index);
         self.subscribers.vacate(key);
         self.metrics().subscribers.set(self.subscribers.len() as u64);
     }
@@ -381,20 +395,25 @@ impl Shard {
         }
     }
 
-    fn sequence_publication(
+    /// Gives a publication, or one part of it, its place, and hands it to the shards that want it.
+    pub(super) fn sequence_publication(
         &mut self,
         publication: Publication,
+        part: Option<Part>,
+        tally: Option<Tally>,
         mailboxes: &Mailboxes,
-    ) -> Result<crate::publication::Position, TopicsFull> {
+    ) -> Result<Position, TopicsFull> {
         let (position, interested) =
             self.home.sequence(&publication.topic, &publication.content, self.now)?;
         self.metrics().sequenced.add(1);
         if !interested.shards().is_empty() {
             // I3: it has its offset before any shard can see it.
             let wants_v1 = !interested.in_encoding(Encoding::V1).is_empty();
-            let v1 = wants_v1
-                .then(|| encode::message(&publication.topic, position.offset, &publication.content, &[]));
-            let sequenced = Arc::new(Sequenced { publication, position, v1 });
+            let v1 = wants_v1.then(|| {
+                let also = part.as_ref().map(Part::also).unwrap_or_default();
+                encode::message(&publication.topic, position.offset, &publication.content, &also)
+            });
+            let sequenced = Arc::new(Sequenced { publication, position, v1, part, tally });
             for shard in interested.shards().iter() {
                 mailboxes.to_shard(shard, Fanout::Deliver(sequenced.clone()));
             }

@@ -15,8 +15,10 @@ use super::{
     encoding::Encoding,
     history::Resume,
     home::{JoinPoint, TopicsFull},
+    order::Order,
     query::Query,
     subscribers::{Goodbye, Key},
+    watched::Tally,
 };
 use crate::{
     limits::{JOINS_INFLIGHT, KICKS_INFLIGHT, QUERIES_INFLIGHT},
@@ -33,6 +35,8 @@ pub type Reply = oneshot::Sender<Result<Position, TopicsFull>>;
 pub enum Ingress {
     /// Sequence this publication and hand it to every interested shard.
     Publish(Box<Publication>, Reply),
+    /// Give this publication its places in the topics of this home that are next, and hand it on to the next home.
+    Order(Box<Order>),
     /// Note the interest of a shard, and answer with a [`Fanout::Joined`].
     Join(Box<Join>),
     /// Forget the interest of a shard in these topics, and answer with a [`Fanout::Unwanted`].
@@ -74,6 +78,32 @@ pub struct Sequenced {
     pub position: Position,
     /// The payload of its frame in [`Encoding::V1`], if a shard wanted that when it was sequenced.
     pub v1: Option<Bytes>,
+    /// Which part of a publication to several topics it is.
+    pub part: Option<Part>,
+    /// Where its receipt is summed, if its publisher asked for one.
+    pub(crate) tally: Option<Tally>,
+}
+
+/// One topic's part of a publication to several.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// All its topics, in the order given. They are shared by its parts, and so stand for the publication.
+    pub topics: Arc<[Topic]>,
+    /// Which of them this is.
+    pub place: usize,
+}
+
+impl Part {
+    /// Whether no other comes behind it.
+    pub(super) fn is_last(&self) -> bool {
+        self.place + 1 == self.topics.len()
+    }
+
+    /// The other topics.
+    pub(super) fn also(&self) -> Vec<Topic> {
+        let others = self.topics.iter().enumerate().filter(|&(place, _)| place != self.place);
+        others.map(|(_, topic)| topic.clone()).collect()
+    }
 }
 
 /// A subscriber's joins at one home.

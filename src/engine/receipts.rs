@@ -1,0 +1,104 @@
+//! Receipts: what became of a publication, for a publisher that asks.
+//!
+//! When the flush pass that was to write a frame is over, whoever was to have it has been offered it, has lost it, or is not
+//! writable. What was lost was noted as it happened (`watched`); what is still queued is counted here, in one walk over
+//! those who have something queued, for all frames whose pass is over; the rest was written. Each shard adds its part to
+//! the tally that came with the publication.
+
+use super::{
+    log::Range,
+    outbox::Flags,
+    shard::Shard,
+    watched::{Frame, FrameName, Place},
+};
+
+/// What became of one publication in one topic, after the pass that was to write it: `matched` is the sum of the
+/// others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Receipt {
+    /// Subscribers it was meant for.
+    pub matched: u64,
+    /// Those whose connection took it whole.
+    pub written: u64,
+    /// Those for whom it is still queued.
+    pub queued: u64,
+    /// Those who will not get it: their queue was at its bound, or they were closed.
+    pub dropped: u64,
+    /// Those for whom a younger message with its key replaced it.
+    pub conflated: u64,
+}
+
+impl std::ops::AddAssign for Receipt {
+    fn add_assign(&mut self, other: Self) {
+        self.matched += other.matched;
+        self.written += other.written;
+        self.queued += other.queued;
+        self.dropped += other.dropped;
+        self.conflated += other.conflated;
+    }
+}
+
+impl Shard {
+    /// Makes out the receipts of frames whose pass is over.
+    pub(super) fn settle_receipts(&mut self) {
+        if self.log.watched.is_empty() {
+            return;
+        }
+        let over = self.log.watched.take_over(self.dirty.front().map(|dirty| dirty.mark));
+        if over.is_empty() {
+            return;
+        }
+        let queued = self.count_queued(&over);
+        for ((name, frame), queued) in over.into_iter().zip(queued) {
+            let mut receipt = Receipt { queued, ..frame.receipt };
+            let gone = receipt.queued + receipt.dropped + receipt.conflated;
+            debug_assert!(gone <= receipt.matched, "{receipt:?}: more than there were");
+            receipt.written = receipt.matched.saturating_sub(gone);
+            frame.tally.send_modify(|sum| *sum += receipt);
+            self.log.books.let_go(name.0);
+        }
+    }
+
+    /// For each of these frames how many subscribers have it queued.
+    fn count_queued(&self, frames: &[(FrameName, Frame)]) -> Vec<u64> {
+        let mut places: Vec<(Place, usize)> = Vec::with_capacity(frames.len());
+        for (number, (name, frame)) in frames.iter().enumerate() {
+            let lie = frame.places.iter().filter(|&&place| self.log.is_at(place, *name));
+            places.extend(lie.map(|&place| (place, number)));
+        }
+        places.sort_unstable();
+        let mut counts = vec![0; frames.len()];
+        for index in self.holders(|range| !within(&places, range).is_empty()) {
+            for range in self.subscribers.outboxes[index as usize].ranges() {
+                for &(_, number) in within(&places, range) {
+                    counts[number] += 1;
+                }
+            }
+        }
+        counts
+    }
+
+    /// Who has such a range queued that the pass did not write, each once: among those who are blocked, those who are
+    /// dirty again, and, while joins are under way, those who are held until their answer is known.
+    fn holders(&self, is_wanted: impl Fn(Range) -> bool) -> Vec<u32> {
+        let outboxes = &self.subscribers.outboxes;
+        let joins = self.joining.inflight > 0 || !self.joining.waiting.is_empty();
+        let places = if joins { self.subscribers.places() } else { 0 };
+        let held = (0..places).filter(|&index| outboxes[index as usize].flags.has(Flags::HELD));
+        let dirty = self.dirty.iter().map(|dirty| dirty.index);
+        // One that came to the place of another is perhaps listed as dirty twice.
+        let mut holders: Vec<u32> = (self.blocked.indexes().chain(dirty).chain(held))
+            .filter(|&index| outboxes[index as usize].ranges().any(&is_wanted))
+            .collect();
+        holders.sort_unstable();
+        holders.dedup();
+        holders
+    }
+}
+
+/// The places, which are sorted, of frames that end in `range`.
+fn within(places: &[(Place, usize)], range: Range) -> &[(Place, usize)] {
+    let from = places.partition_point(|&(place, _)| place <= (range.segment, range.start));
+    let to = places.partition_point(|&(place, _)| place <= (range.segment, range.end));
+    &places[from..to]
+}
