@@ -3,7 +3,7 @@
 //! The way of one publication, with the names it meets:
 //!
 //! ```text
-//!  http::serve ─► Local::publish ─► Node::submit ─► Admission::admit          credits, first come first served
+//!  http::serve ─► Local::submit ─► Node::submit ─► Admission::admit          credits, first come first served
 //!                                        │
 //!                                        ▼ Mailboxes::to_home                 Ingress::Publish
 //!                                  Shard::sequence                            offset and epoch, at the topic's home

@@ -17,6 +17,8 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+pub(crate) use self::ordering::{Ordered, Placed};
+pub use self::ordering::{Published, Stands, Told, Wishes};
 use crate::{
     admission::{Admission, Credits},
     clients::{Claim, Clients},
@@ -34,6 +36,7 @@ use crate::{
 
 pub use topics::{HistoryPage, TopicState, Viewer};
 
+mod ordering;
 mod topics;
 
 /// A node: everything its shards share. A handle to it is an `Arc<Node>`.
@@ -56,7 +59,8 @@ pub struct Node {
     stopping: watch::Sender<bool>,
 }
 
-/// Why a publication was not taken. Nothing of it was.
+/// Why a publication was not taken. Nothing of it was, except that with [`Self::Stopping`] that is not known if it had been
+/// handed to the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PublishError {
     /// The message is longer than `max_message`.
@@ -65,6 +69,13 @@ pub enum PublishError {
     Overloaded,
     /// The topic is new and the node can keep no further topic.
     TopicsFull,
+    /// Another publication has its idempotency key, and that one was taken.
+    Conflict,
+    /// It is to go to no topic, or to more than it may.
+    TopicCount {
+        /// How many it may go to.
+        max: usize,
+    },
     /// The node is stopping.
     Stopping,
 }
@@ -76,6 +87,12 @@ pub enum QueryError {
     Overloaded,
     /// The node is stopping.
     Stopping,
+}
+
+impl From<TopicsFull> for PublishError {
+    fn from(_: TopicsFull) -> Self {
+        Self::TopicsFull
+    }
 }
 
 /// Why a connection is closed from outside its shard.
@@ -135,17 +152,7 @@ impl Node {
         content: Content,
         until: Instant,
     ) -> Result<Submitted, PublishError> {
-        let bytes = content.message.bytes().len();
-        if bytes > self.settings.max_message {
-            return Err(PublishError::MessageTooLarge);
-        }
-        if self.common.memory.rung() == Rung::Refuse {
-            return Err(PublishError::Overloaded);
-        }
-        let credits = match self.admission.try_admit(bytes) {
-            Some(credits) if !self.is_stopping() => credits,
-            _ => self.wait_for_credits(bytes, until).await?,
-        };
+        let credits = self.credits(1, &content, until).await?;
         let home = topic.home(self.settings.shards);
         let publication = Publication { topic, content, credits };
         let (reply, answer) = oneshot::channel();
@@ -269,11 +276,31 @@ impl Node {
         http + self.metrics().shard(shard).subscribers.get() as usize
     }
 
-    async fn wait_for_credits(&self, bytes: usize, until: Instant) -> Result<Credits, PublishError> {
+    /// The credits to publish `content` so many times, `until` at the latest.
+    async fn credits(&self, count: u32, content: &Content, until: Instant) -> Result<Credits, PublishError> {
+        let bytes = content.message.bytes().len();
+        if bytes > self.settings.max_message {
+            return Err(PublishError::MessageTooLarge);
+        }
+        if self.common.memory.rung() == Rung::Refuse {
+            return Err(PublishError::Overloaded);
+        }
+        match self.admission.try_admit_all(count, bytes) {
+            Some(credits) if !self.is_stopping() => Ok(credits),
+            _ => self.wait_for_credits(count, bytes, until).await,
+        }
+    }
+
+    async fn wait_for_credits(
+        &self,
+        count: u32,
+        bytes: usize,
+        until: Instant,
+    ) -> Result<Credits, PublishError> {
         tokio::select! {
             biased;
             () = self.stopping() => Err(PublishError::Stopping),
-            credits = timeout_at(until, self.admission.admit(bytes)) => match credits {
+            credits = timeout_at(until, self.admission.admit_all(count, bytes)) => match credits {
                 Ok(Ok(credits)) => Ok(credits),
                 Ok(Err(_)) => Err(PublishError::Stopping),
                 Err(_) => Err(PublishError::Overloaded),
@@ -307,7 +334,7 @@ impl Submitted {
     pub(crate) async fn position(self) -> Result<Position, PublishError> {
         match self.answer.await {
             Ok(Ok(position)) => Ok(position),
-            Ok(Err(TopicsFull)) => Err(PublishError::TopicsFull),
+            Ok(Err(full)) => Err(full.into()),
             Err(_) => Err(PublishError::Stopping),
         }
     }

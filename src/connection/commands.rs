@@ -131,6 +131,11 @@ impl PublishRefusal {
             Self::Refused(PublishError::TopicsFull) => {
                 (Code::Full, "the node keeps as many topics as it may")
             }
+            // Both are asked for in orders, which are not served here.
+            Self::Refused(PublishError::Conflict) => (Code::Conflict, "another publication has this key"),
+            Self::Refused(PublishError::TopicCount { .. }) => {
+                (Code::BadRequest, "it goes to no such number of topics")
+            }
             Self::Refused(PublishError::Stopping) => (Code::Stopping, "the node is stopping"),
         }
     }

@@ -24,7 +24,7 @@ use crate::{
     clients::{Claim, Deadlines, Due, Release},
     engine::{Key, Shard, TopicsFull},
     limits::{CLOSE_MS, READ_TURN_BYTES},
-    node::{Node, PublishError},
+    node::{Node, Ordered, PublishError, Submitted, Wishes},
     publication::{Content, Position},
     topic::{SharedTopics, Topic},
     websocket::ReaderLimits,
@@ -114,9 +114,25 @@ impl Local {
         self.0.number
     }
 
-    /// Publishes, as [`Node::publish`] does, and waits for credits no longer than `until`. When this shard is the
-    /// topic's home the publication is sequenced at once, without a turn of the driver between: so a burst of pipelined
-    /// requests is one burst for the subscribers too.
+    /// Hands a publication to the engine, as [`Node::publish`] does, and waits for credits no longer than `until`. The order
+    /// of these calls is the order of the publications, in each topic. When this shard is the topic's home the publication
+    /// is sequenced at once, without a turn of the driver between: so a burst of pipelined requests is one burst for the
+    /// subscribers too.
+    ///
+    /// # Errors
+    /// When it was not taken; nothing of it was.
+    pub(crate) async fn submit(
+        &self,
+        topic: Topic,
+        content: Content,
+        until: tokio::time::Instant,
+    ) -> Result<Submitted, PublishError> {
+        let submitted = self.node().submit(topic, content, until).await?;
+        self.sequence_if_home(submitted.home);
+        Ok(submitted)
+    }
+
+    /// Hands a publication to the engine as [`Self::submit`] does, and waits for its place.
     ///
     /// # Errors
     /// When it was not taken; nothing of it was.
@@ -126,11 +142,30 @@ impl Local {
         content: Content,
         until: tokio::time::Instant,
     ) -> Result<Position, PublishError> {
-        let submitted = self.node().submit(topic, content, until).await?;
-        if submitted.home == self.shard() {
+        self.submit(topic, content, until).await?.position().await
+    }
+
+    /// Hands an order to the engine, as [`Node::publish_to`] does, and waits for credits no longer than `until`. When this
+    /// shard is the home of its first topic it is begun at once.
+    ///
+    /// # Errors
+    /// When it was not taken; nothing of it was.
+    pub(crate) async fn order(
+        &self,
+        topics: Arc<[Topic]>,
+        content: Content,
+        wishes: Wishes,
+        until: tokio::time::Instant,
+    ) -> Result<Ordered, PublishError> {
+        let ordered = self.node().order(topics, content, wishes, until).await?;
+        self.sequence_if_home(ordered.home);
+        Ok(ordered)
+    }
+
+    fn sequence_if_home(&self, home: usize) {
+        if home == self.shard() {
             self.state().shard.sequence(SEQUENCE_AT_ONCE);
         }
-        submitted.position().await
     }
 
     /// The same list, where possible the copy that other clients hold.

@@ -76,11 +76,6 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, Code::BadRequest, message)
     }
 
-    /// 400 for what is understood and not served by this version.
-    pub(super) fn unsupported(message: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, Code::Unsupported, message)
-    }
-
     /// 404.
     pub(super) fn not_found(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::NOT_FOUND, Code::NotFound, message)
@@ -104,6 +99,12 @@ impl Refusal {
     /// 400 for a body that broke off; the connection is closed.
     pub(super) fn body_broken() -> Self {
         Self { close: true, ..Self::bad_request("the body is not framed as HTTP says, or broke off") }
+    }
+
+    /// 409 for an idempotency key that another publication has.
+    pub(super) fn conflict() -> Self {
+        let message = "another publication has this idempotency key; nothing was taken";
+        Self::new(StatusCode::CONFLICT, Code::Conflict, message)
     }
 
     /// 413 for a body over `max` bytes; the connection is closed.
@@ -200,6 +201,10 @@ impl From<PublishError> for Refusal {
             PublishError::MessageTooLarge => Self::bad_request("the message is too long"),
             PublishError::Overloaded => Self::overloaded(),
             PublishError::TopicsFull => topics_full(),
+            PublishError::Conflict => Self::conflict(),
+            PublishError::TopicCount { max } => {
+                Self::bad_request(format!("a publication goes to 1 to {max} topics"))
+            }
             PublishError::Stopping => Self::stopping(),
         }
     }
@@ -281,6 +286,7 @@ mod tests {
         assert_eq!(status(AttachError::Stopping.into()), (503, "stopping"));
         assert_eq!(status(QueryError::Overloaded.into()), (503, "overloaded"));
         assert_eq!(status(PublishError::TopicsFull.into()), (503, "full"));
+        assert_eq!(status(PublishError::Conflict.into()), (409, "conflict"));
         assert_eq!(status(PublishBodyError::Malformed(String::new()).into()), (400, "bad_request"));
     }
 }

@@ -30,6 +30,7 @@ mod publish;
 mod register;
 mod route;
 mod topics;
+mod underway;
 mod upgrade;
 
 /// Speaks HTTP on `stream` until it ends, or until its socket is the shard's.

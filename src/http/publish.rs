@@ -12,16 +12,16 @@ use super::{
     connections::Connections,
     content_type::ContentType,
     percent,
+    underway::Underway,
 };
 use crate::{
     connection::Local,
     limits::MESSAGE_SHARED_FROM,
     protocol::{
-        publish_answer,
         publish_body::{self, PublishBody},
         publish_options::PublishOptions,
     },
-    publication::{Message, Position},
+    publication::Message,
     topic::Topic,
 };
 
@@ -71,38 +71,15 @@ async fn take(
     connections: &Rc<Connections>,
     publication: PublishBody,
 ) -> Result<Answer, Refusal> {
-    served(&publication)?;
-    let PublishBody { topics, content, .. } = publication;
-    let [topic] = topics.into_inner().map_err(|_| not_served("topics"))?;
-    let wait = local.node().settings.publish_wait;
+    let settings = &local.node().settings;
+    let wait = settings.publish_wait;
     // One deadline for both waits: a publisher is told after `publish_wait`, wherever it stood.
     let until = Instant::now() + wait;
-    let _work = connections.work(wait).await.ok_or_else(Refusal::overloaded)?;
-    let position = local.publish(topic.clone(), content, until).await?;
-    Ok(json(position_json(&topic, position)))
-}
-
-/// Refuses what is understood and not served by this version: to pass over it would be a lie.
-fn served(publication: &PublishBody) -> Result<(), Refusal> {
-    let asked = [
-        ("topics", publication.is_list),
-        ("idempotency_key", publication.idempotency_key.is_some()),
-        ("receipt", publication.receipt),
-    ];
-    match asked.into_iter().find(|&(_, is_asked)| is_asked) {
-        Some((name, _)) => Err(not_served(name)),
-        None => Ok(()),
-    }
-}
-
-fn not_served(name: &str) -> Refusal {
-    Refusal::unsupported(format!("`{name}` is not served by this version"))
-}
-
-fn position_json(topic: &Topic, position: Position) -> Vec<u8> {
-    let mut json = Vec::with_capacity(96 + topic.as_str().len());
-    publish_answer::position(&mut json, topic, position);
-    json
+    let work = connections.work(wait).await.ok_or_else(Refusal::overloaded)?;
+    let standing = Underway::begin(local, publication, until).await?.placed().await?;
+    // Who waits for a receipt holds back nobody who only wants to publish.
+    drop(work);
+    Ok(json(standing.json(Instant::now() + settings.receipt_wait).await))
 }
 
 /// How a body that is the message is to be sent.
@@ -159,7 +136,7 @@ mod tests {
     use super::*;
     use crate::{
         identity::{ClientId, User},
-        publication::{Audience, Epoch, MessageKey},
+        publication::{Audience, IdempotencyKey, MessageKey},
     };
 
     fn to_topic(query: &str) -> PublishBody {
@@ -175,16 +152,15 @@ mod tests {
         let content = to_topic(&format!("user_id=7&key=a%2Fb&exclude={id}")).content;
         assert_eq!(content.audience, Audience { user: Some(User::Number(7)), exclude: Some(id) });
         assert_eq!(content.key, Some(MessageKey::parse("a/b").unwrap()));
+        let body = to_topic("idempotency_key=7f&receipt=true");
+        assert_eq!(body.idempotency_key, Some(IdempotencyKey::parse("7f").unwrap()));
+        assert!(body.receipt && !body.is_list && !to_topic("receipt=false").receipt);
         let audience = options("user_id=a%26b+c").unwrap().audience;
         assert_eq!(audience.user, Some(User::Name("a&b c".into())));
     }
 
     #[test]
     fn parameters_that_cannot_be_served_are_refused() {
-        for query in ["idempotency_key=a", "receipt=true"] {
-            assert_eq!(served(&to_topic(query)).unwrap_err().code.as_str(), "unsupported", "{query}");
-        }
-        assert!(served(&to_topic("receipt=false")).is_ok());
         for query in [
             "user=1",
             "user_id",
@@ -193,6 +169,7 @@ mod tests {
             "exclude=x",
             "user_id=%zz",
             "key=",
+            "idempotency_key=",
             "receipt=maybe",
         ] {
             let refusal = options(query).unwrap_err();
@@ -211,13 +188,5 @@ mod tests {
         assert_eq!(Kind::Text.message(Bytes::from_static(b"\xff")).unwrap_err().status.as_u16(), 400);
         let binary = Kind::Binary.message(Bytes::from_static(b"\xff")).unwrap();
         assert_eq!(binary, Message::Binary(Bytes::from_static(b"\xff")));
-    }
-
-    #[test]
-    fn answer_says_where_the_publication_stands() {
-        let position = Position { epoch: Epoch { node: 10, incarnation: 3 }, offset: 7 };
-        let topic = Topic::parse("a\"b").unwrap();
-        let json = r#"{"topic":"a\"b","offset":7,"epoch":"000000000000000a-3"}"#;
-        assert_eq!(position_json(&topic, position), json.as_bytes());
     }
 }

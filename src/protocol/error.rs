@@ -15,6 +15,8 @@ pub enum Code {
     NotFound,
     /// The route has other methods.
     MethodNotAllowed,
+    /// Another publication has the idempotency key; nothing was taken.
+    Conflict,
     /// The client did not send its request in time.
     Timeout,
     /// The body is over the node's limit.
@@ -42,6 +44,7 @@ impl Code {
             Self::Forbidden => "forbidden",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
+            Self::Conflict => "conflict",
             Self::Timeout => "timeout",
             Self::BodyTooLarge => "body_too_large",
             Self::MessageTooLarge => "message_too_large",
@@ -76,8 +79,8 @@ pub(crate) fn push_error_field(json: &mut Vec<u8>, code: Code, message: &str, id
     json.extend_from_slice(br#""error":{"code":""#);
     json.extend_from_slice(code.as_str().as_bytes());
     json.extend_from_slice(br#"","message":"#);
-    let is_end = |&at: &usize| message.is_char_boundary(at);
-    let end = (0..=message.len().min(MESSAGE_BYTES)).rev().find(is_end).unwrap_or(0);
+    let mut ends = (0..=message.len().min(MESSAGE_BYTES)).rev();
+    let end = ends.find(|&at| message.is_char_boundary(at)).unwrap_or(0);
     if end < message.len() {
         push_str(json, format!("{}…", &message[..end]).as_bytes());
     } else {
