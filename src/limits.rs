@@ -81,8 +81,22 @@ pub const IDEMPOTENCY_MS: u64 = 300_000;
 /// How long a publisher waits for its receipt, milliseconds; then it is told what is known.
 pub const RECEIPT_WAIT_MS: u64 = 5_000;
 
+/// Publications of one batch that is a JSON array.
+pub const BATCH_ITEMS_MAX: usize = 1_000;
+/// Publications of one batch under way at once.
+pub const BATCH_UNDERWAY: usize = 64;
+/// Batches in work, per shard; a further one gets 503.
+pub const BATCHES_OPEN: usize = 64;
+/// How long a batch that is a stream may be without a complete line, milliseconds.
+pub const BATCH_LINE_MS: u64 = 30_000;
+/// Bytes of results that may wait to be read by the client of such a batch; then no further line is read.
+pub const BATCH_RESULTS_BYTES: usize = 64 * 1024;
+/// How long they may, milliseconds; then the stream ends.
+pub const BATCH_STALL_MS: u64 = 30_000;
+
 /// Longest configuration file, bytes.
 pub const CONFIG_FILE_BYTES: usize = 4 * 1024 * 1024;
+
 /// Topic classes in the configuration, the default one among them.
 pub const CLASSES_MAX: usize = 256;
 /// Exact names and prefixes that are given a class in the configuration.
@@ -234,7 +248,7 @@ pub const HTTP_HEADERS_MAX: usize = 64;
 /// Bytes of request bodies a shard collects at once, apart from the first piece of each; beyond it 503.
 pub const HTTP_BODIES_BYTES: usize = 64 * 1024 * 1024;
 /// How long an HTTP client may leave what is sent to it unread, milliseconds (`TCP_USER_TIMEOUT`).
-pub const HTTP_UNREAD_MS: u64 = 30_000;
+pub const HTTP_UNREAD_MS: u64 = 60_000;
 /// Bytes of answers held back for a moment so that they leave in one write.
 pub const HTTP_CORKED_BYTES: usize = 16 * 1024;
 /// Bytes read and thrown away behind the last answer of an HTTP connection, so that the answer is not lost to a reset.
@@ -258,6 +272,7 @@ pub const RETRY_MS: (u64, u64) = (500, 20_000);
 /// Time the whole of stopping has, milliseconds.
 pub const STOP_MS: u64 = 10_000;
 
+const _: () = assert!(BATCH_STALL_MS < HTTP_UNREAD_MS, "the last line of a batch is not lost to a reset");
 const _: () = assert!(IDEMPOTENCY_KEYS >= SHARDS_MAX);
 const _: () = assert!(PUBLISH_TOPICS_MAX <= INFLIGHT_PUBLICATIONS);
 const _: () = assert!(OUTBOX_BYTES_MIN >= 2 * LARGE_FRAME_BYTES);

@@ -43,6 +43,10 @@ pub struct Settings {
     pub http_head_timeout: Duration,
     /// How long a client may take for the body of a request.
     pub http_body_timeout: Duration,
+    /// How long a batch that is a stream may be without a complete line.
+    pub batch_line_wait: Duration,
+    /// How long its client may leave as many results unread as may wait.
+    pub batch_stall: Duration,
     /// How long the whole of stopping may take.
     pub stop_deadline: Duration,
     /// Unsent bytes the kernel takes from one socket (`TCP_NOTSENT_LOWAT`).
@@ -113,6 +117,8 @@ impl Default for Settings {
             join_wait: Duration::from_secs(5),
             http_head_timeout: Duration::from_secs(10),
             http_body_timeout: Duration::from_secs(10),
+            batch_line_wait: Duration::from_millis(limits::BATCH_LINE_MS),
+            batch_stall: Duration::from_millis(limits::BATCH_STALL_MS),
             stop_deadline: Duration::from_millis(limits::STOP_MS),
             socket_unsent: limits::SOCKET_UNSENT,
             socket_send_buffer: 0,

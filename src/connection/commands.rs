@@ -15,9 +15,10 @@ use super::{
 use crate::{
     classes::Publishers,
     engine::{Answer, Change, Key, Resume, TopicChange},
-    node::{Node, PublishError},
+    node::{Node, PublishError, Published, Wishes},
     protocol::{
         error::Code,
+        publish_answer::{TopicFailure, TopicResult},
         publish_body::PublishBody,
         v1::{CommandId, commands::Subscription, encode},
     },
@@ -86,21 +87,42 @@ impl Local {
     /// Publishes, and gives the answer.
     async fn publish_and_tell(&self, body: PublishBody, id: Option<&CommandId>) -> Vec<u8> {
         let mut answer = Vec::with_capacity(128);
-        let refusal = match &body.topics[..] {
-            _ if body.idempotency_key.is_some() || body.receipt => PublishRefusal::NotServed,
-            [topic] if !may_publish(self.node(), topic) => PublishRefusal::Forbidden,
-            [topic] => match self.publish(topic.clone(), body.content, Instant::now() + PUBLISH_WAIT).await {
-                Ok(position) => {
-                    encode::ok_position(&mut answer, id, topic, position);
-                    return answer;
-                }
-                Err(error) => PublishRefusal::Refused(error),
-            },
-            _ => PublishRefusal::NotServed,
+        let told = match body.topics.iter().all(|topic| may_publish(self.node(), topic)) {
+            _ if body.receipt => Err(PublishRefusal::NotServed),
+            false => Err(PublishRefusal::Forbidden),
+            true => self.publish_body(body, id, &mut answer).await.map_err(PublishRefusal::Refused),
         };
-        let (code, message) = refusal.told();
-        encode::error(&mut answer, code, message, id);
+        if let Err(refusal) = told {
+            let (code, message) = refusal.told();
+            encode::error(&mut answer, code, message, id);
+        }
         answer
+    }
+
+    async fn publish_body(
+        &self,
+        body: PublishBody,
+        id: Option<&CommandId>,
+        answer: &mut Vec<u8>,
+    ) -> Result<(), PublishError> {
+        let PublishBody { topics, is_list, content, idempotency_key, receipt } = body;
+        let until = Instant::now() + PUBLISH_WAIT;
+        if let ([topic], false, None) = (&topics[..], is_list, &idempotency_key) {
+            let position = self.publish(topic.clone(), content, until).await?;
+            encode::ok_position(answer, id, topic, position);
+            return Ok(());
+        }
+        let wishes = Wishes { idempotency_key, receipt };
+        let placed = self.order(topics.into_iter().collect(), content, wishes, until).await?.placed().await?;
+        let published = placed.published(until).await;
+        let results: Vec<TopicResult<'_>> = published.iter().map(result).collect();
+        match &results[..] {
+            [TopicResult { topic, outcome: Ok(position) }] if !is_list => {
+                encode::ok_position(answer, id, topic, *position);
+            }
+            results => encode::ok_results(answer, id, results),
+        }
+        Ok(())
     }
 
     /// Keeps the topics a client has now in its registration.
@@ -139,6 +161,14 @@ impl PublishRefusal {
             Self::Refused(PublishError::Stopping) => (Code::Stopping, "the node is stopping"),
         }
     }
+}
+
+const TOPIC_FULL: &str = "the node keeps as many topics as it may";
+
+fn result(published: &Published) -> TopicResult<'_> {
+    let failure = |_| TopicFailure { code: Code::Full, message: TOPIC_FULL };
+    let outcome = published.outcome.as_ref().map(|stands| stands.position).map_err(failure);
+    TopicResult { topic: &published.topic, outcome }
 }
 
 fn may_publish(node: &Node, topic: &Topic) -> bool {

@@ -7,7 +7,6 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::{
     Response, StatusCode,
     header::{
@@ -16,6 +15,7 @@ use hyper::{
     },
 };
 
+use super::{payload::Payload, results::Results};
 use crate::{
     connection::AttachError,
     node::{PublishError, QueryError},
@@ -25,24 +25,32 @@ use crate::{
     },
 };
 
-/// What a request is answered with; bodies are short and whole.
-pub(super) type Answer = Response<Full<Bytes>>;
+/// What a request is answered with.
+pub(super) type Answer = Response<Payload>;
 
 /// A 200 with a JSON body.
 pub(super) fn json(body: impl Into<Bytes>) -> Answer {
     with_json(StatusCode::OK, body.into())
 }
 
+/// A 200 with result lines that are still being found out.
+pub(super) fn lines(results: Results) -> Answer {
+    let mut answer = Response::new(Payload::Results(results));
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+    any_origin(&mut answer);
+    answer
+}
+
 /// A 204: nothing but headers, which the caller adds.
 pub(super) fn empty() -> Answer {
-    let mut answer = Response::new(Full::default());
+    let mut answer = Response::new(Payload::default());
     *answer.status_mut() = StatusCode::NO_CONTENT;
     any_origin(&mut answer);
     answer
 }
 
 fn with_json(status: StatusCode, body: Bytes) -> Answer {
-    let mut answer = Response::new(Full::new(body));
+    let mut answer = Response::new(Payload::from(body));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     any_origin(&mut answer);
@@ -113,6 +121,25 @@ impl Refusal {
         Self { close: true, ..Self::new(StatusCode::PAYLOAD_TOO_LARGE, Code::BodyTooLarge, message) }
     }
 
+    /// 413, in the result of a line that is longer than a body may be.
+    pub(super) fn line_too_long(max: usize) -> Self {
+        let message = format!("the line is longer than {max} bytes");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, Code::BodyTooLarge, message)
+    }
+
+    /// 408, in the last line of a stream whose next line did not come.
+    pub(super) fn line_timeout() -> Self {
+        let message = "no whole line arrived in time; what came before stands";
+        Self::new(StatusCode::REQUEST_TIMEOUT, Code::Timeout, message)
+    }
+
+    /// 408, in the last line of a stream whose results nobody reads.
+    pub(super) fn results_unread() -> Self {
+        let message =
+            "results were not read in time; what was published and has no result here stands all the same";
+        Self::new(StatusCode::REQUEST_TIMEOUT, Code::Timeout, message)
+    }
+
     /// 413 for a body that is the message and over `max` bytes; the connection is closed.
     pub(super) fn message_too_large(max: usize) -> Self {
         let message = PublishBodyError::MessageTooLarge { max }.to_string();
@@ -158,6 +185,11 @@ impl Refusal {
     pub(super) fn stopping() -> Self {
         let message = "the server is stopping; nothing was taken";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::Stopping, message)
+    }
+
+    /// It as one of several results.
+    pub(super) fn json(&self) -> Vec<u8> {
+        error_json(self.code, &self.message).into()
     }
 
     /// The answer that says so.

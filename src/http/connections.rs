@@ -1,13 +1,14 @@
 //! The connections of one shard that speak HTTP: how many there may be, and what they may use together.
 //!
-//! One `Connections` per shard, shared by `Rc` among the tasks of its connections. It owns three bounds: connections
-//! ([`limits::HTTP_CONNECTIONS`]), requests in work ([`limits::HTTP_OPEN`]) and bytes of bodies being collected
+//! One `Connections` per shard, shared by `Rc` among the tasks of its connections. It owns the bounds: connections
+//! ([`limits::HTTP_CONNECTIONS`]), requests in work ([`limits::HTTP_OPEN`]), batches ([`limits::BATCHES_OPEN`]) and bytes of bodies being collected
 //! ([`limits::HTTP_BODIES_BYTES`]). At the first, the connection that has been idle for longest makes room; one with
 //! a request in work is never closed for another. A WebSocket leaves this table with its handshake.
 
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 
@@ -44,6 +45,8 @@ pub(crate) struct Connections {
     work: Semaphore,
     /// One permit an upgrade in work.
     upgrades: Semaphore,
+    /// One permit a batch in work.
+    batches: Arc<Semaphore>,
     /// Bytes of bodies held now.
     collected: Cell<usize>,
     evicted: Cell<u64>,
@@ -93,6 +96,7 @@ impl Connections {
             max,
             work: Semaphore::new(open),
             upgrades: Semaphore::new(limits::UPGRADES_OPEN),
+            batches: Arc::new(Semaphore::new(limits::BATCHES_OPEN)),
             collected: Cell::new(0),
             evicted: Cell::new(0),
             refused: Cell::new(0),
@@ -126,6 +130,12 @@ impl Connections {
     /// Waits at most `wait` for one of the places for upgrades in work; `None` if none came free.
     pub(super) async fn upgrade(&self, wait: Duration) -> Option<SemaphorePermit<'_>> {
         one_of(&self.upgrades, wait).await
+    }
+
+    /// One of the places for batches in work, if one is free. A batch may take as long as its client likes, so nobody waits
+    /// for another's.
+    pub(super) fn batch(&self) -> Option<OwnedSemaphorePermit> {
+        self.batches.clone().try_acquire_owned().ok()
     }
 
     /// An account for the bytes of one body.
@@ -263,8 +273,6 @@ async fn one_of(places: &Semaphore, wait: Duration) -> Option<SemaphorePermit<'_
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     fn connections(max: usize) -> Rc<Connections> {

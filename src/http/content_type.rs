@@ -11,6 +11,8 @@ pub(super) enum ContentType {
     Absent,
     /// `application/json`, or a type that ends in `+json`.
     Json,
+    /// `application/x-ndjson`: a JSON value a line.
+    Lines,
     /// `text/plain` in UTF-8, as far as it says.
     Text,
     /// `application/octet-stream`.
@@ -33,6 +35,7 @@ impl ContentType {
         let essence = essence.trim().to_ascii_lowercase();
         match essence.as_str() {
             "application/json" => Self::Json,
+            "application/x-ndjson" => Self::Lines,
             "text/plain" if is_utf8(parameters) => Self::Text,
             "application/octet-stream" => Self::Bytes,
             "application/x-www-form-urlencoded" => Self::Form,
@@ -51,7 +54,7 @@ impl ContentType {
             Self::Form => Err(Refusal::unsupported_media_type(
                 "the body is JSON, not a form: with curl add -H 'Content-Type: application/json' (or use --json)",
             )),
-            Self::Text | Self::Bytes | Self::Other => Err(Refusal::unsupported_media_type(
+            Self::Lines | Self::Text | Self::Bytes | Self::Other => Err(Refusal::unsupported_media_type(
                 "the body is JSON: Content-Type: application/json, or none",
             )),
         }
@@ -94,6 +97,7 @@ mod tests {
         {
             assert_eq!(of(&[text]), ContentType::Text, "{text}");
         }
+        assert_eq!(of(&["application/x-ndjson; charset=utf-8"]), ContentType::Lines);
         assert_eq!(of(&["application/octet-stream"]), ContentType::Bytes);
         assert_eq!(of(&["application/x-www-form-urlencoded"]), ContentType::Form);
         for other in ["", "json", "+json", "text/html", "text/plain; charset=latin1", "application/jsonx"] {

@@ -8,7 +8,7 @@ use std::{convert::Infallible, io, net::Shutdown, pin::pin, rc::Rc, time::Durati
 use hyper::{Request, Response, body::Incoming, server::conn::http1::Parts, service::service_fn};
 use tokio::{net::TcpStream, time};
 
-use super::{answer::Answer, connections::Entry, corked::Corked};
+use super::{answer::Answer, connections::Entry, corked::Corked, payload::Payload};
 use crate::limits;
 
 /// Answers every request on `stream` with `handle`, until either side ends it, the entry has to make room, or
@@ -26,8 +26,14 @@ pub(super) async fn converse<H>(
     let service = service_fn(|request| {
         entry.begin();
         async {
-            let answer = handle(request).await;
-            entry.end();
+            let mut answer = handle(request).await;
+            match answer.body_mut() {
+                Payload::Whole(_) => entry.end(),
+                Payload::Results(results) => {
+                    entry.free_slot();
+                    results.hold(entry.clone());
+                }
+            }
             Ok::<Response<_>, Infallible>(answer)
         }
     });
@@ -91,7 +97,6 @@ mod tests {
     use std::{cell::Cell, future::pending, sync::Arc};
 
     use fastwebsockets::upgrade::upgrade;
-    use http_body_util::Full;
     use hyper::StatusCode;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
@@ -337,7 +342,7 @@ mod tests {
                     let parts = upgraded.downcast::<Corked>().expect("that is what was put in");
                     let _ = send.send((parts.io.into_stream().await.into_std(), parts.read_buf));
                 });
-                answer.map(|_| Full::default())
+                answer.map(|_| Payload::default())
             };
             let mut client = server.client(pending(), handle).await;
             let request = b"GET /ws/x HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\

@@ -18,6 +18,7 @@ use self::{
 use crate::{connection::Local, limits};
 
 mod answer;
+mod batch;
 mod body;
 mod connections;
 mod content_type;
@@ -25,9 +26,12 @@ mod conversation;
 mod corked;
 mod cors;
 mod health;
+mod lines;
+mod payload;
 mod percent;
 mod publish;
 mod register;
+mod results;
 mod route;
 mod topics;
 mod underway;
@@ -79,6 +83,7 @@ async fn answer(local: &Local, entry: &Entry, address: SocketAddr, request: Requ
         Route::Register => register::register(local, connections, address, request).await,
         Route::Registration(id) => register::unregister(local, connections, id).await,
         Route::Publish => publish::publish(local, connections, request).await,
+        Route::Batch => batch::batch(local, connections, request).await,
         Route::PublishTo(topic) => publish::publish_to(local, connections, topic, request).await,
         Route::Topic(topic) => topics::topic(local, connections, topic, request.uri()).await,
         Route::History(topic) => topics::history(local, connections, topic, request.uri()).await,

@@ -98,10 +98,12 @@ impl Kind {
                 "a form is no message: with curl add -H 'Content-Type: text/plain' \
                  (or application/octet-stream for binary frames)",
             )),
-            ContentType::Json | ContentType::Other => Err(Refusal::unsupported_media_type(
-                "here the body is the message: text/plain in UTF-8 (or no type) for text frames, \
+            ContentType::Json | ContentType::Lines | ContentType::Other => {
+                Err(Refusal::unsupported_media_type(
+                    "here the body is the message: text/plain in UTF-8 (or no type) for text frames, \
                  application/octet-stream for binary frames; a publish object goes to /publish",
-            )),
+                ))
+            }
         }
     }
 

@@ -13,6 +13,8 @@ pub(super) enum Route<'a> {
     Registration(&'a str),
     /// `/publish`
     Publish,
+    /// `/batch`
+    Batch,
     /// `/publish/{topic}`: everything behind the slash, still percent-encoded.
     PublishTo(&'a str),
     /// `/topics/{topic}`: everything behind the slash, still percent-encoded.
@@ -35,6 +37,7 @@ impl<'a> Route<'a> {
             "/register" => Self::Register,
             "/publish" => Self::Publish,
             "/ws" => Self::OpenSocket,
+            "/batch" => Self::Batch,
             "*" => Self::Server,
             _ => {
                 let (group, rest) = path.strip_prefix('/')?.split_once('/')?;
@@ -56,7 +59,7 @@ impl<'a> Route<'a> {
     pub(super) fn methods(self) -> &'static str {
         match self {
             Self::Health | Self::Topic(_) | Self::History(_) => "GET, HEAD, OPTIONS",
-            Self::Register | Self::Publish | Self::PublishTo(_) => "POST, OPTIONS",
+            Self::Register | Self::Publish | Self::PublishTo(_) | Self::Batch => "POST, OPTIONS",
             Self::Registration(_) => "DELETE, OPTIONS",
             Self::Socket(_) | Self::OpenSocket => "GET, OPTIONS",
             Self::Server => "GET, HEAD, POST, DELETE, OPTIONS",
@@ -82,6 +85,8 @@ mod tests {
             ("/register/", Some(Route::Registration(""))),
             ("/register/ab/c", Some(Route::Registration("ab/c"))),
             ("/publish", Some(Route::Publish)),
+            ("/batch", Some(Route::Batch)),
+            ("/batch/", None),
             ("/publish/", Some(Route::PublishTo(""))),
             ("/publish/a/b%2Fc/", Some(Route::PublishTo("a/b%2Fc/"))),
             ("/topics/a/b%2Fc", Some(Route::Topic("a/b%2Fc"))),

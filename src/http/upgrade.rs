@@ -5,7 +5,6 @@
 use std::{rc::Rc, sync::Arc, time::Duration};
 
 use fastwebsockets::upgrade::UpgradeFut;
-use http_body_util::Full;
 use hyper::{
     HeaderMap, Request, Version,
     body::Incoming,
@@ -19,6 +18,7 @@ use super::{
     answer::{Answer, Refusal, unknown_client},
     connections::Connections,
     corked::Corked,
+    payload::Payload,
     percent,
 };
 use crate::{
@@ -71,7 +71,7 @@ fn switch(local: &Local, attaching: Attaching, mut request: Request<Incoming>) -
         answer.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
     }
     tokio::task::spawn_local(hand_over(attaching, upgraded, local.node().settings.join_wait));
-    Ok(answer.map(|_| Full::default()))
+    Ok(answer.map(|_| Payload::default()))
 }
 
 /// Reads the topics of `/ws?topics=a,b`: split at commas before they are decoded, so that `%2C` is a comma in a topic.

@@ -62,6 +62,7 @@ fn method_a_path_has_not_is_405_with_those_it_has() {
             ("/register/0123456789abcdef0123456789abcdef", "DELETE, OPTIONS"),
             ("/publish", "POST, OPTIONS"),
             ("/publish/cats", "POST, OPTIONS"),
+            ("/batch", "POST, OPTIONS"),
             ("/ws/0123456789abcdef0123456789abcdef", "GET, OPTIONS"),
         ] {
             for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "PROPFIND"] {

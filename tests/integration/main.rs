@@ -9,6 +9,8 @@
 mod support;
 
 mod audience;
+mod batch;
+mod batch_stream;
 mod binary;
 mod configuring;
 mod cors;

@@ -11,6 +11,8 @@ pub(crate) struct Http {
     wire: Wire,
     /// What is said in Host.
     host: String,
+    /// What came of a body in chunks and was not looked at.
+    streamed: Vec<u8>,
 }
 
 /// An answer, as it came.
@@ -24,11 +26,21 @@ pub(crate) struct Answer {
 
 impl Http {
     pub(crate) fn connect(address: SocketAddr) -> Self {
-        Self { wire: Wire::connect(address), host: address.to_string() }
+        Self::over(Wire::connect(address), address)
     }
 
     pub(crate) fn over(wire: Wire, address: SocketAddr) -> Self {
-        Self { wire, host: address.to_string() }
+        Self { wire, host: address.to_string(), streamed: Vec::new() }
+    }
+
+    /// A connection of a client that takes little at once.
+    pub(crate) fn connect_narrow(address: SocketAddr) -> Self {
+        Self::over(Wire::connect_narrow(address), address)
+    }
+
+    /// The same connection, for another thread to send on.
+    pub(crate) fn for_sending(&self) -> Self {
+        Self { wire: self.wire.for_writing(), host: self.host.clone(), streamed: Vec::new() }
     }
 
     /// Sends bytes as they are.
@@ -103,8 +115,66 @@ impl Http {
         self.try_answer_to(method).expect("an answer before the connection ends")
     }
 
+    /// Begins a body in chunks, of `content_type`.
+    pub(crate) fn begin_chunked(&mut self, path: &str, content_type: &str) {
+        let host = &self.host;
+        self.send(format!(
+            "POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {content_type}\r\n\
+             Transfer-Encoding: chunked\r\n\r\n"
+        ));
+    }
+
+    /// Sends a piece of such a body; an empty one ends it.
+    pub(crate) fn chunk(&mut self, piece: &str) {
+        self.send(format!("{:x}\r\n{piece}\r\n", piece.len()));
+    }
+
+    /// The head of the next answer, whose body comes in chunks.
+    pub(crate) fn streamed_head(&mut self) -> Answer {
+        let head = self.head().expect("an answer before the connection ends");
+        assert_eq!(head.header("transfer-encoding"), Some("chunked"), "{head:?}");
+        head
+    }
+
+    /// The next line of such a body; `None` when it has ended.
+    pub(crate) fn streamed_line(&mut self) -> Option<String> {
+        loop {
+            if let Some(end) = find(&self.streamed, b"\n") {
+                let rest = self.streamed.split_off(end + 1);
+                let line = std::mem::replace(&mut self.streamed, rest);
+                return Some(String::from_utf8(line).expect("a line is text").trim_end().to_owned());
+            }
+            let size = loop {
+                if let Some(end) = find(self.wire.unread(), b"\r\n") {
+                    break String::from_utf8(self.wire.take(end + 2)).expect("a size is ASCII");
+                }
+                assert!(self.wire.fill().expect("it is not reset") > 0, "the body is whole");
+            };
+            let size = usize::from_str_radix(size.trim_end(), 16).expect("a size is hexadecimal");
+            assert!(self.wire.fill_to(size + 2).expect("it is not reset"), "the chunk is whole");
+            self.streamed.extend(self.wire.take(size));
+            assert_eq!(self.wire.take(2), b"\r\n");
+            if size == 0 {
+                assert!(self.streamed.is_empty(), "the last line has an end");
+                return None;
+            }
+        }
+    }
+
     /// The next answer; `None` when the connection has ended instead.
     pub(crate) fn try_answer_to(&mut self, method: &str) -> Option<Answer> {
+        let mut answer = self.head()?;
+        let none = method == "HEAD" || matches!(answer.status, 100..200 | 204 | 304);
+        if !none {
+            let length = answer.header("content-length").expect("every answer says its length");
+            let length = length.parse().expect("a length is a number");
+            assert!(self.wire.fill_to(length).expect("it is not reset"), "the body is whole");
+            answer.body = self.wire.take(length);
+        }
+        Some(answer)
+    }
+
+    fn head(&mut self) -> Option<Answer> {
         let head = loop {
             if let Some(end) = find(self.wire.unread(), b"\r\n\r\n") {
                 break self.wire.take(end + 4);
@@ -114,15 +184,7 @@ impl Http {
                 return None;
             }
         };
-        let mut answer = Answer::of(std::str::from_utf8(&head).expect("a head is ASCII"));
-        let none = method == "HEAD" || matches!(answer.status, 100..200 | 204 | 304);
-        if !none {
-            let length = answer.header("content-length").expect("every answer says its length");
-            let length = length.parse().expect("a length is a number");
-            assert!(self.wire.fill_to(length).expect("it is not reset"), "the body is whole");
-            answer.body = self.wire.take(length);
-        }
-        Some(answer)
+        Some(Answer::of(std::str::from_utf8(&head).expect("a head is ASCII")))
     }
 
     /// Waits for the end of the connection, before which nothing more may come.

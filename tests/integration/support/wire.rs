@@ -43,6 +43,11 @@ impl Wire {
         Self { stream, unread: Vec::new(), at: 0 }
     }
 
+    /// The same connection, for another thread to write to.
+    pub(crate) fn for_writing(&self) -> Self {
+        Self::new(self.stream.try_clone().expect("a descriptor"))
+    }
+
     /// Writes everything.
     pub(crate) fn write(&mut self, bytes: &[u8]) {
         self.try_write(bytes).expect("the server takes it in time");
