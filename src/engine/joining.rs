@@ -55,7 +55,7 @@ impl Resuming {
             match ingress.pop() {
                 Some(Ingress::Join(join)) if join.resumes() => self.waiting.push_back(join),
                 Some(entry) => {
-                    if matches!(entry, Ingress::Publish(..)) {
+                    if matches!(entry, Ingress::Publish(..) | Ingress::Order(_)) {
                         self.left = REPLAYS_BETWEEN_PUBLICATIONS;
                     }
                     return Some(entry);
