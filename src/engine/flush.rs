@@ -60,9 +60,8 @@ impl Shard {
         for dirty in front {
             let outbox = &mut outboxes[dirty.index as usize];
             // Not dirty: its place was given up, and perhaps taken again, while it stood in the list.
-            let due = outbox.flags.has(Flags::DIRTY)
-                && !outbox.flags.has(Flags::BLOCKED.and(Flags::HELD))
-                && !outbox.is_empty();
+            let due =
+                outbox.flags.has(Flags::DIRTY) && !outbox.flags.has(Flags::BLOCKED) && !outbox.is_empty();
             outbox.flags.clear(Flags::DIRTY);
             batch[found] = dirty.index;
             found += usize::from(due);
@@ -138,7 +137,7 @@ impl Shard {
                 metrics.writes.add(1);
                 if full {
                     self.metrics().would_block.add(1);
-                    self.block(index);
+                    self.block_with_queue(index);
                 } else if !empty {
                     self.make_dirty(index);
                 } else if closing {
@@ -148,9 +147,18 @@ impl Shard {
             }
             Offered::WouldBlock => {
                 self.metrics().would_block.add(1);
-                self.block(index);
+                self.block_with_queue(index);
             }
             Offered::Closed => self.lose(index, Loss::Closed),
+        }
+    }
+
+    /// Notes that the connection of a subscriber takes no more of its queue now. It may have more queued than it may only if
+    /// it was held, and so not written to: nobody has looked at its queue since.
+    fn block_with_queue(&mut self, index: u32) {
+        self.block(index);
+        if self.subscribers.outboxes[index as usize].is_over(self.common.bounds.outbox_bytes) {
+            self.shorten(index);
         }
     }
 

@@ -25,14 +25,13 @@ use crate::{
     websocket::Header,
 };
 
+mod copying;
 mod lane;
 
 /// Segments kept for reuse when nobody points into them any more.
 const SPARE_SEGMENTS: usize = 4;
 /// A segment of which this share (in quarters) is wanted is not worth copying.
 const DENSE_QUARTERS: usize = 3;
-/// Copies of several ranges that are remembered, for others who have the same.
-const COPIES: usize = 16;
 
 /// Bytes of one segment, from a place to a place. Starts at a frame's begin or, when that frame is partly written,
 /// inside it; always ends at a frame's end.
@@ -73,6 +72,8 @@ enum Stage {
     Fresh,
     /// Holds nothing, or next to nothing, that nobody wants.
     Dense,
+    /// Holds the rest of a partly written frame and nothing else.
+    Rest,
 }
 
 #[derive(Debug)]
@@ -149,6 +150,7 @@ pub(crate) struct Log {
     compact_tail: Option<u32>,
     fresh: AgeList,
     dense: AgeList,
+    rests: AgeList,
     spare: Vec<(Vec<u8>, FrameIndex)>,
     /// What was copied together lately, and into which segment, the oldest first. Clients that stall together are
     /// behind on the same frames; so their copy is one.
@@ -170,6 +172,7 @@ impl Log {
             compact_tail: None,
             fresh: AgeList::new(),
             dense: AgeList::new(),
+            rests: AgeList::new(),
             spare: Vec::new(),
             copies: VecDeque::new(),
             books: Books::default(),
@@ -252,44 +255,6 @@ impl Log {
         Range { segment: id, start: 0, end }
     }
 
-    /// Copies whole or partly written frames into a segment of their own, pinned once for the outbox that asks. Whoever
-    /// has the same ranges while that segment lives gets the same one.
-    pub(crate) fn copy_together(&mut self, ranges: &[Range]) -> Range {
-        if let Some((_, id)) = self.copies.iter().find(|(copied, _)| **copied == *ranges) {
-            let segment = &mut self.segments[*id as usize];
-            segment.pins += 1;
-            return Range { segment: *id, start: 0, end: segment.len() as u32 };
-        }
-        let copy = self.segments.vacant_key() as u32;
-        let len = ranges.iter().map(|range| range.len()).sum();
-        let (mut bytes, mut frames) = (Vec::with_capacity(len), FrameIndex::default());
-        for &range in ranges {
-            let segment = &self.segments[range.segment as usize];
-            let base = bytes.len() as u32;
-            for slice in self.slices(range) {
-                bytes.extend_from_slice(slice);
-            }
-            for frame in segment.frames.within(range.start, range.end) {
-                let end = base + (frame.end - range.start);
-                frames.push(end, frame.note);
-                self.books.enter(&frame.note);
-                self.watched.copied(&frame.note, (copy, end));
-            }
-        }
-        let end = bytes.len() as u32;
-        let body = Body::Packed(bytes);
-        let neighbours = Neighbours::NONE;
-        let segment = Segment { body, frames, pins: 1, stage: Stage::Dense, neighbours };
-        self.held += segment.held();
-        let id = self.segments.insert(segment) as u32;
-        self.dense.push_youngest(&mut self.segments, id);
-        if self.copies.len() == COPIES {
-            self.copies.pop_front();
-        }
-        self.copies.push_back((ranges.into(), id));
-        Range { segment: id, start: 0, end }
-    }
-
     /// Notes that `n` ranges more point into `segment`.
     pub(crate) fn pin(&mut self, segment: u32, n: u32) {
         self.segments[segment as usize].pins += n;
@@ -299,6 +264,11 @@ impl Log {
     pub(crate) fn unpin(&mut self, segment: u32, n: u32) {
         self.segments[segment as usize].pins -= n;
         self.settle(segment);
+    }
+
+    /// Bytes of the frames of a segment.
+    pub(crate) fn bytes_of(&self, segment: u32) -> usize {
+        self.segments[segment as usize].len()
     }
 
     /// Frees `segment` if nobody points into it.
@@ -311,6 +281,7 @@ impl Log {
             Stage::Open => return,
             Stage::Fresh => self.fresh.remove(&mut self.segments, id),
             Stage::Dense => self.dense.remove(&mut self.segments, id),
+            Stage::Rest => self.rests.remove(&mut self.segments, id),
         }
         let segment = self.segments.remove(id as usize);
         self.held -= segment.held();
@@ -334,9 +305,9 @@ impl Log {
         self.fresh.oldest()
     }
 
-    /// The oldest segment of which nothing can be saved.
+    /// The oldest segment of which nothing can be saved. What holds no more than the rest of a frame comes last.
     pub(crate) fn oldest_dense(&self) -> Option<u32> {
-        self.dense.oldest().or(self.compact_tail)
+        self.dense.oldest().or(self.compact_tail).or(self.rests.oldest())
     }
 
     /// Moves the wanted frames of a fresh segment into a compact one and frees it. `ranges` are all ranges that point

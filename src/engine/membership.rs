@@ -188,7 +188,7 @@ impl Shard {
                 self.finish_change(key, *change);
             } else {
                 if change.answer.is_some() {
-                    self.subscribers.outboxes[key.index as usize].flags.set(Flags::HELD);
+                    self.hold(key.index);
                 }
                 self.subscribers.profiles[key.index as usize].pending = Some(change);
             }
@@ -247,13 +247,17 @@ impl Shard {
         let PendingTopics { wanted, joined, refused, answer, .. } = change;
         let outcome = if refused {
             if answer.is_some() {
-                self.drop_topics(key.index, &joined);
+                self.drop_behind_place(key.index, &joined);
             }
             for number in joined {
                 self.leave_number(key.index, number);
             }
             Err(TopicsFull)
         } else {
+            if answer.is_some() {
+                let leaves = self.numbers_but(key.index, &wanted);
+                self.drop_behind_place(key.index, &leaves);
+            }
             self.keep_only(key.index, &wanted);
             Ok(())
         };
@@ -265,31 +269,46 @@ impl Shard {
             self.fill_and_release(key.index, Some(frame));
         }
         self.tell(Event::TopicsSet { key, outcome });
-        let outbox = &self.subscribers.outboxes[key.index as usize];
-        if outbox.is_over(self.common.bounds.outbox_bytes) {
-            self.close_slow(key, Loss::Bound);
+        if self.subscribers.outboxes[key.index as usize].is_over(self.common.bounds.outbox_bytes) {
+            self.shorten(key.index);
         }
     }
 
     fn fill_and_release(&mut self, index: u32, frame: Option<ControlFrame>) {
         let outbox = &mut self.subscribers.outboxes[index as usize];
         outbox.fill_place(frame);
-        outbox.flags.clear(Flags::HELD);
-        self.make_dirty(index);
+        self.release(index);
     }
 
-    /// Throws away what is queued of topics that were joined by a change which is refused: nothing of them may follow
-    /// the answer.
-    fn drop_topics(&mut self, index: u32, numbers: &[u32]) {
+    /// Throws away what is queued of topics behind the place that is kept for the answer (I10): of those that are left with
+    /// the change, or were joined by one that is refused. So the subscriber leaves at that place, whenever the last home
+    /// answers; to move the frames ahead of it would put them ahead of what was published before them.
+    fn drop_behind_place(&mut self, index: u32, numbers: &[u32]) {
         let books: SmallVec<[u32; 8]> =
             numbers.iter().map(|&number| self.topics.entry(number).book).collect();
+        let ahead = self.subscribers.outboxes[index as usize].frames_ahead_of_place(&self.log);
         self.drop_chosen(index, false, |_, frames, losses| {
-            for (frame, loss) in frames.iter().zip(losses) {
+            for (frame, loss) in frames.iter().zip(losses).skip(ahead) {
                 if books.contains(&frame.note.book) {
-                    *loss = Some(Loss::Closed);
+                    *loss = Some(Loss::Left);
                 }
             }
         });
+        self.subscribers.outboxes[index as usize].forget_gaps_behind_place(&books, &mut self.log);
+    }
+
+    /// Whether a change that waits for its answer takes a topic from a subscriber, which has been told nothing of it yet.
+    pub(super) fn is_leaving(&self, index: u32, number: u32) -> bool {
+        self.subscribers.outboxes[index as usize].flags.has(Flags::HELD)
+            && (self.subscribers.profiles[index as usize].pending.as_ref())
+                .is_some_and(|pending| !pending.wanted.contains(&self.topics.entry(number).topic))
+    }
+
+    /// The topics a subscriber has besides `wanted`.
+    fn numbers_but(&self, index: u32, wanted: &[Topic]) -> SmallVec<[u32; 8]> {
+        let memberships = self.subscribers.profiles[index as usize].memberships.iter();
+        let numbers = memberships.map(|membership| membership.topic);
+        numbers.filter(|&number| !wanted.contains(&self.topics.entry(number).topic)).collect()
     }
 
     /// The topics a subscriber has now.
@@ -363,8 +382,29 @@ impl Shard {
         while self.joining.inflight < JOINS_INFLIGHT
             && let Some((home, join)) = self.joining.waiting.pop_front()
         {
+            if !self.is_awaited(&join) {
+                self.forget_join(&join);
+                continue;
+            }
             self.joining.inflight += 1;
             self.common.mailboxes.to_home(home, Ingress::Join(join));
+        }
+    }
+
+    /// Whether a join that was not sent yet is still of use: its subscriber lives, and has not changed its topics again.
+    fn is_awaited(&self, join: &Join) -> bool {
+        let Join { key, ticket, .. } = *join;
+        self.subscribers.lives(key)
+            && (self.subscribers.profiles[key.index as usize].pending.as_ref())
+                .is_some_and(|pending| pending.ticket == ticket)
+    }
+
+    /// Takes back a join that was not sent.
+    fn forget_join(&mut self, join: &Join) {
+        for (topic, _) in &join.topics {
+            let number = self.topics.number(topic, join.encoding).expect("an entry lives while a join waits");
+            self.topics.entry_mut(number).joins -= 1;
+            self.list_if_unwanted(number);
         }
     }
 

@@ -204,7 +204,12 @@ impl Shard {
                 losses.fill(None);
             }
         });
-        if !may_stay {
+        let outbox = &mut self.subscribers.outboxes[index as usize];
+        if may_stay {
+            outbox.copy_rest_out(&mut self.log);
+        }
+        // What is left there is the rest of a frame that cannot go: then the subscriber has to.
+        if !may_stay || outbox.ranges().any(|range| range.segment == segment) {
             self.close_slow(key, Loss::Memory);
         }
     }

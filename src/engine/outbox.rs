@@ -56,7 +56,7 @@ impl Flags {
     pub(crate) const ONLY_NEWEST: Self = Self(64);
     /// It has frames that younger ones may have replaced.
     pub(crate) const CONFLATES: Self = Self(128);
-    /// A place is kept in it: nothing is written until that is filled.
+    /// A place is kept in it for an answer: nothing is written until that is filled. It counts as blocked meanwhile.
     pub(crate) const HELD: Self = Self(256);
 
     pub(crate) fn has(self, any: Self) -> bool {
@@ -328,9 +328,7 @@ impl Outbox {
     /// waits for its socket is not slow; how long that takes is bounded by the upgrade, and the log by its own bound.
     #[inline]
     pub(crate) fn is_over(&self, bound: usize) -> bool {
-        self.flags.has(Flags::BLOCKED)
-            && !self.flags.has(Flags::ATTACHING.and(Flags::HELD))
-            && self.bytes() > bound
+        self.flags.has(Flags::BLOCKED) && !self.flags.has(Flags::ATTACHING) && self.bytes() > bound
     }
 
     /// Bytes queued.

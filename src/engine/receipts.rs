@@ -7,7 +7,6 @@
 
 use super::{
     log::Range,
-    outbox::Flags,
     shard::Shard,
     watched::{Frame, FrameName, Place},
 };
@@ -78,16 +77,13 @@ impl Shard {
         counts
     }
 
-    /// Who has such a range queued that the pass did not write, each once: among those who are blocked, those who are
-    /// dirty again, and, while joins are under way, those who are held until their answer is known.
+    /// Who has such a range queued that the pass did not write, each once: among those who are blocked, and those who are
+    /// dirty again.
     fn holders(&self, is_wanted: impl Fn(Range) -> bool) -> Vec<u32> {
         let outboxes = &self.subscribers.outboxes;
-        let joins = self.joining.inflight > 0 || !self.joining.waiting.is_empty();
-        let places = if joins { self.subscribers.places() } else { 0 };
-        let held = (0..places).filter(|&index| outboxes[index as usize].flags.has(Flags::HELD));
         let dirty = self.dirty.iter().map(|dirty| dirty.index);
         // One that came to the place of another is perhaps listed as dirty twice.
-        let mut holders: Vec<u32> = (self.blocked.indexes().chain(dirty).chain(held))
+        let mut holders: Vec<u32> = (self.blocked.indexes().chain(dirty))
             .filter(|&index| outboxes[index as usize].ranges().any(&is_wanted))
             .collect();
         holders.sort_unstable();

@@ -67,15 +67,18 @@ impl Served {
 }
 
 impl ServedSet {
-    /// Adds a subscriber; says whether it was not in it before.
-    pub(super) fn insert(&mut self, index: u32) -> bool {
+    /// Whether a subscriber is in it.
+    pub(super) fn has(&self, index: u32) -> bool {
+        self.words.get(index as usize / 64).is_some_and(|word| word & 1 << (index % 64) != 0)
+    }
+
+    /// Adds a subscriber.
+    pub(super) fn insert(&mut self, index: u32) {
         let (word, bit) = (index as usize / 64, 1 << (index % 64));
         if self.words.len() <= word {
             self.words.resize(word + 1, 0);
         }
-        let is_new = self.words[word] & bit == 0;
         self.words[word] |= bit;
-        is_new
     }
 
     fn remove(&mut self, index: u32) {
@@ -106,14 +109,17 @@ mod tests {
         let (one, two) = (topics(&["a", "b"]), topics(&["a", "b"]));
         for topics in [&one, &two] {
             let mut set = served.take(&part(topics, 0));
-            assert!(set.insert(3) && set.insert(200) && !set.insert(3));
+            set.insert(3);
+            set.insert(200);
+            assert!(set.has(3) && set.has(200) && !set.has(4) && !set.has(2_000));
             served.put_back(&part(topics, 0), set);
         }
         served.sweep();
         assert_eq!(served.len(), 2);
         served.forget(200);
         let mut set = served.take(&part(&one, 1));
-        assert!(!set.insert(3) && set.insert(200), "another has the place 200 now");
+        assert!(set.has(3) && !set.has(200), "another has the place 200 now");
+        set.insert(200);
         served.put_back(&part(&one, 1), set);
         assert_eq!(served.len(), 1, "nothing comes behind the last part");
         drop(two);

@@ -200,7 +200,9 @@ impl Shard {
             return;
         }
         self.subscribers.outboxes[key.index as usize].flags.clear(Flags::ATTACHING);
-        self.unblock(key.index);
+        if !self.subscribers.outboxes[key.index as usize].flags.has(Flags::HELD) {
+            self.unblock(key.index);
+        }
         self.metrics().upgrades.add(1);
         if let Some(goodbye) = self.subscribers.take_kept_close(key) {
             self.close(key, goodbye, Manner::Flush);
@@ -213,7 +215,7 @@ impl Shard {
             return;
         }
         let flags = self.subscribers.outboxes[key.index as usize].flags;
-        if flags.has(Flags::BLOCKED) && !flags.has(Flags::ATTACHING) {
+        if flags.has(Flags::BLOCKED) && !flags.has(Flags::ATTACHING.and(Flags::HELD)) {
             self.unblock(key.index);
         }
     }
@@ -342,10 +344,33 @@ impl Shard {
         outbox.blocked_at = self.blocked.push(index, self.congestion.clock());
     }
 
+    /// Writes nothing to a subscriber until [`Self::release`]: it counts as blocked, so that its queue is judged, and looked
+    /// through when memory is short, as any other that is not written.
+    pub(super) fn hold(&mut self, index: u32) {
+        let outbox = &mut self.subscribers.outboxes[index as usize];
+        outbox.flags.set(Flags::HELD);
+        if !outbox.flags.has(Flags::BLOCKED) {
+            self.block(index);
+        }
+    }
+
+    /// Ends [`Self::hold`]. Whether its connection takes anything is seen when it is offered something.
+    pub(super) fn release(&mut self, index: u32) {
+        let outbox = &mut self.subscribers.outboxes[index as usize];
+        if !outbox.flags.has(Flags::HELD) {
+            self.make_dirty(index);
+            return;
+        }
+        outbox.flags.clear(Flags::HELD);
+        if !outbox.flags.has(Flags::ATTACHING) {
+            self.unblock(index);
+        }
+    }
+
     /// Puts a subscriber that has something to write into the dirty list, unless it is there or blocked.
     pub(super) fn make_dirty(&mut self, index: u32) {
         let outbox = &mut self.subscribers.outboxes[index as usize];
-        if outbox.flags.has(Flags::DIRTY.and(Flags::BLOCKED).and(Flags::HELD)) || outbox.is_empty() {
+        if outbox.flags.has(Flags::DIRTY.and(Flags::BLOCKED)) || outbox.is_empty() {
             return;
         }
         outbox.flags.set(Flags::DIRTY);

@@ -10,6 +10,7 @@ use hashbrown::HashSet;
 
 use super::{
     common::Rule,
+    frame_index::Note,
     log::Range,
     outbox::{Flags, Queued},
     shard::Shard,
@@ -34,6 +35,7 @@ impl Shard {
         if rule.policy != Policy::DropNewest {
             flags.clear(Flags::ONLY_NEWEST);
         }
+        let is_held = flags.has(Flags::HELD);
         let bytes = |shard: &Self| shard.subscribers.outboxes[index as usize].bytes();
         let has_room = bytes(self) <= rule.outbox_bytes || self.make_room(index, rule, pushed);
         if rule.policy != Policy::Disconnect {
@@ -41,9 +43,10 @@ impl Shard {
             if !has_room {
                 self.doomed.push((index, Loss::Bound));
             }
-        } else if !has_room && rule.outbox_bytes < self.common.bounds.outbox_bytes {
+        } else if !has_room && (is_held || rule.outbox_bytes < self.common.bounds.outbox_bytes) {
             self.doomed.push((index, Loss::Bound));
-        } else if bytes(self) > self.common.bounds.behind_bytes() {
+        } else if !is_held && bytes(self) > self.common.bounds.behind_bytes() {
+            // One that waits for an answer is not waited for: that comes by the queue which would be held back.
             self.note_behind(index);
         }
     }
@@ -107,6 +110,39 @@ impl Shard {
         }
     }
 
+    /// Makes room in the queue of a blocked subscriber that is over the largest bound, whatever arrived last: what may be
+    /// conflated is, then the oldest and last the newest frames of classes that let them go are dropped; if that is not
+    /// enough, it is disconnected.
+    pub(super) fn shorten(&mut self, index: u32) {
+        let bound = self.common.bounds.outbox_bytes;
+        let rules = self.common.rules.clone();
+        self.look_through(index, |shard, frames, losses| {
+            let policy = |frame: &Queued| rules[shard.log.books.get(frame.note.book).class.index()].policy;
+            let bytes = shard.subscribers.outboxes[index as usize].bytes();
+            let conflated = mark_replaced(frames, losses, |frame| policy(frame) == Policy::Conflate);
+            let mut over = bytes.saturating_sub(bound + conflated);
+            let mut drop = |frame: &Queued, loss: &mut Option<Loss>| {
+                if over > 0 && loss.is_none() {
+                    *loss = Some(Loss::Bound);
+                    over = over.saturating_sub(frame.range.len());
+                }
+            };
+            for (frame, loss) in frames.iter().zip(losses.iter_mut()) {
+                if policy(frame) == Policy::DropOldest {
+                    drop(frame, loss);
+                }
+            }
+            for (frame, loss) in frames.iter().zip(losses.iter_mut()).rev() {
+                if policy(frame) == Policy::DropNewest {
+                    drop(frame, loss);
+                }
+            }
+        });
+        if self.subscribers.outboxes[index as usize].bytes() > bound {
+            self.close_slow(self.subscribers.key(index), Loss::Bound);
+        }
+    }
+
     /// Throws away the queued frames of a subscriber that younger ones with their topic and key replace. A survivor keeps
     /// its own place, so that offsets stay ascending.
     pub(super) fn conflate(&mut self, index: u32) {
@@ -135,17 +171,25 @@ impl Shard {
             if oldest.is_none_or(|frame| now.wrapping_sub(frame.note.at) <= shortest) {
                 continue;
             }
-            let mut doomed = false;
+            let is_overdue = |shard: &Self, note: &Note| {
+                let rule = rules[shard.log.books.get(note.book).class.index()];
+                now.wrapping_sub(note.at) > rule.age_ms
+            };
+            let ends_by = |shard: &Self, note: &Note| {
+                rules[shard.log.books.get(note.book).class.index()].policy == Policy::Disconnect
+            };
+            // A frame that is partly written cannot go alone.
+            let rest = outbox.rest().and_then(|rest| self.log.frames_in(rest).next());
+            let mut doomed =
+                rest.is_some_and(|frame| is_overdue(self, &frame.note) && ends_by(self, &frame.note));
             self.look_through(index, |shard, frames, losses| {
                 for (frame, loss) in frames.iter().zip(losses.iter_mut()) {
-                    let age = now.wrapping_sub(frame.note.at);
-                    if age <= shortest {
+                    if now.wrapping_sub(frame.note.at) <= shortest {
                         break;
                     }
-                    let rule = rules[shard.log.books.get(frame.note.book).class.index()];
-                    if age > rule.age_ms {
+                    if is_overdue(shard, &frame.note) {
                         *loss = Some(Loss::Age);
-                        doomed |= rule.policy == Policy::Disconnect;
+                        doomed |= ends_by(shard, &frame.note);
                     }
                 }
                 if doomed {

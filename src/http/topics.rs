@@ -65,7 +65,7 @@ fn state_json(topic: &Topic, state: &TopicState) -> String {
     let by_shard: Vec<String> = subscribers.iter().map(usize::to_string).collect();
     write!(
         json,
-        r#","kept":{kept},"subscribers":{total},"subscribers_by_shard":[{}],"frames":{{"matched":{},"conflated":{},"dropped":{{"bound":{},"age":{},"memory":{},"closed":{}}}}}}}"#,
+        r#","kept":{kept},"subscribers":{total},"subscribers_by_shard":[{}],"frames":{{"matched":{},"conflated":{},"dropped":{{"bound":{},"age":{},"memory":{},"closed":{},"left":{}}}}}}}"#,
         by_shard.join(","),
         ledger.matched,
         ledger.conflated,
@@ -73,6 +73,7 @@ fn state_json(topic: &Topic, state: &TopicState) -> String {
         ledger.dropped_age,
         ledger.dropped_memory,
         ledger.dropped_closed,
+        ledger.dropped_left,
     )
     .expect("a String takes it");
     json

@@ -15,6 +15,9 @@ use crate::{
     metrics::Loss,
 };
 
+/// A rest is copied out of its segment if that has so many times its bytes.
+const REST_PARTS: usize = 4;
+
 /// A whole frame that is queued.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Queued {
@@ -23,15 +26,19 @@ pub(crate) struct Queued {
 }
 
 impl Outbox {
-    /// Throws away everything but the rest of a frame that is partly written. Returns how many frames of the log that
-    /// were; they are counted in their topics' books.
+    /// Throws away everything but the rest of a frame that is partly written and the place that is kept for a greeting.
+    /// Returns how many frames of the log that were; they are counted in their topics' books.
     pub(crate) fn discard(&mut self, log: &mut Log, loss: Loss) -> u64 {
         let mut lost = 0;
         if let Some(backlog) = &mut self.backlog {
             backlog.ahead.clear();
-            for entry in backlog.entries.drain(..) {
-                lost += entry.lose(log, loss);
-            }
+            backlog.entries.retain(|entry| {
+                let stays = matches!(entry, Entry::Place);
+                if !stays {
+                    lost += entry.lose(log, loss);
+                }
+                stays
+            });
             backlog.bytes = backlog.rest.as_ref().map_or(0, Entry::len);
         }
         if !self.tail.is_empty() {
@@ -64,6 +71,60 @@ impl Outbox {
                 note: frame.note,
             });
             frames.extend(queued);
+        }
+    }
+
+    /// How many of the frames that [`Self::queued`] gives stand ahead of the place that is kept; all of them if there is
+    /// none.
+    pub(crate) fn frames_ahead_of_place(&self, log: &Log) -> usize {
+        let mut ahead = 0;
+        for entry in self.backlog.iter().flat_map(|backlog| &backlog.entries) {
+            match entry {
+                Entry::Place => return ahead as usize,
+                Entry::Range(range) => ahead += log.frames(*range),
+                Entry::Own(..) | Entry::Gap(_) => {}
+            }
+        }
+        (ahead + log.frames(self.tail)) as usize
+    }
+
+    /// Throws away the gaps of some topics that stand behind the place that is kept: what they tell of was counted, and
+    /// nobody is to hear of those topics there.
+    pub(crate) fn forget_gaps_behind_place(&mut self, books: &[u32], log: &mut Log) {
+        let Some(backlog) = &mut self.backlog else { return };
+        let mut is_behind = false;
+        backlog.entries.retain(|entry| match entry {
+            Entry::Place => {
+                is_behind = true;
+                true
+            }
+            Entry::Gap(gap) if is_behind && books.contains(&gap.book) => {
+                log.books.let_go(gap.book);
+                false
+            }
+            _ => true,
+        });
+        backlog.count_bytes();
+    }
+
+    /// The rest of a frame of the log that is partly written. It cannot be thrown away.
+    pub(crate) fn rest(&self) -> Option<Range> {
+        match self.backlog.as_ref()?.rest {
+            Some(Entry::Range(range)) => Some(range),
+            _ => None,
+        }
+    }
+
+    /// Has the rest of a partly written frame copied out of its segment, if that is much larger. Whoever has the same
+    /// rest shares the copy.
+    pub(crate) fn copy_rest_out(&mut self, log: &mut Log) {
+        let Some(backlog) = &mut self.backlog else { return };
+        if let Some(Entry::Range(rest)) = &mut backlog.rest
+            && rest.len() * REST_PARTS <= log.bytes_of(rest.segment)
+        {
+            let copy = log.copy_rest(*rest);
+            log.unpin(rest.segment, 1);
+            *rest = copy;
         }
     }
 

@@ -18,15 +18,22 @@ use crate::{
 const BOUND: usize = 64 * 1024;
 const AGE: Duration = Duration::from_secs(5);
 
-/// Connections that take nothing, or everything.
+/// Connections that take nothing, or everything, or a few bytes.
 #[derive(Default)]
 struct Wire {
     opens: bool,
+    /// Offers of which the first bytes are taken though the connections are not open.
+    begins: usize,
     taken: Vec<u8>,
 }
 
 impl Transport for Wire {
     fn offer(&mut self, _: Key, slices: &[IoSlice<'_>]) -> Offered {
+        if !self.opens && self.begins > 0 {
+            self.begins -= 1;
+            self.taken.extend_from_slice(&slices[0][..10]);
+            return Offered::Wrote { bytes: 10, unflushed: false };
+        }
         if !self.opens {
             return Offered::WouldBlock;
         }
@@ -66,8 +73,11 @@ impl Bench {
             class("o", Policy::DropOldest, BOUND),
             class("c", Policy::Conflate, BOUND),
             class("little", Policy::DropOldest, BOUND / 4),
+            class("keyed", Policy::Conflate, BOUND / 4),
+            class("fresh", Policy::DropNewest, BOUND / 4),
         ];
-        let rules = ["n", "o", "c", "little"].map(|name| (Which::Prefix(name.into()), name.to_owned()));
+        let rules = ["n", "o", "c", "little", "keyed", "fresh"]
+            .map(|name| (Which::Prefix(name.into()), name.to_owned()));
         let classes = Classes::new(class("default", Policy::Disconnect, BOUND), further, rules.into());
         let settings = Settings {
             shards: 1,
@@ -418,4 +428,49 @@ fn when_memory_is_short_and_nothing_may_go_those_who_hold_the_oldest_are_closed(
     let total = bench.total();
     assert!(total.closed_slow > 0 && total.dropped() == total.dropped_memory, "{total:?}");
     assert!(bench.common.memory.used() < 1024 * 1024, "{}", bench.common.memory.used());
+}
+
+#[test]
+fn frames_begun_do_not_keep_the_memory_that_was_taken() {
+    let names: Vec<String> = (0..60).map(|n| format!("o{n}")).collect();
+    let mut bench = many_stalled(limits::MEMORY_BYTES, &names);
+    bench.wire.begins = names.len();
+    // More is queued than the logs may hold, though less than each queue may.
+    fill(&mut bench, &names, None, 50);
+    let total = bench.total();
+    assert_eq!((total.sequenced, total.closed_slow), (50 * 60, 0), "{total:?}");
+    assert_eq!(total.matched, 50 * 60, "everything was taken");
+    assert!(total.dropped_memory > 0);
+    assert!(bench.shard.log_bytes() < 2 * 1024 * 1024, "{}", bench.shard.log_bytes());
+}
+
+#[test]
+fn frame_begun_that_is_too_old_disconnects_where_its_class_does() {
+    for (name, closes) in [("d", true), ("o", false)] {
+        let mut bench = Bench::new(&[name]);
+        bench.wire.begins = 1;
+        bench.publish(name, None, 100);
+        bench.now = AGE.as_millis() as u64 + 1;
+        bench.turn();
+        bench.shard.drop_overdue();
+        bench.turn();
+        assert_eq!(bench.closed, closes, "{name}");
+    }
+}
+
+#[test]
+fn newest_that_cannot_be_told_apart_any_more_stays() {
+    let mut bench = Bench::new(&["d", "keyed", "fresh"]);
+    // What is left when the keyed ones go lies in more pieces than a queue may have.
+    for _ in 0..600 {
+        bench.publish("keyed", Some("a"), 3);
+        bench.publish("d", None, 3);
+    }
+    bench.publish("fresh", None, 15_000);
+    assert!(!bench.closed);
+    let total = bench.total();
+    assert_eq!((total.conflated, total.dropped()), (599, 0), "{total:?}");
+    bench.publish("fresh", None, 1_000);
+    assert_eq!(bench.total().dropped_bound, 1, "the next goes");
+    assert_eq!(bench.read().len(), 602);
 }
