@@ -37,6 +37,9 @@ mod topics;
 mod underway;
 mod upgrade;
 
+/// What there is here, as an OpenAPI document; `tests/conformance/openapi` holds it against a running server.
+const DESCRIPTION: &[u8] = include_bytes!("openapi.json");
+
 /// Speaks HTTP on `stream` until it ends, or until its socket is the shard's.
 ///
 /// Runs on the shard's thread, in its runtime, where `spawn_local` works. Ends by itself soon after the node's
@@ -80,6 +83,7 @@ async fn answer(local: &Local, entry: &Entry, address: SocketAddr, request: Requ
             let node = local.node();
             Ok(health::health(node.is_stopping(), &node.metrics().total(), node.memory()))
         }
+        Route::Description => Ok(answer::json(DESCRIPTION)),
         Route::Register => register::register(local, connections, address, request).await,
         Route::Registration(id) => register::unregister(local, connections, id).await,
         Route::Publish => publish::publish(local, connections, request).await,

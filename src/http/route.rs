@@ -7,6 +7,8 @@ use hyper::Method;
 pub(super) enum Route<'a> {
     /// `/health`
     Health,
+    /// `/openapi.json`
+    Description,
     /// `/register`
     Register,
     /// `/register/{id}`
@@ -34,6 +36,7 @@ impl<'a> Route<'a> {
     pub(super) fn of(path: &'a str) -> Option<Self> {
         Some(match path {
             "/health" => Self::Health,
+            "/openapi.json" => Self::Description,
             "/register" => Self::Register,
             "/publish" => Self::Publish,
             "/ws" => Self::OpenSocket,
@@ -58,7 +61,7 @@ impl<'a> Route<'a> {
     /// Its methods, as they stand in `Allow`.
     pub(super) fn methods(self) -> &'static str {
         match self {
-            Self::Health | Self::Topic(_) | Self::History(_) => "GET, HEAD, OPTIONS",
+            Self::Health | Self::Description | Self::Topic(_) | Self::History(_) => "GET, HEAD, OPTIONS",
             Self::Register | Self::Publish | Self::PublishTo(_) | Self::Batch => "POST, OPTIONS",
             Self::Registration(_) => "DELETE, OPTIONS",
             Self::Socket(_) | Self::OpenSocket => "GET, OPTIONS",
@@ -81,6 +84,7 @@ mod tests {
     fn paths_are_exact_and_the_rest_of_a_topic_is_the_topic() {
         for (path, route) in [
             ("/health", Some(Route::Health)),
+            ("/openapi.json", Some(Route::Description)),
             ("/register", Some(Route::Register)),
             ("/register/", Some(Route::Registration(""))),
             ("/register/ab/c", Some(Route::Registration("ab/c"))),

@@ -40,6 +40,30 @@ fn health_is_ok_and_head_is_health_without_a_body() {
 }
 
 #[test]
+fn description_names_every_path_with_the_methods_it_has() {
+    serve(shards(1), |server| {
+        let mut http = server.http();
+        let described: serde_json::Value =
+            serde_json::from_str(http.get("/openapi.json").text()).expect("it is JSON");
+        let paths = described["paths"].as_object().expect("it has paths");
+        for (path, methods) in paths {
+            let path = path.replace('{', "").replace('}', "");
+            let methods = methods.as_object().expect("it has methods").keys();
+            let allowed =
+                http.request("OPTIONS", &path, &[], b"").header("allow").expect("it is there").to_owned();
+            for method in methods {
+                assert!(allowed.contains(&method.to_uppercase()), "{method} {path}: {allowed}");
+            }
+        }
+        for path in
+            ["/health", "/register", "/publish", "/batch", "/topics/{topic}", "/topics/{topic}/history"]
+        {
+            assert!(paths.contains_key(path), "{path}");
+        }
+    });
+}
+
+#[test]
 fn path_there_is_not_is_404() {
     serve(shards(2), |server| {
         let mut http = server.http();
