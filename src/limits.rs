@@ -139,13 +139,13 @@ pub const MEMORY_BYTES_MIN: usize = 4 * 1024 * 1024;
 pub const MEMORY_BYTES_MAX: usize = 1 << 40;
 /// From this part of it on, percent, queues of blocked subscribers are conflated.
 pub const MEMORY_CONFLATE_PERCENT: usize = 70;
-/// From this part on what classes let go is dropped from them.
+/// From this part on what classes let go is dropped from them, and the older half of histories.
 pub const MEMORY_DROP_PERCENT: usize = 80;
 /// From this part on those who hold the oldest frames are closed.
 pub const MEMORY_CLOSE_PERCENT: usize = 90;
 /// From this part on new publications are refused.
 pub const MEMORY_REFUSE_PERCENT: usize = 100;
-/// Queues of blocked subscribers that are looked through in one turn for the sake of memory.
+/// Queues of blocked subscribers, and histories, that are looked through in one turn for the sake of memory.
 pub const MEMORY_LOOKED_THROUGH: usize = 16;
 /// Log bytes a shard may append before the subscriber that waits longest for the flush is flushed.
 pub const SHARD_LAG_BYTES: usize = 256 * 1024;

@@ -125,6 +125,13 @@ impl History {
         }
     }
 
+    /// Lets go of the older half.
+    pub(crate) fn drop_older_half(&mut self) {
+        for _ in 0..self.kept.len().div_ceil(2) {
+            self.drop_oldest();
+        }
+    }
+
     /// What there is for a subscriber that joins when `head` is the topic's last position.
     pub(crate) fn past(&mut self, resume: Resume, head: Position) -> Past {
         let oldest = self.oldest().unwrap_or(head.offset + 1);
@@ -279,6 +286,17 @@ mod tests {
         assert_eq!((offsets(&mut history), history.due()), (vec![2], Some(1_600)));
         push(&mut history, 3..=3, 1_600);
         assert_eq!(offsets(&mut history), [3]);
+    }
+
+    #[test]
+    fn older_half_goes_until_nothing_is_left() {
+        let mut history = history(10, 1 << 20, 1_000);
+        push(&mut history, 1..=5, 0);
+        for left in [vec![4, 5], vec![5], vec![], vec![]] {
+            history.drop_older_half();
+            assert_eq!(offsets(&mut history), left);
+        }
+        assert_eq!((history.bytes(), history.due()), (0, None));
     }
 
     #[test]

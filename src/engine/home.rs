@@ -285,14 +285,8 @@ impl Home {
                 break;
             }
             self.due.pop();
-            self.records[number as usize].is_due_listed = false;
             self.expire_history(number, now);
-            self.list_due(number);
-            let record = &mut self.records[number as usize];
-            if record.is_idle() {
-                record.touched = now;
-                self.idle.push_youngest(&mut self.records, number);
-            }
+            self.list_due_again(number, now);
         }
         for _ in 0..AT_ONCE {
             let Some(oldest) = self.idle.oldest() else { return };
@@ -300,6 +294,15 @@ impl Home {
                 return;
             }
             self.free(oldest);
+        }
+    }
+
+    /// Lets go of the older half of so many histories, those first whose oldest message is due first.
+    pub(crate) fn thin_out(&mut self, histories: usize, now: u64) {
+        for _ in 0..histories {
+            let Some(Reverse((_, number))) = self.due.pop() else { return };
+            self.change_history(number, History::drop_older_half);
+            self.list_due_again(number, now);
         }
     }
 
@@ -329,13 +332,29 @@ impl Home {
     }
 
     fn expire_history(&mut self, number: u32, now: u64) {
+        self.change_history(number, |history| history.expire(now));
+    }
+
+    /// Lets go of some of a record's history, if it has one.
+    fn change_history(&mut self, number: u32, change: impl FnOnce(&mut History)) {
         let record = &mut self.records[number as usize];
         let Some(history) = &mut record.history else { return };
         let before = history.bytes();
-        history.expire(now);
+        change(history);
         self.history_bytes = self.history_bytes - before + history.bytes();
         if history.due().is_none() {
             record.history = None;
+        }
+    }
+
+    /// As [`Self::list_due`], for a record that has just been taken from among those.
+    fn list_due_again(&mut self, number: u32, now: u64) {
+        self.records[number as usize].is_due_listed = false;
+        self.list_due(number);
+        let record = &mut self.records[number as usize];
+        if record.is_idle() {
+            record.touched = now;
+            self.idle.push_youngest(&mut self.records, number);
         }
     }
 

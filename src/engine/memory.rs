@@ -2,7 +2,7 @@
 //!
 //! Each shard tells what it holds once a turn, and reads the sum of all. The nearer the sum is to the budget, the more
 //! is done, each step on top of those before: *conflate* what younger messages replace; *drop* what classes let go of the
-//! queues of blocked subscribers; *close* those who hold the oldest; and last, when the budget is used up, *refuse* new
+//! queues of blocked subscribers, and the older half of histories; *close* those who hold the oldest; and last, when the budget is used up, *refuse* new
 //! publications with 503. So an operator sees in advance what the node would do next, and clients that are slow pay
 //! before publishers do.
 
@@ -32,7 +32,7 @@ pub enum Rung {
     Calm,
     /// Queues of blocked subscribers are conflated.
     Conflate,
-    /// And the older half of what their classes let go is dropped.
+    /// And the older half of what their classes let go is dropped, and of what is kept.
     Drop,
     /// And those who hold the oldest frames are closed.
     Close,
@@ -104,6 +104,9 @@ impl Shard {
         self.note_rung(rung);
         if rung >= Rung::Conflate {
             self.thin_out(rung);
+        }
+        if rung >= Rung::Drop {
+            self.home.thin_out(MEMORY_LOOKED_THROUGH, self.now);
         }
         if held > self.common.bounds.log_bytes || rung >= Rung::Close {
             self.relieve_memory();

@@ -456,3 +456,33 @@ fn message_to_a_left_and_a_new_topic_comes_once_in_the_new_one() {
     assert!(texts[0].starts_with(r#"{"ok":7"#) && is_message(&texts[1], &near), "{texts:?}");
     assert_eq!(texts.len(), 2, "{texts:?}");
 }
+
+#[test]
+fn loss_of_a_topic_that_was_left_and_joined_again_is_told_behind_the_answers() {
+    let mut bench = Bench::new(Policy::DropOldest, 100);
+    let (key, other, topic) = (bench.client(Encoding::V1), bench.client(Encoding::V1), topic_of(0, "near"));
+    // The other one keeps the topic, so that to this shard it is the same one all the time.
+    bench.shards[0].set_topics(other, vec![topic.clone()]);
+    bench.shards[0].set_topics(key, vec![topic.clone()]);
+    bench.turns(&[0]);
+    bench.wire.shut = true;
+    let publish_many = |bench: &mut Bench| {
+        for _ in 0..200 {
+            bench.publish(&topic, &"x".repeat(1_000));
+            bench.turns(&[0]);
+        }
+    };
+    publish_many(&mut bench);
+    bench.subscribe(key, &[], &[]);
+    bench.subscribe(key, &[&topic], &[&topic]);
+    bench.turns(&[0]);
+    publish_many(&mut bench);
+    bench.wire.shut = false;
+    bench.shards[0].writable(key);
+    bench.turns(&[0]);
+    let texts = bench.read(key);
+    let joined = texts.iter().rposition(|text| text.starts_with(r#"{"ok""#)).expect("it is answered");
+    let (before, after) = (gaps(&texts[..joined]), gaps(&texts[joined..]));
+    assert_eq!((before.len(), after.len()), (1, 1), "{before:?}, {after:?}");
+    assert!(before[0].1 <= 200 && after[0].0 == 201, "{before:?}, {after:?}");
+}

@@ -152,7 +152,7 @@ impl Outbox {
                     continue;
                 }
                 entry => {
-                    kept.entries.push_back(entry);
+                    kept.keep_answer(entry);
                     continue;
                 }
             };
@@ -248,7 +248,7 @@ impl Outbox {
 #[derive(Default)]
 struct Kept {
     entries: VecDeque<Entry>,
-    /// For each topic with a gap: its book, and the place of the gap among the entries.
+    /// For each topic with a gap behind the last answer: its book, and the place of the gap among the entries.
     gaps: HashMap<u32, usize, RandomState>,
     /// Places of gaps that say something else now.
     changed: Vec<usize>,
@@ -264,6 +264,13 @@ impl Kept {
             self.entries.push_back(Entry::Range(range));
             log.pin(range.segment, 1);
         }
+    }
+
+    /// Keeps an answer in its place. It may say that a topic is left or joined anew, so what is lost behind it is told
+    /// behind it.
+    fn keep_answer(&mut self, answer: Entry) {
+        self.gaps.clear();
+        self.entries.push_back(answer);
     }
 
     /// Keeps a gap in its place, or has an earlier one of the topic take it in.

@@ -1,7 +1,8 @@
 //! A gap: what was lost of one topic in one queue, and the frame that tells it where the first of it would have been.
 //!
-//! One queue holds at most one gap of a topic that is not written yet: what is lost later is added to it. So a client that
-//! stalls for long is told in one frame a topic, and the gaps never cost more than what they stand for.
+//! Between two answers one queue holds at most one gap of a topic: what is lost later is added to it. So a client that
+//! stalls for long is told in one frame a topic, and the gaps never cost more than what they stand for. It is not added across
+//! an answer, which may say that the topic was left and joined again: it would be told of another subscription.
 
 use super::ControlFrame;
 use crate::{

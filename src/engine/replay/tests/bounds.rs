@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{BOUND, Bench, offsets, since, topic};
 use crate::{
-    engine::{Answer, Encoding, Key, Resume, TopicChange},
+    engine::{Answer, Encoding, Key, Resume, Rung, TopicChange},
     limits::{REPLAY_SHARED_MS, REPLAYS_BETWEEN_PUBLICATIONS, REPLAYS_SHARED},
     publication::{Epoch, Message},
     settings::Settings,
@@ -223,4 +223,28 @@ fn whoever_reads_nothing_and_goes_on_asking_is_closed_at_its_bound() {
         most = most.max(bench.shard.queued_bytes(key));
     }
     assert!(bench.closed.contains(&key) && most <= BOUND, "{most} bytes were queued");
+}
+
+#[test]
+fn when_memory_is_short_histories_let_go_of_what_is_old_before_anybody_is_closed() {
+    let mut bench = Bench::with(10_000, Settings { memory_bytes: 4 << 20, ..Settings::default() });
+    let topics: Vec<Topic> = (0..40).map(|n| topic(&format!("t{n}"))).collect();
+    bench.wire.shut = true;
+    let key = bench.client(Encoding::V1);
+    bench.ask(key, &[(&topics[0], None)]);
+    bench.run();
+    let mut most = Rung::Calm;
+    for n in 1..=200 {
+        for topic in &topics {
+            bench.publish_all(topic, n..=n, 2_000);
+            bench.now += 1;
+            most = most.max(bench.common.memory.rung());
+        }
+    }
+    assert_eq!(most, Rung::Drop);
+    assert!(bench.closed.is_empty() && bench.shard.home.history_bytes() > 1 << 20);
+    let other = bench.client(Encoding::V1);
+    bench.wire.shut = false;
+    let told = bench.resume(other, &topics[7], Resume::Last(1));
+    assert_eq!(offsets(&told[1..]), [200], "what is youngest stays");
 }
