@@ -7,9 +7,12 @@
 
 mod chaos;
 mod driver;
+mod known;
 mod model;
 mod net;
 mod random;
+mod resumes;
+mod resumes_model;
 mod scripts_load;
 mod scripts_topics;
 mod seen;
@@ -27,28 +30,43 @@ fn from_environment(name: &str) -> Option<u64> {
     Some(value.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
 }
 
-fn run(seed: u64) -> seen::Seen {
-    let mut step = 0;
-    catch_unwind(AssertUnwindSafe(|| chaos::run(seed, &mut step))).unwrap_or_else(|panic| {
-        eprintln!("seed {seed} fails in step {step}; FANFARE_SEED={seed} cargo test --test simulation seeds");
-        resume_unwind(panic)
-    })
-}
-
-#[test]
-fn seeds() {
+/// Runs `one` for each seed, or for the one that the environment names.
+fn for_seeds<T: Default + std::ops::AddAssign + std::fmt::Debug>(
+    name: &str,
+    one: impl Fn(u64, &mut usize) -> T,
+    never: impl Fn(&T) -> Vec<&'static str>,
+) {
+    let run = |seed: u64| {
+        let mut step = 0;
+        catch_unwind(AssertUnwindSafe(|| one(seed, &mut step))).unwrap_or_else(|panic| {
+            eprintln!(
+                "seed {seed} fails in step {step}; FANFARE_SEED={seed} cargo test --test simulation {name}"
+            );
+            resume_unwind(panic)
+        })
+    };
     if let Some(seed) = from_environment("FANFARE_SEED") {
         println!("{:#?}", run(seed));
         return;
     }
     let first = from_environment("FANFARE_FIRST_SEED").unwrap_or(0);
     let seeds = from_environment("FANFARE_SEEDS").unwrap_or(SEEDS);
-    let mut seen = seen::Seen::default();
+    let mut seen = T::default();
     for seed in first..first + seeds {
         seen += run(seed);
     }
     println!("{seen:#?}");
     if seeds >= SEEDS {
-        assert!(seen.never().is_empty(), "in {seeds} seeds this never happened: {:?}", seen.never());
+        assert!(never(&seen).is_empty(), "in {seeds} seeds this never happened: {:?}", never(&seen));
     }
+}
+
+#[test]
+fn seeds() {
+    for_seeds("seeds", chaos::run, seen::Seen::never);
+}
+
+#[test]
+fn resuming_seeds() {
+    for_seeds("resuming_seeds", resumes::run, seen::Resumed::never);
 }

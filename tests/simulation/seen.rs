@@ -1,20 +1,20 @@
 //! What happened in a run, counted, so that a run in which something never happens does not pass for a test of it.
 
 macro_rules! counts {
-    ($($name:ident,)*) => {
-        /// How often something happened that a run must not do without.
+    ($(#[$doc:meta])* $counts:ident { $($name:ident,)* }) => {
+        $(#[$doc])*
         #[derive(Clone, Copy, Debug, Default)]
-        pub(crate) struct Seen {
+        pub(crate) struct $counts {
             $(pub(crate) $name: u64,)*
         }
 
-        impl std::ops::AddAssign for Seen {
+        impl std::ops::AddAssign for $counts {
             fn add_assign(&mut self, other: Self) {
                 $(self.$name += other.$name;)*
             }
         }
 
-        impl Seen {
+        impl $counts {
             /// What did not happen at all.
             pub(crate) fn never(&self) -> Vec<&'static str> {
                 [$((stringify!($name), self.$name)),*].iter().filter(|(_, n)| *n == 0).map(|(name, _)| *name).collect()
@@ -24,22 +24,45 @@ macro_rules! counts {
 }
 
 counts! {
-    refused_publications,
-    refused_changes,
-    out_of_credits,
-    lagging,
-    kept_closes,
-    lost,
-    given_up,
-    slow,
-    dropped_bound,
-    dropped_age,
-    dropped_memory,
-    dropped_closed,
-    compactions,
-    would_block,
-    control_cuts,
-    frames,
-    late_joins,
-    completed,
+    /// How often something happened that a run must not do without.
+    Seen {
+        refused_publications,
+        refused_changes,
+        out_of_credits,
+        lagging,
+        kept_closes,
+        lost,
+        given_up,
+        slow,
+        dropped_bound,
+        dropped_age,
+        dropped_memory,
+        dropped_closed,
+        compactions,
+        would_block,
+        control_cuts,
+        frames,
+        late_joins,
+        completed,
+    }
+}
+
+counts! {
+    /// As [`Seen`], of the past and of who resumes.
+    Resumed {
+        recovered,
+        recovered_with_replay,
+        gaps_of_history,
+        resets,
+        without_room,
+        last_messages,
+        replayed_to_one_user,
+        hidden_from_others,
+        gaps_of_slow,
+        live_behind_replay,
+        several_topics,
+        comebacks,
+        epochs_lost,
+        frames,
+    }
 }
