@@ -129,6 +129,11 @@ impl Books {
     pub(crate) fn get(&self, number: u32) -> &Book {
         &self.0[number as usize]
     }
+
+    /// Books that an entry has, or something else than the frames in the log, of which there are so many for each book.
+    pub(crate) fn held_besides(&self, frames: impl Fn(u32) -> u64) -> usize {
+        self.0.iter().filter(|(number, book)| book.open || book.held != frames(*number as u32)).count()
+    }
 }
 
 #[cfg(test)]

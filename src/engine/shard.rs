@@ -316,9 +316,8 @@ impl Shard {
     /// subscribers of the topic nor joins under way.
     pub fn topic_ledger(&self, topic: &Topic) -> Option<TopicLedger> {
         let mut ledger = None;
-        for number in Encoding::ALL.iter().filter_map(|&encoding| self.topics.number(topic, encoding)) {
-            let book = self.log.books.get(self.topics.entry(number).book);
-            *ledger.get_or_insert_with(TopicLedger::default) += book.ledger;
+        for of_encoding in Encoding::ALL.iter().filter_map(|&encoding| self.ledger(topic, encoding)) {
+            *ledger.get_or_insert_with(TopicLedger::default) += of_encoding;
         }
         ledger
     }

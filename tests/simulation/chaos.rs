@@ -7,6 +7,7 @@ use super::{
     net::Manners,
     random::Random,
     seen::Seen,
+    steps::{Steps, note},
     world::{Stage, World, defaults},
 };
 
@@ -32,8 +33,8 @@ struct Chaos {
     world: World,
 }
 
-/// Runs one seed to its end. `step` tells where it is.
-pub(crate) fn run(seed: u64, step: &mut usize) -> Seen {
+/// Runs one seed to its end.
+pub(crate) fn run(seed: u64, steps: &mut Steps<'_>) -> Seen {
     let mut random = Random::new(seed);
     let shape = Shape {
         shards: random.within(1, 4),
@@ -58,12 +59,14 @@ pub(crate) fn run(seed: u64, step: &mut usize) -> Seen {
     let world = World::new(settings, shape.topics, random.fork());
     let mut chaos = Chaos { random, shape, world };
     for n in 0..chaos.shape.steps {
-        *step = n;
+        let Some(random) = steps.begin(n) else { continue };
+        chaos.random = random;
         chaos.step();
         if n % 16 == 0 {
             chaos.world.check_books();
         }
     }
+    steps.end();
     chaos.finish()
 }
 
@@ -74,14 +77,17 @@ impl Chaos {
             _ if self.random.below(300) == 0 => self.calm(),
             0..14 => {
                 let entries = self.random.pick(&[1, 3, 10, 40]);
+                note(|| format!("home {shard} does {entries} entries"));
                 self.world.sequence(shard, entries);
             }
             14..34 => {
                 let entries = self.random.pick(&[1, 3, 10, 40]);
+                note(|| format!("shard {shard} takes {entries} entries"));
                 self.world.take(shard, entries);
             }
             34..49 => {
                 let offers = self.random.pick(&[1, 2, 3, 100]);
+                note(|| format!("shard {shard} flushes {offers} outboxes"));
                 self.world.flush(shard, offers);
             }
             49..54 => self.turn(shard),
@@ -97,6 +103,7 @@ impl Chaos {
             1 => OUTBOX_AGE_MS + 1,
             _ => self.random.within(0, 50) as u64,
         };
+        note(|| format!("shard {shard} begins a turn at {}", self.world.now));
         self.world.begin_turn(shard);
         if self.random.chance(20) {
             self.world.drop_overdue(shard);
@@ -221,6 +228,7 @@ impl Chaos {
     }
 
     fn manners_of(&mut self, number: usize, manners: Manners) {
+        note(|| format!("the socket of client {number} becomes {manners:?}"));
         let (shard, key) = (self.world.subscribers[number].shard, self.world.subscribers[number].key);
         self.world.nets[shard].get_mut(key).expect("it has a socket").manners = manners;
     }

@@ -6,6 +6,7 @@ use fanfare::engine::{Shard, TopicsFull};
 
 use super::{
     seen::Seen,
+    steps::note,
     world::{Stage, World},
 };
 
@@ -21,6 +22,7 @@ impl World {
     }
 
     pub(crate) fn drop_overdue(&mut self, shard: usize) {
+        note(|| format!("shard {shard} drops what is overdue at {}", self.now));
         self.shards[shard].drop_overdue();
         self.look(shard);
     }
@@ -81,6 +83,7 @@ impl World {
     /// Lets every shard work until none has anything to do. Nobody's manners change; who is blocked stays blocked, and
     /// time passes only while a shard waits for them.
     pub(crate) fn settle(&mut self) {
+        note(|| "all shards work until nothing is left to do".to_owned());
         for _ in 0..10_000 {
             let mut done = 0;
             for shard in 0..self.shards.len() {

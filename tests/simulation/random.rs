@@ -10,6 +10,11 @@ impl Random {
         Self(seed.wrapping_mul(0xD134_2543_DE82_EF95) ^ 0x9E37_79B9_7F4A_7C15)
     }
 
+    /// The generator of step `n` of a run that begins with this one.
+    pub(crate) fn at(&self, n: usize) -> Self {
+        Self::new(self.0 ^ (n as u64 + 1).wrapping_mul(0xA24B_AED4_963E_E407))
+    }
+
     /// A generator that goes its own way from here on.
     pub(crate) fn fork(&mut self) -> Self {
         Self::new(self.next())

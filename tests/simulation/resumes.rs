@@ -27,6 +27,7 @@ use super::{
     random::Random,
     resumes_model::{All, Gap, Published, Subscription, Who},
     seen::Resumed,
+    steps::{Steps, note},
     world::defaults,
 };
 
@@ -90,17 +91,19 @@ struct World {
     counts: Resumed,
 }
 
-/// Runs one seed to its end. `step` tells where it is.
-pub(crate) fn run(seed: u64, step: &mut usize) -> Resumed {
+/// Runs one seed to its end.
+pub(crate) fn run(seed: u64, made: &mut Steps<'_>) -> Resumed {
     let mut random = Random::new(seed ^ 0x5EED);
     let shards = random.within(1, 3);
     let topics = random.within(2, 6);
     let steps = random.within(200, 700);
     let mut world = World::new(shards, topics, random);
     for n in 0..steps {
-        *step = n;
+        let Some(random) = made.begin(n) else { continue };
+        world.random = random;
         world.step();
     }
+    made.end();
     world.calm();
     world.end()
 }
@@ -166,6 +169,7 @@ impl World {
 
     /// Long enough for topics nobody has to be forgotten, after a while in which everyone reads.
     fn sleep(&mut self) {
+        note(|| "everyone reads, and topics are forgotten".to_owned());
         self.calm();
         if self.random.chance(50) {
             for client in std::mem::take(&mut self.clients) {
@@ -194,6 +198,9 @@ impl World {
             // What must be escaped takes more room when it is replayed than it does in the history.
             let quotes = if self.random.chance(5) { "\"".repeat(1_500) } else { String::new() };
             let text: Arc<str> = format!("{:0length$}{quotes}", self.published).into();
+            note(|| {
+                format!("publication {} to {} for {audience:?}", self.published, self.topics[topic].as_str())
+            });
             let credits = self.admission.try_admit(text.len()).expect("little is under way");
             let message = Message::text(&*text);
             let content = Content { message, audience: audience.clone(), key: None };
@@ -219,6 +226,7 @@ impl World {
             self.random.pick(&[Manners::Willing, Manners::Fickle, Manners::Fickle, Manners::Choppy(500)]);
         self.nets[shard].connect(key, manners);
         self.shards[shard].attached(key);
+        note(|| format!("client {key:?} comes to shard {shard}: {manners:?}"));
         self.clients.push(Client {
             shard,
             key,
@@ -260,6 +268,7 @@ impl World {
             }),
         };
         let client = &mut self.clients[number];
+        note(|| format!("client {:?} asks for {wanted:?}, with {joins:?} new", client.key));
         client.wanted = wanted;
         client.asked.push_back(Asked { id: self.asked, joins, leaves });
         client.pending = self.shards[client.shard].change_topics(client.key, change) == Change::Pending;
@@ -303,11 +312,13 @@ impl World {
     }
 
     fn remove(&mut self, client: &Client) {
+        note(|| format!("client {:?} is gone", client.key));
         self.shards[client.shard].remove(client.key);
         self.nets[client.shard].disconnect(client.key);
     }
 
     fn improve(&mut self) {
+        note(|| "all sockets take bytes again".to_owned());
         for number in 0..self.clients.len() {
             let (shard, key) = (self.clients[number].shard, self.clients[number].key);
             let connection = self.nets[shard].get_mut(key).expect("it is connected");
@@ -318,6 +329,7 @@ impl World {
     }
 
     fn sequence(&mut self, shard: usize, entries: usize) {
+        note(|| format!("home {shard} does {entries} entries"));
         self.shards[shard].begin_turn(self.now);
         self.shards[shard].sequence(entries);
         for mut one in std::mem::take(&mut self.outstanding) {
@@ -334,12 +346,14 @@ impl World {
     }
 
     fn take(&mut self, shard: usize, entries: usize) {
+        note(|| format!("shard {shard} takes {entries} entries"));
         self.shards[shard].begin_turn(self.now);
         self.shards[shard].take(entries);
         self.look(shard);
     }
 
     fn flush(&mut self, shard: usize, offers: usize) {
+        note(|| format!("shard {shard} flushes {offers} outboxes"));
         self.shards[shard].flush(&mut self.nets[shard], offers);
         self.look(shard);
     }

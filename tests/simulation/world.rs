@@ -19,6 +19,7 @@ use super::{
     net::{Manners, Net},
     random::Random,
     seen::Seen,
+    steps::note,
     stream::{PING, PONG},
 };
 
@@ -120,6 +121,7 @@ impl World {
 
     pub(crate) fn add(&mut self, shard: usize, user: Option<u64>) -> usize {
         let number = self.subscribers.len();
+        note(|| format!("client {number} comes to shard {shard}, user {user:?}"));
         let client = ClientId::parse(&format!("{number:032x}")).expect("32 digits");
         let user = user.map(User::Number);
         let key = self.shards[shard].add(Some(client), user.clone(), Encoding::Plain);
@@ -148,6 +150,7 @@ impl World {
     }
 
     pub(crate) fn attach(&mut self, number: usize, manners: Manners) {
+        note(|| format!("client {number} has its socket: {manners:?}"));
         let subscriber = &mut self.subscribers[number];
         assert_eq!(subscriber.stage, Stage::Attaching);
         let (shard, key) = (subscriber.shard, subscriber.key);
@@ -170,6 +173,7 @@ impl World {
     }
 
     pub(crate) fn set_topics(&mut self, number: usize, wanted: &[usize]) -> Change {
+        note(|| format!("client {number} is to have topics {wanted:?}"));
         let topics: Vec<_> = wanted.iter().map(|&topic| self.model.topics[topic].topic.clone()).collect();
         let subscriber = &mut self.subscribers[number];
         if subscriber.closed {
@@ -193,6 +197,7 @@ impl World {
     }
 
     pub(crate) fn leave(&mut self, number: usize, topic: usize) -> bool {
+        note(|| format!("client {number} leaves topic {topic}"));
         let subscriber = &mut self.subscribers[number];
         let (shard, key) = (subscriber.shard, subscriber.key);
         let name = &self.model.topics[topic].topic;
@@ -213,6 +218,7 @@ impl World {
     }
 
     pub(crate) fn ping(&mut self, number: usize) {
+        note(|| format!("client {number} is sent a ping"));
         self.control += 1;
         let subscriber = &mut self.subscribers[number];
         if self.shards[subscriber.shard].is_open(subscriber.key) {
@@ -224,6 +230,7 @@ impl World {
     }
 
     pub(crate) fn pong(&mut self, number: usize) {
+        note(|| format!("client {number} is sent a pong"));
         self.control += 1;
         let subscriber = &mut self.subscribers[number];
         if self.shards[subscriber.shard].is_open(subscriber.key) {
@@ -235,6 +242,7 @@ impl World {
     }
 
     pub(crate) fn writable(&mut self, number: usize) {
+        note(|| format!("client {number} takes bytes again"));
         let (shard, key) = (self.subscribers[number].shard, self.subscribers[number].key);
         self.nets[shard].get_mut(key).expect("it has a socket").blocked = false;
         self.shards[shard].writable(key);
@@ -242,6 +250,7 @@ impl World {
     }
 
     pub(crate) fn close(&mut self, number: usize, manner: Manner) {
+        note(|| format!("client {number} is closed: {manner:?}"));
         let code = match manner {
             Manner::Flush => CloseCode::POLICY,
             Manner::Discard => CloseCode::NO_PONG,
@@ -254,6 +263,7 @@ impl World {
     }
 
     pub(crate) fn close_replying(&mut self, number: usize) {
+        note(|| format!("client {number} closes"));
         let code = CloseCode::received(1001).expect("it may be sent");
         let subscriber = &mut self.subscribers[number];
         subscriber.asked.push((code.get(), Manner::Discard));
@@ -263,6 +273,7 @@ impl World {
     }
 
     pub(crate) fn kick(&mut self, number: usize, manner: Manner) {
+        note(|| format!("client {number} is kicked: {manner:?}"));
         let code = match manner {
             Manner::Flush => CloseCode::REPLACED,
             Manner::Discard => CloseCode::NORMAL,
@@ -276,6 +287,7 @@ impl World {
     }
 
     pub(crate) fn remove(&mut self, number: usize) {
+        note(|| format!("client {number} is gone"));
         self.is_closed(number);
         let subscriber = &mut self.subscribers[number];
         let (shard, key) = (subscriber.shard, subscriber.key);
@@ -299,6 +311,7 @@ impl World {
             return None;
         };
         let number = self.model.publish(topic, audience.clone(), len, text);
+        note(|| format!("publication {number} of {len} bytes to topic {topic} for {audience:?}"));
         let bytes = self.model.publications[number].bytes.clone();
         let message = if text { Message::Text(bytes) } else { Message::Binary(bytes) };
         let (topic, home) = (self.model.topics[topic].topic.clone(), self.model.topics[topic].home);
@@ -316,6 +329,7 @@ impl World {
 
     /// Stops every shard, when all ingress is done.
     pub(crate) fn stop(&mut self) {
+        note(|| "all shards stop".to_owned());
         for shard in 0..self.shards.len() {
             while self.sequence(shard, 64) > 0 {}
         }
