@@ -58,6 +58,8 @@ impl Flags {
     pub(crate) const CONFLATES: Self = Self(128);
     /// A place is kept in it for an answer: nothing is written until that is filled. It counts as blocked meanwhile.
     pub(crate) const HELD: Self = Self(256);
+    /// Its socket takes nothing now, while it is held.
+    pub(crate) const HELD_FULL: Self = Self(512);
 
     pub(crate) fn has(self, any: Self) -> bool {
         self.0 & any.0 != 0

@@ -215,7 +215,9 @@ impl Shard {
             return;
         }
         let flags = self.subscribers.outboxes[key.index as usize].flags;
-        if flags.has(Flags::BLOCKED) && !flags.has(Flags::ATTACHING.and(Flags::HELD)) {
+        if flags.has(Flags::HELD) {
+            self.subscribers.outboxes[key.index as usize].flags.clear(Flags::HELD_FULL);
+        } else if flags.has(Flags::BLOCKED) && !flags.has(Flags::ATTACHING) {
             self.unblock(key.index);
         }
     }
@@ -347,21 +349,28 @@ impl Shard {
     /// through when memory is short, as any other that is not written.
     pub(super) fn hold(&mut self, index: u32) {
         let outbox = &mut self.subscribers.outboxes[index as usize];
+        let flags = outbox.flags;
+        if flags.has(Flags::HELD) {
+            return;
+        }
         outbox.flags.set(Flags::HELD);
-        if !outbox.flags.has(Flags::BLOCKED) {
+        if !flags.has(Flags::BLOCKED) {
             self.block(index);
+        } else if !flags.has(Flags::ATTACHING) {
+            outbox.flags.set(Flags::HELD_FULL);
         }
     }
 
-    /// Ends [`Self::hold`]. Whether its connection takes anything is seen when it is offered something.
+    /// Ends [`Self::hold`].
     pub(super) fn release(&mut self, index: u32) {
         let outbox = &mut self.subscribers.outboxes[index as usize];
         if !outbox.flags.has(Flags::HELD) {
             self.make_dirty(index);
             return;
         }
-        outbox.flags.clear(Flags::HELD);
-        if !outbox.flags.has(Flags::ATTACHING) {
+        let is_full = outbox.flags.has(Flags::HELD_FULL.and(Flags::ATTACHING));
+        outbox.flags.clear(Flags::HELD.and(Flags::HELD_FULL));
+        if !is_full {
             self.unblock(index);
         }
     }

@@ -47,7 +47,7 @@ fn description_names_every_path_with_the_methods_it_has() {
             serde_json::from_str(http.get("/openapi.json").text()).expect("it is JSON");
         let paths = described["paths"].as_object().expect("it has paths");
         for (path, methods) in paths {
-            let path = path.replace('{', "").replace('}', "");
+            let path = path.replace(['{', '}'], "");
             let methods = methods.as_object().expect("it has methods").keys();
             let allowed =
                 http.request("OPTIONS", &path, &[], b"").header("allow").expect("it is there").to_owned();

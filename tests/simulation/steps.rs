@@ -145,7 +145,10 @@ fn listen() {
                 return before(info);
             }
             let place = info.location().map(ToString::to_string).unwrap_or_default();
-            let words = info.payload_as_str().unwrap_or("it does not say").to_owned();
+            let payload = info.payload();
+            let words = payload.downcast_ref::<&str>().map(ToString::to_string);
+            let words = words.or_else(|| payload.downcast_ref::<String>().cloned());
+            let words = words.unwrap_or_else(|| "it does not say".to_owned());
             FAILURE.set(Some(Failure { place, words }));
         }));
     });
