@@ -81,6 +81,10 @@ pub const IDEMPOTENCY_MS: u64 = 300_000;
 /// How long a publisher waits for its receipt, milliseconds; then it is told what is known.
 pub const RECEIPT_WAIT_MS: u64 = 5_000;
 
+/// Publications of connected clients that may wait for credits, per shard; beyond it one that finds none is refused. A
+/// client has one at most, and a message of a client is no longer than a command.
+pub const CLIENT_PUBLICATIONS_WAITING: usize = 1_024;
+
 /// Publications of one batch that is a JSON array.
 pub const BATCH_ITEMS_MAX: usize = 1_000;
 /// Publications of one batch under way at once.

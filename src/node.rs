@@ -18,7 +18,7 @@ use tokio::{
 };
 
 pub(crate) use self::ordering::{Ordered, Placed};
-pub use self::ordering::{Published, Stands, Told, Wishes};
+pub use self::ordering::{Published, Wishes};
 use crate::{
     admission::{Admission, Credits},
     clients::{Claim, Clients},
@@ -308,6 +308,12 @@ impl Node {
         }
     }
 
+    /// All the credits there are.
+    #[cfg(test)]
+    pub(crate) fn take_all_credits(&self) -> Credits {
+        self.admission.try_admit(usize::MAX).expect("nothing is under way")
+    }
+
     /// Counts a connection that speaks HTTP on a shard, while the guard lives.
     pub(crate) fn count_http(self: &Arc<Self>, shard: usize) -> HttpCount {
         self.http_connections[shard].fetch_add(1, Ordering::Relaxed);
@@ -364,7 +370,7 @@ mod tests {
     async fn publisher_who_is_not_to_wait_is_refused_without_credits_and_nothing_of_it_is_taken() {
         let settings = Settings { shards: 1, publish_wait: Duration::ZERO, ..Settings::default() };
         let node = Node::new(settings);
-        let all = node.admission.try_admit(usize::MAX).expect("nothing is under way");
+        let all = node.take_all_credits();
         let topic = Topic::parse("cats").expect("a topic");
         let publish = || node.publish(topic.clone(), Message::text("purr"));
         assert_eq!(publish().await, Err(PublishError::Overloaded));

@@ -1,4 +1,4 @@
-//! A publication and its position: data only.
+//! A publication, its position, and what its publisher is told of it: data only.
 
 use std::{
     fmt,
@@ -202,6 +202,50 @@ pub struct Position {
     pub epoch: Epoch,
     /// Its place, from 1.
     pub offset: u64,
+}
+
+/// Where a publication stands in a topic, and what became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stands {
+    /// Its place.
+    pub position: Position,
+    /// What became of it, if that was asked for.
+    pub receipt: Option<Told>,
+}
+
+/// A receipt as it is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The sums over the shards that have said theirs.
+    pub receipt: Receipt,
+    /// Whether some have not, after [`Settings::receipt_wait`](crate::settings::Settings::receipt_wait).
+    pub is_partial: bool,
+}
+
+/// What became of one publication in one topic, after the pass that was to write it: `matched` is the sum of the
+/// others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Receipt {
+    /// Subscribers it was meant for.
+    pub matched: u64,
+    /// Those whose connection took it whole.
+    pub written: u64,
+    /// Those for whom it is still queued.
+    pub queued: u64,
+    /// Those who will not get it: their queue was at its bound, or they were closed.
+    pub dropped: u64,
+    /// Those for whom a younger message with its key replaced it.
+    pub conflated: u64,
+}
+
+impl std::ops::AddAssign for Receipt {
+    fn add_assign(&mut self, other: Self) {
+        self.matched += other.matched;
+        self.written += other.written;
+        self.queued += other.queued;
+        self.dropped += other.dropped;
+        self.conflated += other.conflated;
+    }
 }
 
 #[cfg(test)]

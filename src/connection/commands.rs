@@ -1,12 +1,13 @@
 //! What commands of `fanfare.v1` do: changes of topics, and publications of clients.
 //!
 //! Commands of one connection take effect in order: while a change of topics waits for its joins, or a publication for its
-//! place, nothing further of that connection is read. A client that publishes waits for credits as long as it takes, by not
-//! being read.
+//! place or its receipt, nothing further of that connection is read. A client that publishes waits for credits as long as
+//! it takes, by not being read; but no longer than its connection is there, and not so many at once that they would fill the
+//! memory.
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use super::{
     local::{Local, State},
@@ -18,10 +19,11 @@ use crate::{
     node::{Node, PublishError, Published, Wishes},
     protocol::{
         error::Code,
-        publish_answer::{TopicFailure, TopicResult},
+        publish_answer::TopicResult,
         publish_body::PublishBody,
         v1::{CommandId, commands::Subscription, encode},
     },
+    publication::Stands,
     session::{PublishCommand, TopicsCommand, TopicsKind},
     topic::{Topic, TopicMap},
     websocket::frame,
@@ -67,12 +69,13 @@ impl Local {
     }
 
     /// Publishes for a client, in a task of its own, which answers and has the client read again. The caller pauses it.
-    pub(super) fn publish_for(&self, key: Key, command: PublishCommand) {
-        let local = self.clone();
-        tokio::task::spawn_local(async move {
+    pub(super) fn publish_for(&self, state: &mut State, key: Key, command: PublishCommand) {
+        let (local, place) = (self.clone(), self.may_wait());
+        let task = tokio::task::spawn_local(async move {
             let PublishCommand { id, body } = command;
-            let answer = local.publish_and_tell(body, id.as_ref()).await;
+            let answer = local.publish_and_tell(body, id.as_ref(), place).await;
             let state = &mut *local.state();
+            state.publishing.remove(&key);
             state.shard.answer(key, frame::text(&answer));
             if let Some(socket) = state.sockets.get_mut(key) {
                 socket.clear(Flags::PAUSED);
@@ -80,17 +83,22 @@ impl Local {
             state.list_ready(key);
             local.wake();
         });
+        state.publishing.insert(key, task.abort_handle());
     }
 }
 
 impl Local {
-    /// Publishes, and gives the answer.
-    async fn publish_and_tell(&self, body: PublishBody, id: Option<&CommandId>) -> Vec<u8> {
+    /// Publishes, and gives the answer. With a `place` among those who may it waits for credits.
+    async fn publish_and_tell(
+        &self,
+        body: PublishBody,
+        id: Option<&CommandId>,
+        place: Option<OwnedSemaphorePermit>,
+    ) -> Vec<u8> {
         let mut answer = Vec::with_capacity(128);
         let told = match body.topics.iter().all(|topic| may_publish(self.node(), topic)) {
-            _ if body.receipt => Err(PublishRefusal::NotServed),
             false => Err(PublishRefusal::Forbidden),
-            true => self.publish_body(body, id, &mut answer).await.map_err(PublishRefusal::Refused),
+            true => self.publish_body(body, id, place, &mut answer).await.map_err(PublishRefusal::Refused),
         };
         if let Err(refusal) = told {
             let (code, message) = refusal.told();
@@ -103,22 +111,29 @@ impl Local {
         &self,
         body: PublishBody,
         id: Option<&CommandId>,
+        place: Option<OwnedSemaphorePermit>,
         answer: &mut Vec<u8>,
     ) -> Result<(), PublishError> {
         let PublishBody { topics, is_list, content, idempotency_key, receipt } = body;
-        let until = Instant::now() + PUBLISH_WAIT;
-        if let ([topic], false, None) = (&topics[..], is_list, &idempotency_key) {
-            let position = self.publish(topic.clone(), content, until).await?;
-            encode::ok_position(answer, id, topic, position);
+        let now = Instant::now();
+        let until = if place.is_some() { now + PUBLISH_WAIT } else { now };
+        if let ([topic], false, None, false) = (&topics[..], is_list, &idempotency_key, receipt) {
+            let submitted = self.submit(topic.clone(), content, until).await?;
+            // From here on it waits for no credits.
+            drop(place);
+            let stands = Stands { position: submitted.position().await?, receipt: None };
+            encode::ok_position(answer, id, topic, &stands);
             return Ok(());
         }
         let wishes = Wishes { idempotency_key, receipt };
-        let placed = self.order(topics.into_iter().collect(), content, wishes, until).await?.placed().await?;
-        let published = placed.published(until).await;
-        let results: Vec<TopicResult<'_>> = published.iter().map(result).collect();
+        let ordered = self.order(topics.into_iter().collect(), content, wishes, until).await?;
+        drop(place);
+        let placed = ordered.placed().await?;
+        let published = placed.published(Instant::now() + self.node().settings.receipt_wait).await;
+        let results: Vec<TopicResult<'_>> = published.iter().map(Published::result).collect();
         match &results[..] {
-            [TopicResult { topic, outcome: Ok(position) }] if !is_list => {
-                encode::ok_position(answer, id, topic, *position);
+            [TopicResult { topic, outcome: Ok(stands) }] if !is_list => {
+                encode::ok_position(answer, id, topic, stands);
             }
             results => encode::ok_results(answer, id, results),
         }
@@ -135,7 +150,6 @@ impl Local {
 /// Why a client's publication was not taken.
 enum PublishRefusal {
     Forbidden,
-    NotServed,
     Refused(PublishError),
 }
 
@@ -143,9 +157,6 @@ impl PublishRefusal {
     fn told(&self) -> (Code, &'static str) {
         match self {
             Self::Forbidden => (Code::Forbidden, "clients may not publish to this topic"),
-            Self::NotServed => {
-                (Code::Unsupported, "on a socket a publication goes to one topic, without receipt")
-            }
             Self::Refused(PublishError::MessageTooLarge) => {
                 (Code::MessageTooLarge, "the message is longer than max_message")
             }
@@ -153,7 +164,6 @@ impl PublishRefusal {
             Self::Refused(PublishError::TopicsFull) => {
                 (Code::Full, "the node keeps as many topics as it may")
             }
-            // Both are asked for in orders, which are not served here.
             Self::Refused(PublishError::Conflict) => (Code::Conflict, "another publication has this key"),
             Self::Refused(PublishError::TopicCount { .. }) => {
                 (Code::BadRequest, "it goes to no such number of topics")
@@ -161,14 +171,6 @@ impl PublishRefusal {
             Self::Refused(PublishError::Stopping) => (Code::Stopping, "the node is stopping"),
         }
     }
-}
-
-const TOPIC_FULL: &str = "the node keeps as many topics as it may";
-
-fn result(published: &Published) -> TopicResult<'_> {
-    let failure = |_| TopicFailure { code: Code::Full, message: TOPIC_FULL };
-    let outcome = published.outcome.as_ref().map(|stands| stands.position).map_err(failure);
-    TopicResult { topic: &published.topic, outcome }
 }
 
 fn may_publish(node: &Node, topic: &Topic) -> bool {
@@ -203,3 +205,6 @@ fn with(mut topics: Vec<Topic>, named: &[Topic]) -> Arc<[Topic]> {
     }
     topics.into()
 }
+
+#[cfg(test)]
+mod tests;

@@ -201,8 +201,9 @@ impl Local {
         state.list_ready(key);
     }
 
-    fn closing(&self, state: &mut State, key: Key, now: u64) {
+    pub(super) fn closing(&self, state: &mut State, key: Key, now: u64) {
         state.changing.remove(&key);
+        state.give_up_publishing(key);
         let Some(socket) = state.begin_closing(key, now) else { return };
         let client = socket.session.client();
         self.release(state, client, key);

@@ -12,7 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::oneshot;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    task::AbortHandle,
+};
 
 use super::{
     liveness::Liveness,
@@ -23,9 +26,9 @@ use super::{
 use crate::{
     clients::{Claim, Deadlines, Due, Release},
     engine::{Key, Shard, TopicsFull},
-    limits::{CLOSE_MS, READ_TURN_BYTES},
+    limits::{CLIENT_PUBLICATIONS_WAITING, CLOSE_MS, READ_TURN_BYTES},
     node::{Node, Ordered, PublishError, Submitted, Wishes},
-    publication::{Content, Position},
+    publication::Content,
     topic::{SharedTopics, Topic},
     websocket::ReaderLimits,
 };
@@ -41,6 +44,8 @@ struct Inner {
     node: Arc<Node>,
     number: usize,
     began: Instant,
+    /// One permit a client's publication that waits for credits.
+    waiting_publications: Arc<Semaphore>,
     state: RefCell<State>,
 }
 
@@ -60,6 +65,8 @@ pub(super) struct State {
     pub(super) attaching: HashMap<Key, oneshot::Sender<Result<(), TopicsFull>>>,
     /// Changes of topics under way, to be kept in the registration when they are in force.
     pub(super) changing: HashMap<Key, Arc<[Topic]>>,
+    /// Publications of clients that are not answered yet: one a connection at most.
+    pub(super) publishing: HashMap<Key, AbortHandle>,
     /// When closing connections are reset, with the time in milliseconds. All have the same patience.
     pub(super) closing: VecDeque<(u64, Key)>,
     pub(super) deadlines: Deadlines,
@@ -94,6 +101,7 @@ impl Local {
             liveness: Liveness::new(settings.ping_interval, settings.pong_timeout),
             attaching: HashMap::new(),
             changing: HashMap::new(),
+            publishing: HashMap::new(),
             closing: VecDeque::new(),
             deadlines: Deadlines::default(),
             shared_topics: SharedTopics::default(),
@@ -101,7 +109,9 @@ impl Local {
             next_age_check: 0,
             stopped: false,
         };
-        Ok(Self(Rc::new(Inner { node, number, began: Instant::now(), state: RefCell::new(state) })))
+        let waiting_publications = Arc::new(Semaphore::new(CLIENT_PUBLICATIONS_WAITING));
+        let (began, state) = (Instant::now(), RefCell::new(state));
+        Ok(Self(Rc::new(Inner { node, number, began, waiting_publications, state })))
     }
 
     /// The node this shard belongs to.
@@ -130,19 +140,6 @@ impl Local {
         let submitted = self.node().submit(topic, content, until).await?;
         self.sequence_if_home(submitted.home);
         Ok(submitted)
-    }
-
-    /// Hands a publication to the engine as [`Self::submit`] does, and waits for its place.
-    ///
-    /// # Errors
-    /// When it was not taken; nothing of it was.
-    pub(crate) async fn publish(
-        &self,
-        topic: Topic,
-        content: Content,
-        until: tokio::time::Instant,
-    ) -> Result<Position, PublishError> {
-        self.submit(topic, content, until).await?.position().await
     }
 
     /// Hands an order to the engine, as [`Node::publish_to`] does, and waits for credits no longer than `until`. When this
@@ -203,6 +200,16 @@ impl Local {
         self.node().mailboxes().wakeup(self.shard()).wake();
     }
 
+    /// The right to wait for credits with a client's publication, unless as many as may are waiting.
+    pub(super) fn may_wait(&self) -> Option<OwnedSemaphorePermit> {
+        self.0.waiting_publications.clone().try_acquire_owned().ok()
+    }
+
+    #[cfg(test)]
+    pub(super) fn waiting_publications(&self) -> usize {
+        CLIENT_PUBLICATIONS_WAITING - self.0.waiting_publications.available_permits()
+    }
+
     pub(super) fn claim_of(&self, key: Key) -> Claim {
         Claim { shard: self.shard() as u16, key }
     }
@@ -221,6 +228,7 @@ impl Local {
     pub(super) fn drop_connection(&self, state: &mut State, key: Key) {
         state.shard.remove(key);
         state.changing.remove(&key);
+        state.give_up_publishing(key);
         if let Some(socket) = state.sockets.remove(key) {
             state.trim.note(self.now());
             self.release(state, socket.session.client(), key);
@@ -243,6 +251,14 @@ impl State {
         {
             socket.set(Flags::LISTED);
             self.ready.push_back(key);
+        }
+    }
+
+    /// Ends the task that publishes for a connection, which nobody can be told of any more. What has credits is in the
+    /// engine and goes on; what waits for some is not published.
+    pub(super) fn give_up_publishing(&mut self, key: Key) {
+        if let Some(task) = self.publishing.remove(&key) {
+            task.abort();
         }
     }
 

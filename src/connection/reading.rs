@@ -118,7 +118,7 @@ impl Local {
                 }
                 Effect::Publish(command) => {
                     pause(state, key);
-                    self.publish_for(key, *command);
+                    self.publish_for(state, key, *command);
                     break;
                 }
             }

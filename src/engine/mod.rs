@@ -54,7 +54,6 @@ pub use membership::{Answer, Change, TopicChange};
 pub use memory::{Memory, Rung};
 pub use order::{Order, Outcome, Place, Places};
 pub use query::{AtShard, Query};
-pub use receipts::Receipt;
 pub use shard::Shard;
 pub use subscribers::{Goodbye, Key};
 pub use traffic::{Fanout, Ingress, Join, Joined, Kick, Mailboxes, Manner, Part, Reply, Sequenced, Wanted};

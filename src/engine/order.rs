@@ -15,14 +15,13 @@ use tokio::sync::{oneshot, watch};
 
 use super::{
     home::TopicsFull,
-    receipts::Receipt,
     shard::Shard,
     traffic::{Ingress, Mailboxes, Part},
     watched::Tally,
 };
 use crate::{
     admission::Credits,
-    publication::{Content, IdempotencyKey, Message, Position, Publication},
+    publication::{Content, IdempotencyKey, Message, Position, Publication, Receipt},
     topic::Topic,
 };
 

@@ -10,32 +10,7 @@ use super::{
     shard::Shard,
     watched::{Frame, FrameName, Place},
 };
-
-/// What became of one publication in one topic, after the pass that was to write it: `matched` is the sum of the
-/// others.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Receipt {
-    /// Subscribers it was meant for.
-    pub matched: u64,
-    /// Those whose connection took it whole.
-    pub written: u64,
-    /// Those for whom it is still queued.
-    pub queued: u64,
-    /// Those who will not get it: their queue was at its bound, or they were closed.
-    pub dropped: u64,
-    /// Those for whom a younger message with its key replaced it.
-    pub conflated: u64,
-}
-
-impl std::ops::AddAssign for Receipt {
-    fn add_assign(&mut self, other: Self) {
-        self.matched += other.matched;
-        self.written += other.written;
-        self.queued += other.queued;
-        self.dropped += other.dropped;
-        self.conflated += other.conflated;
-    }
-}
+use crate::publication::Receipt;
 
 impl Shard {
     /// Makes out the receipts of frames whose pass is over.

@@ -10,8 +10,8 @@ use hashbrown::HashMap;
 use smallvec::SmallVec;
 use tokio::sync::watch;
 
-use super::{frame_index::Note, receipts::Receipt};
-use crate::metrics::Loss;
+use super::frame_index::Note;
+use crate::{metrics::Loss, publication::Receipt};
 
 /// Where a publication's receipts are summed. When the last of its clones is dropped, the receipt is complete.
 pub(crate) type Tally = watch::Sender<Receipt>;

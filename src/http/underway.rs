@@ -4,17 +4,14 @@
 
 use tokio::time::Instant;
 
-use super::answer::Refusal;
 use crate::{
     connection::Local,
-    node::{Ordered, Placed, PublishError, Published, Submitted, Told, Wishes},
+    node::{Ordered, Placed, PublishError, Published, Submitted, Wishes},
     protocol::{
-        error::push_error_field,
-        json::{push_str, push_u64},
-        publish_answer,
+        publish_answer::{self, TopicResult},
         publish_body::PublishBody,
     },
-    publication::Position,
+    publication::{Position, Stands},
     topic::Topic,
 };
 
@@ -82,99 +79,26 @@ impl Standing {
         let mut json = Vec::with_capacity(128);
         let published = match self.places {
             Places::One(topic, position) if !self.is_list => {
-                publish_answer::position(&mut json, &topic, position);
+                publish_answer::stands(&mut json, &topic, &Stands { position, receipt: None });
                 return json;
             }
             Places::One(topic, position) => {
-                let stands = crate::node::Stands { position, receipt: None };
-                vec![Published { topic, outcome: Ok(stands) }]
+                vec![Published { topic, outcome: Ok(Stands { position, receipt: None }) }]
             }
             Places::Order(placed) => placed.published(until).await,
         };
-        match &published[..] {
-            [only] if !self.is_list => push_published(&mut json, only),
-            all => {
-                json.extend_from_slice(br#"{"results":["#);
-                for (nth, one) in all.iter().enumerate() {
-                    if nth > 0 {
-                        json.push(b',');
-                    }
-                    push_published(&mut json, one);
-                }
-                json.extend_from_slice(b"]}");
+        let results: Vec<TopicResult<'_>> = published.iter().map(Published::result).collect();
+        match &results[..] {
+            // That it stands nowhere was an error before it had its places.
+            [TopicResult { topic, outcome: Ok(stands) }] if !self.is_list => {
+                publish_answer::stands(&mut json, topic, stands);
             }
-        }
-        json
-    }
-}
-
-fn push_published(json: &mut Vec<u8>, published: &Published) {
-    match &published.outcome {
-        Ok(stands) => {
-            publish_answer::position(json, &published.topic, stands.position);
-            if let Some(told) = &stands.receipt {
-                json.pop();
-                push_receipt(json, told);
+            results => {
+                json.extend_from_slice(br#"{"results":"#);
+                publish_answer::results(&mut json, results);
                 json.push(b'}');
             }
         }
-        Err(full) => {
-            let refusal = Refusal::from(PublishError::from(*full));
-            json.extend_from_slice(br#"{"topic":"#);
-            push_str(json, published.topic.as_str().as_bytes());
-            json.push(b',');
-            push_error_field(json, refusal.code, &refusal.message, None);
-            json.push(b'}');
-        }
-    }
-}
-
-fn push_receipt(json: &mut Vec<u8>, told: &Told) {
-    let receipt = &told.receipt;
-    for (name, count) in [
-        (&br#","matched":"#[..], receipt.matched),
-        (br#","written":"#, receipt.written),
-        (br#","queued":"#, receipt.queued),
-        (br#","dropped":"#, receipt.dropped),
-        (br#","conflated":"#, receipt.conflated),
-    ] {
-        json.extend_from_slice(name);
-        push_u64(json, count);
-    }
-    if told.is_partial {
-        json.extend_from_slice(br#","partial":true"#);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        engine::{Receipt, TopicsFull},
-        node::Stands,
-        publication::Epoch,
-    };
-
-    #[test]
-    fn receipt_and_refusal_stand_beside_their_topic() {
-        let position = Position { epoch: Epoch { node: 10, incarnation: 3 }, offset: 7 };
-        let receipt = Receipt { matched: 15, written: 1, queued: 2, dropped: 4, conflated: 8 };
-        let topic = Topic::parse("a\"b").unwrap();
-        let told = |is_partial| {
-            let stands = Stands { position, receipt: Some(Told { receipt, is_partial }) };
-            let mut json = Vec::new();
-            push_published(&mut json, &Published { topic: topic.clone(), outcome: Ok(stands) });
-            String::from_utf8(json).unwrap()
-        };
-        let json = concat!(
-            r#"{"topic":"a\"b","offset":7,"epoch":"000000000000000a-3","#,
-            r#""matched":15,"written":1,"queued":2,"dropped":4,"conflated":8"#
-        );
-        assert_eq!(told(false), format!("{json}}}"));
-        assert_eq!(told(true), format!(r#"{json},"partial":true}}"#));
-        let mut json = Vec::new();
-        push_published(&mut json, &Published { topic, outcome: Err(TopicsFull) });
-        let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
-        assert_eq!((&json["topic"], &json["error"]["code"]), (&"a\"b".into(), &"full".into()));
+        json
     }
 }

@@ -9,9 +9,13 @@ use tokio::{
 
 use super::{Node, PublishError};
 use crate::{
-    engine::{Ingress, Order, Outcome, Places, Receipt, TopicsFull},
+    engine::{Ingress, Order, Outcome, Places, TopicsFull},
     limits::PUBLISH_TOPICS_MAX,
-    publication::{Content, IdempotencyKey, Position},
+    protocol::{
+        error::Code,
+        publish_answer::{TopicFailure, TopicResult},
+    },
+    publication::{Content, IdempotencyKey, Receipt, Stands, Told},
     topic::Topic,
 };
 
@@ -35,22 +39,15 @@ pub struct Published {
     pub outcome: Result<Stands, TopicsFull>,
 }
 
-/// Where a publication stands in a topic, and what became of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stands {
-    /// Its place.
-    pub position: Position,
-    /// What became of it, if that was asked for.
-    pub receipt: Option<Told>,
-}
-
-/// A receipt as it is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Told {
-    /// The sums over the shards that have said theirs.
-    pub receipt: Receipt,
-    /// Whether some have not, after [`Settings::receipt_wait`](crate::settings::Settings::receipt_wait).
-    pub is_partial: bool,
+impl Published {
+    /// As its publisher is told.
+    pub(crate) fn result(&self) -> TopicResult<'_> {
+        let full = |TopicsFull| TopicFailure {
+            code: Code::Full,
+            message: "the node keeps as many topics as it may",
+        };
+        TopicResult { topic: &self.topic, outcome: self.outcome.map_err(full) }
+    }
 }
 
 impl Node {
@@ -189,4 +186,102 @@ async fn told(mut sums: watch::Receiver<Receipt>, until: Instant) -> Told {
     };
     let receipt = *sums.borrow();
     Told { receipt, is_partial }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::Future, io::IoSlice, pin::pin, task::Context, time::Duration};
+
+    use super::*;
+    use crate::{
+        engine::{Encoding, Key, Offered, Shard, Transport},
+        publication::Message,
+        settings::Settings,
+    };
+
+    struct TakesAll;
+
+    impl Transport for TakesAll {
+        fn offer(&mut self, _: Key, slices: &[IoSlice<'_>]) -> Offered {
+            Offered::Wrote { bytes: slices.iter().map(|slice| slice.len()).sum(), unflushed: false }
+        }
+    }
+
+    /// A node of two shards, with one subscriber of a topic on the first and two on the second.
+    fn node(settings: Settings) -> (Arc<Node>, Vec<Shard>, Topic) {
+        let node = Node::new(Settings { shards: 2, ..settings });
+        let topic = Topic::parse("cats").expect("a topic");
+        let mut shards: Vec<_> = (0..2).map(|n| Shard::new(n, node.common().clone())).collect();
+        for (shard, subscribers) in shards.iter_mut().zip([1, 2]) {
+            for _ in 0..subscribers {
+                let key = shard.add(None, None, Encoding::Plain);
+                shard.attached(key);
+                shard.set_topics(key, [topic.clone()]);
+            }
+        }
+        shards.iter_mut().for_each(|shard| assert!(shard.sequence(usize::MAX) <= 3));
+        shards.iter_mut().for_each(pass);
+        (node, shards, topic)
+    }
+
+    /// Has a shard take what there is, and finish its pass.
+    fn pass(shard: &mut Shard) {
+        while shard.take(usize::MAX) + shard.flush(&mut TakesAll, usize::MAX) > 0 {}
+    }
+
+    fn written(count: u64) -> Receipt {
+        Receipt { matched: count, written: count, ..Receipt::default() }
+    }
+
+    #[tokio::test]
+    async fn receipt_is_partial_exactly_as_long_as_a_shard_has_not_finished_its_pass() {
+        let (node, mut shards, topic) = node(Settings::default());
+        let wishes = Wishes { receipt: true, ..Wishes::default() };
+        let now = Instant::now();
+        let ordered = node.order([topic].into(), Message::text("purr").into(), wishes, now);
+        let ordered = ordered.await.expect("there are credits");
+        shards.iter_mut().for_each(|shard| drop(shard.sequence(usize::MAX)));
+        let placed = ordered.placed().await.expect("there is room");
+        let sums =
+            placed.places[0].as_ref().expect("there is room").receipt.clone().expect("it was asked for");
+
+        let late = told(sums.clone(), now).await;
+        assert_eq!(late, Told { receipt: written(0), is_partial: true }, "neither has begun");
+        pass(&mut shards[0]);
+        let late = told(sums.clone(), now).await;
+        assert_eq!(late, Told { receipt: written(1), is_partial: true }, "one has finished");
+
+        let mut whole = pin!(told(sums.clone(), now + Duration::from_secs(3_600)));
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        shards[1].take(usize::MAX);
+        assert!(
+            whole.as_mut().poll(&mut context).is_pending(),
+            "the other has marked it, and flushed nothing"
+        );
+        pass(&mut shards[1]);
+        assert_eq!(whole.await, Told { receipt: written(3), is_partial: false });
+        let late = told(sums, now).await;
+        assert_eq!(late, Told { receipt: written(3), is_partial: false }, "late, and complete all the same");
+    }
+
+    #[tokio::test]
+    async fn publisher_waits_for_its_receipt_as_long_as_the_settings_say() {
+        for (receipt_wait, is_partial) in [(Duration::ZERO, true), (Duration::from_secs(3_600), false)] {
+            let (node, mut shards, topic) = node(Settings { receipt_wait, ..Settings::default() });
+            let wishes = Wishes { receipt: true, ..Wishes::default() };
+            let mut publish = pin!(node.publish_to([topic], Message::text("purr"), wishes));
+            let mut context = Context::from_waker(std::task::Waker::noop());
+            assert!(publish.as_mut().poll(&mut context).is_pending());
+            shards.iter_mut().for_each(|shard| drop(shard.sequence(usize::MAX)));
+            pass(&mut shards[0]);
+            if !is_partial {
+                assert!(publish.as_mut().poll(&mut context).is_pending(), "a shard is missing");
+                pass(&mut shards[1]);
+            }
+            let published = publish.await.expect("it was taken");
+            let receipt = published[0].outcome.expect("there is room").receipt;
+            let expected = written(if is_partial { 1 } else { 3 });
+            assert_eq!(receipt, Some(Told { receipt: expected, is_partial }));
+        }
+    }
 }

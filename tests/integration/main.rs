@@ -34,3 +34,4 @@ mod slow_readers;
 mod stopping;
 mod topics;
 mod v1;
+mod v1_publishing;

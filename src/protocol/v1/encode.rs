@@ -19,7 +19,7 @@ use crate::{
         json::{push_bool, push_str, push_u64},
         publish_answer::{self, TopicResult, push_epoch},
     },
-    publication::{Content, Message, Position},
+    publication::{Content, Message, Position, Stands},
     topic::Topic,
     websocket::CloseCode,
 };
@@ -316,11 +316,12 @@ pub fn ok_positions(out: &mut Vec<u8>, id: Option<&CommandId>, joined: &[Joined]
     out.extend_from_slice(b"}}");
 }
 
-/// Appends `{"ok":4,"position":{"topic":"a","offset":22,"epoch":"…"}}`: a publication to `topic` was taken.
-pub fn ok_position(out: &mut Vec<u8>, id: Option<&CommandId>, topic: &Topic, position: Position) {
+/// Appends `{"ok":4,"position":{"topic":"a","offset":22,"epoch":"…"}}`: a publication to `topic` was taken. What became
+/// of it stands beside its place, if that was asked for.
+pub fn ok_position(out: &mut Vec<u8>, id: Option<&CommandId>, topic: &Topic, stands: &Stands) {
     begin_ok(out, id);
     out.extend_from_slice(br#","position":"#);
-    publish_answer::position(out, topic, position);
+    publish_answer::stands(out, topic, stands);
     out.push(b'}');
 }
 

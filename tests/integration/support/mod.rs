@@ -16,6 +16,7 @@ pub(crate) use self::{
 
 mod http;
 pub(crate) mod process;
+pub(crate) mod v1;
 pub(crate) mod websocket;
 mod wire;
 

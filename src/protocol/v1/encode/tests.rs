@@ -94,7 +94,7 @@ fn answers_echo_the_id_or_null() {
         r#"{"ok":1,"positions":{"a\"":{"epoch":"000000000000000a-3","offset":22},"b":{"epoch":"000000000000000a-3","offset":22,"recovered":false}}}"#
     );
     assert_eq!(
-        written(|out| ok_position(out, Some(&id("4")), &topic("a"), position)),
+        written(|out| ok_position(out, Some(&id("4")), &topic("a"), &Stands { position, receipt: None })),
         r#"{"ok":4,"position":{"topic":"a","offset":22,"epoch":"000000000000000a-3"}}"#
     );
     assert_eq!(written(|out| pong(out, &id("1.50"))), r#"{"pong":1.50}"#);
@@ -103,12 +103,13 @@ fn answers_echo_the_id_or_null() {
 #[test]
 fn results_are_in_the_order_given_and_failures_among_them() {
     let position = Position { epoch: Epoch { node: 0xa, incarnation: 3 }, offset: 22 };
+    let stands = Stands { position, receipt: None };
     let (a, b) = (topic("a"), topic("b"));
     let failure = TopicFailure { code: Code::Full, message: "no \"room\"" };
     let results = [
-        TopicResult { topic: &a, outcome: Ok(position) },
+        TopicResult { topic: &a, outcome: Ok(stands) },
         TopicResult { topic: &b, outcome: Err(failure) },
-        TopicResult { topic: &a, outcome: Ok(position) },
+        TopicResult { topic: &a, outcome: Ok(stands) },
     ];
     let json = written(|out| ok_results(out, Some(&id("4")), &results));
     let taken = json!({ "topic": "a", "offset": 22, "epoch": "000000000000000a-3" });
