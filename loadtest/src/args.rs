@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use crate::dialect::Framing;
 use crate::message::MESSAGE_MIN;
 use crate::report::OutputArgs;
 use crate::server::loopback;
@@ -17,6 +18,33 @@ use crate::units::{parse_duration, parse_size};
 pub(crate) enum Against {
     /// The bare send loop
     Floor,
+}
+
+/// What clients speak.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Protocol {
+    /// A frame holds a message and nothing else
+    #[default]
+    Plain,
+    /// The subprotocol `fanfare.v1`: messages with offsets, and gaps that say what is missing
+    V1,
+}
+
+impl Protocol {
+    pub(crate) fn framing(self) -> Framing {
+        match self {
+            Self::Plain => Framing::Plain,
+            Self::V1 => Framing::V1,
+        }
+    }
+
+    /// As it stands in reports.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::V1 => "fanfare.v1",
+        }
+    }
 }
 
 /// A load with a window of publications.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use crate::dialect::v1::Gaps;
 use crate::generator::Faults;
 use crate::interval::Interval;
 use crate::procfs::CpuTime;
@@ -168,6 +169,8 @@ pub(crate) struct Round {
     /// Quantiles and their latencies.
     pub(crate) latency_curve_ns: Vec<(f64, u64)>,
     pub(crate) faults: Faults,
+    /// What clients were told they miss; `None` if their protocol does not say.
+    pub(crate) told: Option<Gaps>,
     /// Connections of reading clients that the server ended, by close code.
     pub(crate) closed: BTreeMap<String, u64>,
     /// Clients that stopped reading on purpose.
@@ -186,7 +189,8 @@ impl Round {
     /// Every client that was reading got everything, once, in order, stayed connected, and the server's own books agree.
     pub(crate) fn is_faultless(&self) -> bool {
         let agrees = self.audit.as_ref().is_none_or(|audit| audit.disagreement.is_none());
-        self.faults.is_clean() && self.closed.is_empty() && !self.stuck && agrees
+        let is_told_of_none = self.told.is_none_or(|gaps| gaps.missing() == 0);
+        self.faults.is_clean() && is_told_of_none && self.closed.is_empty() && !self.stuck && agrees
     }
 
     /// What held the server back, if anything. `None` without its CPU time.

@@ -35,11 +35,12 @@ pub(crate) enum Sending {
     NotYet,
 }
 
-/// The request that upgrades a connection to `path`.
-pub(crate) fn request(path: &str, host: SocketAddr) -> String {
+/// The request that upgrades a connection to `path`, and offers a `subprotocol` if there is one to offer.
+pub(crate) fn request(path: &str, host: SocketAddr, subprotocol: Option<&str>) -> String {
+    let offer = subprotocol.map(|name| format!("Sec-WebSocket-Protocol: {name}\r\n")).unwrap_or_default();
     format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n"
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n{offer}\r\n"
     )
 }
 
@@ -59,8 +60,8 @@ pub(crate) fn send(request: &[u8], stream: &mut TcpStream) -> io::Result<Sending
     }
 }
 
-/// Judges what has been received in answer to [`request`].
-pub(crate) fn answer(bytes: &[u8]) -> Answer {
+/// Judges what has been received in answer to a [`request`] that offered this `subprotocol`.
+pub(crate) fn answer(bytes: &[u8], subprotocol: Option<&str>) -> Answer {
     match http::response(bytes) {
         Ok(None) => Answer::Incomplete,
         Err(bad) => Answer::Refused(bad.to_string()),
@@ -70,6 +71,12 @@ pub(crate) fn answer(bytes: &[u8]) -> Answer {
         }
         Ok(Some(response)) if http::header(response.head, "sec-websocket-accept") != Some(ACCEPT) => {
             Answer::Refused("the Sec-WebSocket-Accept is wrong".to_owned())
+        }
+        Ok(Some(response)) if http::header(response.head, "sec-websocket-protocol") != subprotocol => {
+            Answer::Refused(match subprotocol {
+                Some(name) => format!("the server does not speak {name}"),
+                None => "the server chose a subprotocol that was not offered".to_owned(),
+            })
         }
         Ok(Some(response)) => Answer::Accepted(response.length),
     }
@@ -82,14 +89,29 @@ mod tests {
     #[test]
     fn the_canned_answer_is_the_right_one() {
         let length = RESPONSE.len();
-        assert_eq!(answer(RESPONSE.as_bytes()), Answer::Accepted(length));
-        assert_eq!(answer(&RESPONSE.as_bytes()[..length - 1]), Answer::Incomplete);
+        assert_eq!(answer(RESPONSE.as_bytes(), None), Answer::Accepted(length));
+        assert_eq!(answer(&RESPONSE.as_bytes()[..length - 1], None), Answer::Incomplete);
         assert!(RESPONSE.contains(ACCEPT));
     }
 
     #[test]
     fn a_refusal_and_a_wrong_accept_are_told_apart_from_success() {
-        assert!(matches!(answer(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"), Answer::Refused(_)));
-        assert!(matches!(answer(RESPONSE.replace("s3p", "xxx").as_bytes()), Answer::Refused(_)));
+        let refuses = |bytes: &str| matches!(answer(bytes.as_bytes(), None), Answer::Refused(_));
+        assert!(refuses("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"));
+        assert!(refuses(&RESPONSE.replace("s3p", "xxx")));
+    }
+
+    #[test]
+    fn the_subprotocol_has_to_be_the_one_that_was_offered() {
+        let chosen = RESPONSE.replace("\r\n\r\n", "\r\nSec-WebSocket-Protocol: a.v1\r\n\r\n");
+        assert_eq!(answer(chosen.as_bytes(), Some("a.v1")), Answer::Accepted(chosen.len()));
+        for (bytes, offered) in
+            [(chosen.as_str(), None), (chosen.as_str(), Some("b.v1")), (RESPONSE, Some("a.v1"))]
+        {
+            assert!(matches!(answer(bytes.as_bytes(), offered), Answer::Refused(_)), "{offered:?}");
+        }
+        let address = SocketAddr::from(([127, 0, 0, 1], 80));
+        assert!(request("/ws", address, Some("a.v1")).ends_with("\r\nSec-WebSocket-Protocol: a.v1\r\n\r\n"));
+        assert!(!request("/ws", address, None).contains("Protocol"));
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
+use crate::dialect::Framing;
 use crate::error::{Context, Error, Result};
 use crate::figures::{
     self, CpuFigures, DescriptorFigures, LatencyFigures, MemoryFigures, Round, SupplyFigures,
@@ -404,9 +405,10 @@ pub(crate) fn fan_out(
     let connects_per_second = audience.connects_per_second;
     let timeline = audience.timeline();
     let [core_wait_share, generator_wait_share] = window.wait_shares();
-    let Outcome { faults, latency, closed, refused, lag, received } = audience.finish()?;
+    let Outcome { faults, latency, closed, refused, lag, received, gaps } = audience.finish()?;
+    let told = (plan.dialect.framing == Framing::V1).then_some(gaps);
     let is_everything = closed.is_empty() && plan.stalling() == 0 && !stuck;
-    let seen = Seen { received, lost: faults.lost, is_everything };
+    let seen = Seen { received, lost: faults.lost, told, is_everything };
     Ok(Round {
         server: label.0,
         round: label.1,
@@ -430,6 +432,7 @@ pub(crate) fn fan_out(
         latency: LatencyFigures::new(&latency),
         latency_curve_ns: figures::latency_curve(&latency),
         faults,
+        told,
         closed: closed.into_iter().map(|(code, count)| (close_name(code), count)).collect(),
         stalled: plan.stalling(),
         stuck,

@@ -49,6 +49,68 @@ fn a_faithful_server_passes() {
 }
 
 #[test]
+fn a_faithful_server_passes_in_fanfare_v1() {
+    for extra in [&[][..], &["--window", "1"], &["--processes", "3"], &["--payload", "4KiB"]] {
+        let run = fan_out(&FaultyServer::start(Fault::None), &[&["--protocol", "v1"], extra].concat());
+        run.assert_faultless();
+        assert_eq!(run.result["protocol"], "fanfare.v1");
+        let told = serde_json::json!({ "gaps": 0, "conflated": 0, "dropped": 0 });
+        assert_eq!(run.round()["told"], told, "{}", run.output);
+    }
+    fan_out(&FaultyServer::start(Fault::Dribble), &["--protocol", "v1"]).assert_faultless();
+}
+
+#[test]
+fn fanfare_v1_is_compared_with_the_plain_protocol() {
+    let server = FaultyServer::start(Fault::None);
+    let address = server.address.to_string();
+    let run = Run::with(&[
+        &["fanout", "--target", &address, "--clients", "20", "--duration", "100ms", "--warm-up", "0s"],
+        &["--settle", "0s", "--rounds", "1", "--protocol", "v1", "--against", "plain-protocol"],
+    ]);
+    assert_eq!(run.code, Some(0), "{}", run.output);
+    let names = [0, 1].map(|at| run.result["rounds"][at]["server"].clone());
+    assert_eq!(names, ["target", "plain protocol"]);
+    assert!(run.result["ratio"]["deliveries_per_second"].as_f64() > Some(0.0), "{}", run.output);
+}
+
+#[test]
+fn every_fault_is_found_in_fanfare_v1() {
+    /// What has to be found of so many faults done.
+    type Expected = fn(u64) -> [u64; 4];
+    let faults: [(Fault, Expected); 7] = [
+        (Fault::Lose(97), |done| [done, 0, 0, 0]),
+        (Fault::Duplicate(89), |done| [0, done, 0, 0]),
+        (Fault::Reorder(83), |done| [0, 0, done, 0]),
+        (Fault::Garble(79, 5), |done| [done, 0, 0, done]),
+        (Fault::Misnumber(79), |done| [done, 0, 0, done]),
+        (Fault::Misplace(79), |done| [0, 0, 0, done]),
+        (Fault::Bemoan(79), |_| [0; 4]),
+    ];
+    for (fault, expected) in faults {
+        let server = FaultyServer::start(fault);
+        let run = fan_out(&server, &["--protocol", "v1"]);
+        assert!(server.faults_done() > 0, "{fault:?}");
+        run.assert_faulty(expected(server.faults_done()));
+        if let Fault::Bemoan(_) = fault {
+            assert_eq!(run.round()["told"]["dropped"], server.faults_done(), "{}", run.output);
+        }
+    }
+}
+
+#[test]
+fn a_server_that_does_not_speak_fanfare_v1_is_not_measured() {
+    let ended = Command::new(env!("CARGO_BIN_EXE_loadtest"))
+        .args(["fanout", "--server", env!("CARGO_BIN_EXE_loadtest"), "--clients", "4", "--protocol", "v1"])
+        .args(["--server-args", "serve-floor --listen {listen}"])
+        .output()
+        .expect("the harness runs");
+    let errors = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(2), "{errors}");
+    assert!(errors.contains("does not speak fanfare.v1"), "{errors}");
+}
+
+#[test]
 fn several_threads_agree_on_the_window() {
     let run = fan_out(&FaultyServer::start(Fault::None), &["--threads", "3", "--window", "1"]);
     run.assert_faultless();

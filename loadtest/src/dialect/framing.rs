@@ -6,17 +6,29 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::heard::{Heard, client_frame, server_frame};
-use super::{nats, socketio};
+use super::{nats, socketio, v1};
 
 /// How a delivery travels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Framing {
     /// A frame holds the message and nothing else.
     Plain,
+    /// The subprotocol `fanfare.v1`, which the reader understands by itself: see [`super::v1`].
+    V1,
     /// Engine.IO 4 and Socket.IO 5 packets.
     SocketIo,
     /// The NATS protocol, as a stream over frames.
     Nats,
+}
+
+impl Framing {
+    /// What a client offers in its handshake, and the server has to select.
+    pub(crate) fn subprotocol(self) -> Option<&'static str> {
+        match self {
+            Self::V1 => Some(v1::SUBPROTOCOL),
+            Self::Plain | Self::SocketIo | Self::Nats => None,
+        }
+    }
 }
 
 /// Interprets for all clients of one generator thread.
@@ -34,7 +46,7 @@ impl Interpreter {
     /// `None` if there is nothing to interpret. All clients are on `topic`.
     pub(crate) fn new(framing: Framing, topic: &str) -> Option<Self> {
         let opening = match framing {
-            Framing::Plain => return None,
+            Framing::Plain | Framing::V1 => return None,
             Framing::SocketIo => Vec::new(),
             Framing::Nats => client_frame(&nats::subscribe(topic)),
         };
@@ -44,7 +56,7 @@ impl Interpreter {
     /// Takes the payload of one frame to `client`. Fails with the server's complaint, or if this is not its protocol.
     pub(crate) fn hear(&mut self, client: usize, payload: &[u8]) -> Result<(), String> {
         match self.framing {
-            Framing::Plain => {
+            Framing::Plain | Framing::V1 => {
                 server_frame(payload, &mut self.heard.frames);
                 Ok(())
             }

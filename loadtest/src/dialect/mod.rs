@@ -7,6 +7,7 @@ mod heard;
 mod nats;
 mod publishing;
 mod socketio;
+pub(crate) mod v1;
 
 use std::net::SocketAddr;
 
@@ -21,6 +22,8 @@ pub(crate) struct Dialect {
     pub(crate) publishing: Publishing,
     /// Where publications go, if elsewhere than clients.
     pub(crate) publish_at: Option<SocketAddr>,
+    /// Each publication has a key, of few there are: what a topic's class may conflate by.
+    pub(crate) keyed: bool,
 }
 
 /// How a client comes to be on a topic.
@@ -39,6 +42,7 @@ impl Dialect {
         framing: Framing::Plain,
         publishing: Publishing::Post,
         publish_at: None,
+        keyed: false,
     };
 
     /// One that clients join by path, and that is otherwise as the base contract has it.

@@ -17,11 +17,35 @@ pub(crate) enum Publishing {
     Nats,
 }
 
-/// What stands before and behind each message; the same for all of one size and topic.
-#[derive(Debug, Clone, PartialEq)]
+/// Keys there are, where publications have one. They differ in two digits.
+const KEYS: u64 = 64;
+/// What stands before these digits in the target of a request.
+const KEY: &str = "key=k";
+
+/// What stands before and behind each message; the same for all of one size and topic, but for the key.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Envelope {
     pub(crate) head: Vec<u8>,
     pub(crate) tail: &'static [u8],
+    /// Where the digits of the key stand in the head, if there is one.
+    key_at: Option<usize>,
+}
+
+impl Envelope {
+    fn new(head: Vec<u8>, tail: &'static [u8]) -> Self {
+        Self { head, tail, key_at: None }
+    }
+
+    /// Appends what stands before message `number`. Keys take turns.
+    pub(crate) fn open(&self, number: u64, out: &mut Vec<u8>) {
+        let begin = out.len();
+        out.extend_from_slice(&self.head);
+        if let Some(at) = self.key_at {
+            let key = (number % KEYS) as u8;
+            out[begin + at] = b'0' + key / 10;
+            out[begin + at + 1] = b'0' + key % 10;
+        }
+    }
 }
 
 impl Publishing {
@@ -56,21 +80,24 @@ impl Publishing {
         }
     }
 
-    /// For messages of `size` bytes on `topic`, for one `user` or everybody. Messages and topics of this harness need
-    /// no escapes in JSON.
+    /// For messages of `size` bytes on `topic`, for one `user` or everybody, each with a key if they are `keyed`, for which
+    /// there is a place only in [`Publishing::Post`]. Messages and topics of this harness need no escapes in JSON.
     pub(crate) fn envelope(
         self,
         address: SocketAddr,
         topic: &str,
         user: Option<u64>,
+        keyed: bool,
         size: usize,
     ) -> Envelope {
         let (path, kind, before, tail) = match self {
             // NATS knows no users.
-            Self::Nats => return Envelope { head: nats::publication(topic, size), tail: nats::TAIL },
+            Self::Nats => return Envelope::new(nats::publication(topic, size), nats::TAIL),
             Self::Post => {
-                let query = user.map(|user| format!("?user_id={user}")).unwrap_or_default();
-                (format!("/publish/{topic}{query}"), "text/plain", String::new(), "")
+                let user = user.map(|user| format!("user_id={user}"));
+                let query: Vec<String> = user.into_iter().chain(keyed.then(|| format!("{KEY}00"))).collect();
+                let mark = if query.is_empty() { "" } else { "?" };
+                (format!("/publish/{topic}{mark}{}", query.join("&")), "text/plain", String::new(), "")
             }
             Self::JsonPost => {
                 let user = user.map(|user| format!(r#""user_id":{user},"#)).unwrap_or_default();
@@ -82,7 +109,8 @@ impl Publishing {
         let head = format!(
             "POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n{before}"
         );
-        Envelope { head: head.into_bytes(), tail: tail.as_bytes() }
+        let key_at = if keyed { head.find(KEY).map(|at| at + KEY.len()) } else { None };
+        Envelope { key_at, ..Envelope::new(head.into_bytes(), tail.as_bytes()) }
     }
 }
 
@@ -92,10 +120,24 @@ mod tests {
     use crate::http;
 
     #[test]
+    fn keys_take_turns() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 80));
+        for (user, keys) in [(None, "?key="), (Some(7), "?user_id=7&key=")] {
+            let envelope = Publishing::Post.envelope(address, "cats", user, true, 5);
+            for (number, key) in [(0, "k00"), (7, "k07"), (KEYS - 1, "k63"), (KEYS + 12, "k12")] {
+                let mut head = b"before".to_vec();
+                envelope.open(number, &mut head);
+                let begin = format!("beforePOST /publish/cats{keys}{key} HTTP/1.1\r\n");
+                assert!(head.starts_with(begin.as_bytes()), "{}", String::from_utf8_lossy(&head));
+            }
+        }
+    }
+
+    #[test]
     fn an_envelope_states_the_length_of_what_it_holds() {
         let address = SocketAddr::from(([127, 0, 0, 1], 80));
         for publishing in [Publishing::Post, Publishing::JsonPost] {
-            let envelope = publishing.envelope(address, "cats", Some(7), 5);
+            let envelope = publishing.envelope(address, "cats", Some(7), false, 5);
             let whole = [&envelope.head, &b"12345"[..], envelope.tail].concat();
             let end = http::head_end(&whole).expect("a head");
             let head = std::str::from_utf8(&whole[..end]).expect("text");

@@ -17,7 +17,7 @@ pub(crate) enum State {
     Connecting,
     /// The request has been sent; `kept` holds what has come of the answer.
     Upgrading,
-    /// The upgrade is done, and the server has yet to confirm that the client is on its topic.
+    /// The upgrade is done, and the server has yet to greet the client, or to confirm that it is on its topic.
     Joining,
     /// Frames come; `kept` holds the beginning of a cut one.
     Open,
@@ -39,6 +39,8 @@ pub(crate) struct Client {
     /// The seat behind the one that last got a message: often the next to get one.
     pub(crate) cursor: u32,
     pub(crate) kept: Vec<u8>,
+    /// The highest offset it has had, where the server says offsets and its clients have one topic.
+    pub(crate) offset: u64,
     pub(crate) state: State,
     /// Whether the latency of every message is recorded and its padding compared.
     pub(crate) sampled: bool,
@@ -59,6 +61,7 @@ impl Client {
             seats,
             cursor: 0,
             kept: Vec::new(),
+            offset: 0,
             state: State::Absent,
             sampled,
             will_stall,

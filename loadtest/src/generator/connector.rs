@@ -36,6 +36,7 @@ pub(crate) struct Connector {
     /// Where clients register; `None` if they need not.
     pipeline: Option<Pipeline>,
     streams: Arc<Streams>,
+    subprotocol: Option<&'static str>,
     /// Clients of this thread, and the number of the first among those of all threads.
     clients: usize,
     first: usize,
@@ -97,6 +98,7 @@ impl Connector {
             process,
             pipeline,
             streams: Arc::clone(&plan.streams),
+            subprotocol: plan.dialect.framing.subprotocol(),
             clients: clients.len(),
             first: clients.start,
             asked: 0,
@@ -141,7 +143,7 @@ impl Connector {
         let mut stream = dial(self.address, source(self.process, self.first + place), None)?;
         registry.register(&mut stream, Token(place), Interest::READABLE | Interest::WRITABLE)?;
         self.opened += 1;
-        Ok(Some((place, stream, handshake::request(&path, self.address))))
+        Ok(Some((place, stream, handshake::request(&path, self.address, self.subprotocol))))
     }
 
     /// A client's upgrade has been answered.

@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn what_is_offered_again_leaves_no_gap() {
-        let mut lane = Lane::new(3, Envelope { head: Vec::new(), tail: b"" });
+        let mut lane = Lane::new(3, Envelope::default());
         let first = lane.next();
         lane.offer_again(first);
         assert_eq!((lane.next(), lane.next()), (first, Place::new(3, 1)));
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn what_was_refused_is_not_waited_for() {
-        let mut lane = Lane::new(3, Envelope { head: Vec::new(), tail: b"" });
+        let mut lane = Lane::new(3, Envelope::default());
         let places: Vec<Place> = (0..4).map(|_| lane.next()).collect();
         assert_eq!(places[3], Place::new(3, 3));
         assert_eq!((lane.look(1), lane.undelivered()), (1, 3));

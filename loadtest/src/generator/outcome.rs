@@ -6,6 +6,7 @@ use hdrhistogram::Histogram;
 
 use super::ledger::{Faults, Ledger};
 use super::reader;
+use crate::dialect::v1::Gaps;
 use crate::error::Result;
 use crate::place::Place;
 
@@ -20,6 +21,8 @@ pub(super) struct Findings {
     pub(super) refused: BTreeSet<Place>,
     /// Messages of any kind that came.
     pub(super) received: u64,
+    /// What clients were told they miss.
+    pub(super) gaps: Gaps,
     /// Nanoseconds from when publications were to leave to when they did.
     pub(super) lag: Histogram<u64>,
 }
@@ -38,6 +41,8 @@ pub(crate) struct Outcome {
     pub(crate) lag: Histogram<u64>,
     /// Messages of any kind that came to clients.
     pub(crate) received: u64,
+    /// What clients were told they miss, where the protocol says so.
+    pub(crate) gaps: Gaps,
 }
 
 impl Outcome {
@@ -50,15 +55,16 @@ impl Outcome {
             refused: 0,
             lag: reader::latencies()?,
             received: 0,
+            gaps: Gaps::default(),
         })
     }
 
     /// Of the threads of one process. `refused` is what the server never took, of all that was published in the run.
     pub(super) fn of(threads: Vec<Findings>, refused: &BTreeSet<Place>) -> Result<Self> {
         let mut outcome = Self::new()?;
-        for Findings { ledger, latency, closed, refused: own, received, lag } in threads {
+        for Findings { ledger, latency, closed, refused: own, received, gaps, lag } in threads {
             let faults = ledger.settle(refused);
-            outcome.add(Self { faults, latency, closed, refused: own.len() as u64, lag, received });
+            outcome.add(Self { faults, latency, closed, refused: own.len() as u64, lag, received, gaps });
         }
         Ok(outcome)
     }
@@ -73,5 +79,6 @@ impl Outcome {
         }
         self.refused += other.refused;
         self.received += other.received;
+        self.gaps.add(other.gaps);
     }
 }

@@ -106,7 +106,10 @@ impl Publisher {
             .map(|(name, stream)| {
                 let (topic, user) = plan.streams.addressee(stream);
                 let publishing = plan.dialect.publishing;
-                Lane::new(name, publishing.envelope(address, topic, user, plan.message.size()))
+                Lane::new(
+                    name,
+                    publishing.envelope(address, topic, user, plan.dialect.keyed, plan.message.size()),
+                )
             })
             .collect();
         let weights = plan.streams.published_by(number).map(|(_, stream)| plan.streams.weight(stream));
@@ -305,7 +308,7 @@ impl Publisher {
         let place = lane.next();
         let is_new = lane.ahead() > ahead;
         let requests = self.pipeline.requests();
-        requests.extend_from_slice(&lane.envelope.head);
+        lane.envelope.open(place.number(), requests);
         self.message.write(place, sent_ns, requests);
         requests.extend_from_slice(lane.envelope.tail);
         self.unanswered.push_back((at, place));

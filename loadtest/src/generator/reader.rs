@@ -2,7 +2,7 @@
 //! thread; a client keeps bytes of its own only while a frame is cut.
 //!
 //! A message that is the expected one costs a look at its head and 16 digits; for a client in several streams also
-//! the search for its seat. Everything else is the exception and goes to the [`Ledger`].
+//! the search for its seat; in `fanfare.v1` also a look at what stands round the message. Everything else is the exception and goes to the [`Ledger`].
 
 use std::io::{ErrorKind, Read, Write};
 use std::time::Instant;
@@ -14,7 +14,8 @@ use super::client::{Client, State};
 use super::frame::{self, Frame, Front, Kind};
 use super::ledger::Ledger;
 use super::shared::Shared;
-use crate::dialect::Interpreter;
+use crate::dialect::v1::{self, Gaps, Told};
+use crate::dialect::{Framing, Interpreter};
 use crate::error::{Error, Result};
 use crate::handshake::{self, Answer};
 use crate::message::{self, Message};
@@ -44,7 +45,11 @@ pub(crate) enum Turn {
 /// The reading side of one generator thread.
 pub(crate) struct Reader {
     scratch: Vec<u8>,
-    /// For servers that do not send plain messages.
+    /// What clients offer, and the server has to select.
+    subprotocol: Option<&'static str>,
+    /// Messages come in the frames of `fanfare.v1`.
+    speaks_v1: bool,
+    /// For other servers that do not send plain messages.
     interpreter: Option<Interpreter>,
     message: Message,
     pub(crate) census: Census,
@@ -59,14 +64,23 @@ pub(crate) struct Reader {
     pub(crate) reads: u64,
     /// Pings that were answered.
     pub(crate) pongs: u64,
+    /// What clients were told they miss.
+    pub(crate) gaps: Gaps,
 }
 
 impl Reader {
     /// For clients in any of `streams` streams.
-    pub(crate) fn new(message: Message, streams: usize, interpreter: Option<Interpreter>) -> Result<Self> {
+    pub(crate) fn new(
+        message: Message,
+        streams: usize,
+        framing: Framing,
+        interpreter: Option<Interpreter>,
+    ) -> Result<Self> {
         let least = if interpreter.is_some() { SCRATCH_MIN_INTERPRETED } else { SCRATCH_MIN };
         Ok(Self {
             scratch: vec![0; least.max(4 * message.size())],
+            subprotocol: framing.subprotocol(),
+            speaks_v1: framing == Framing::V1,
             interpreter,
             message,
             census: Census::new(streams),
@@ -76,6 +90,7 @@ impl Reader {
             out_of_turn: 0,
             reads: 0,
             pongs: 0,
+            gaps: Gaps::default(),
         })
     }
 
@@ -97,12 +112,14 @@ impl Reader {
             let filled = kept + read;
             let mut from = 0;
             if client.state == State::Upgrading {
-                match handshake::answer(&self.scratch[..filled]) {
+                match handshake::answer(&self.scratch[..filled], self.subprotocol) {
                     Answer::Incomplete => {}
                     Answer::Refused(reason) => return Turn::Refused(reason),
                     Answer::Accepted(end) => {
                         from = end;
                         match &self.interpreter {
+                            // The greeting opens it.
+                            None if self.speaks_v1 => client.state = State::Joining,
                             None => {
                                 self.open(client);
                                 upgraded = true;
@@ -222,14 +239,33 @@ impl Reader {
                     None => continue,
                 }
             }
+            let mut body = body;
+            let mut offset = 0;
+            if self.speaks_v1 {
+                match v1::delivery(&self.scratch[body.clone()], self.message.size()) {
+                    Some(delivery) if client.state == State::Open => {
+                        offset = delivery.offset;
+                        body = body.start + delivery.message.start..body.start + delivery.message.end;
+                    }
+                    _ => {
+                        self.take_told(client, body);
+                        continue;
+                    }
+                }
+            }
             let bytes = &self.scratch[body.clone()];
             let found = if bytes.len() == self.message.size() { message::place(bytes) } else { None };
             if found == Some(client.next) {
                 client.next.advance();
                 self.deliveries += 1;
+                // What is not in its turn is counted for that.
+                if self.speaks_v1 && offset <= client.offset {
+                    self.ledger.garbled();
+                }
             } else {
                 self.take_otherwise(place, client, found, shared);
             }
+            client.offset = client.offset.max(offset);
             if client.sampled {
                 let bytes = &self.scratch[body];
                 if !self.message.padding_is_intact(bytes) {
@@ -255,6 +291,18 @@ impl Reader {
         } else {
             self.out_of_turn += 1;
             exception(place, client, found, &mut self.census, &mut self.ledger, shared);
+        }
+    }
+
+    /// What a server that speaks `fanfare.v1` says besides deliveries. The greeting comes first, and behind it where the
+    /// client's topics stand; as these clients ask for nothing, they are refused nothing.
+    #[cold]
+    fn take_told(&mut self, client: &mut Client, body: std::ops::Range<usize>) {
+        match (v1::told(&self.scratch[body]), client.state) {
+            (Some(Told::Hello), State::Joining) => self.open(client),
+            (Some(Told::Gap(gap)), State::Open) => self.gaps.add(gap),
+            (Some(Told::Joined(_) | Told::Bye), State::Open) => {}
+            _ => self.ledger.garbled(),
         }
     }
 

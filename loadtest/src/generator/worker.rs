@@ -89,7 +89,8 @@ impl Worker {
         let connector = Connector::new(plan, process, clients.clone(), registry, REGISTRAR)
             .context(|| format!("cannot connect to {}", plan.address))?;
         let topics = plan.streams.topics_of(0);
-        let interpreter = topics.first().and_then(|topic| Interpreter::new(plan.dialect.framing, topic));
+        let framing = plan.dialect.framing;
+        let interpreter = topics.first().and_then(|topic| Interpreter::new(framing, topic));
         let publishers = (index..plan.publishers()).step_by(threads.len()).enumerate();
         let publishers = publishers.map(|(at, number)| {
             let publisher = Publisher::connect(plan, number, registry, Token(PUBLISHER.0 - at));
@@ -99,7 +100,7 @@ impl Worker {
             index,
             shared,
             clients: clients.map(|number| simulate(number, plan)).collect(),
-            reader: Reader::new(plan.message.clone(), plan.streams.len(), interpreter)?,
+            reader: Reader::new(plan.message.clone(), plan.streams.len(), framing, interpreter)?,
             connector,
             timer: match plan.supply.map(|supply| supply.pace) {
                 Some(Pace::Rate(_) | Pace::Open(Some(_))) if publishers.len() > 0 => {
@@ -329,6 +330,7 @@ impl Worker {
             latency: self.reader.latency,
             lag: self.lag,
             received: self.reader.deliveries + self.reader.out_of_turn,
+            gaps: self.reader.gaps,
             closed: self.closed,
             refused: self.publishers.into_iter().flat_map(Publisher::into_refused).collect(),
         }

@@ -9,8 +9,19 @@ pub(super) fn table(rounds: &[Round]) -> Option<Table> {
     let mut table = Table::new(
         "What each server says became of the frames of a round, and what clients got",
         &[
-            "round", "matched", "written", "received", "queued", "dropped", "bound", "age", "memory",
-            "closed", "slow", "no pong",
+            "round",
+            "matched",
+            "written",
+            "received",
+            "queued",
+            "conflated",
+            "dropped",
+            "bound",
+            "age",
+            "memory",
+            "closed",
+            "slow",
+            "no pong",
         ],
     );
     let mut is_empty = true;
@@ -25,6 +36,7 @@ pub(super) fn table(rounds: &[Round]) -> Option<Table> {
                 ledger.written,
                 audit.received,
                 ledger.queued,
+                ledger.conflated,
                 dropped.total(),
                 dropped.bound,
                 dropped.age,
@@ -38,6 +50,17 @@ pub(super) fn table(rounds: &[Round]) -> Option<Table> {
         table.row(row);
     }
     (!is_empty).then_some(table)
+}
+
+/// Says what clients were told they miss, if anything.
+pub(super) fn told(name: &str, round: &Round) -> Option<String> {
+    let gaps = round.told.filter(|gaps| gaps.missing() > 0)?;
+    Some(format!(
+        "{name}: clients were told in {} gaps that {} messages were dropped and {} conflated",
+        units::grouped(gaps.gaps),
+        units::grouped(gaps.dropped),
+        units::grouped(gaps.conflated)
+    ))
 }
 
 /// Says what does not agree, or why that cannot be told.

@@ -275,6 +275,7 @@ impl Rounds {
                 remarks.push(format!("{name}: the server closed {count} reading clients ({code})"));
             }
             remarks.extend(supply::remark(&name, round));
+            remarks.extend(audit::told(&name, round));
             remarks.extend(audit::remark(&name, round));
             if round.stalled > 0 {
                 remarks.push(stalled_remark(&name, round));

@@ -29,21 +29,25 @@ pub(super) fn alternate(
     load: &LoadArgs,
     contestants: &[Contestant<'_>],
 ) -> Result<Vec<Round>> {
+    alternate_timed(stage, load.rounds, timing(load), contestants)
+}
+
+/// The same with a timing of its own, and so many rounds of each if it is said.
+pub(super) fn alternate_timed(
+    stage: &Stage,
+    rounds: Option<u16>,
+    timing: Timing,
+    contestants: &[Contestant<'_>],
+) -> Result<Vec<Round>> {
     let default = if contestants.len() > 1 { ROUNDS_AGAINST } else { ROUNDS_ALONE };
+    let count = usize::from(rounds.unwrap_or(default));
     let mut rounds = Vec::new();
-    let count = usize::from(load.rounds.unwrap_or(default));
     for number in 1..=count {
         for Contestant { name, side, plan } in contestants {
             stage.interrupt.check()?;
             stage.interrupt.progress.round(name, number, count);
             let server = side.open()?;
-            rounds.push(round::fan_out(
-                &plan(&server),
-                timing(load),
-                &server,
-                (name, number),
-                &stage.interrupt,
-            )?);
+            rounds.push(round::fan_out(&plan(&server), timing, &server, (name, number), &stage.interrupt)?);
         }
     }
     Ok(rounds)
@@ -62,7 +66,7 @@ pub(super) fn sides(contestants: &[Contestant<'_>]) -> Vec<Side> {
     contestants.iter().map(|contestant| contestant.side.clone()).collect()
 }
 
-fn timing(load: &LoadArgs) -> Timing {
+pub(super) fn timing(load: &LoadArgs) -> Timing {
     Timing {
         settle: load.settle,
         warm_up: load.warm_up,

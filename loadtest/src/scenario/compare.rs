@@ -169,6 +169,7 @@ impl CompareArgs {
         let core = stage.server_core;
         Ok(match target {
             Target::Fanfare => Side::Started {
+                classes: false,
                 program: self.fanfare_program()?,
                 arguments: self.fanfare_args.split_whitespace().map(str::to_owned).collect(),
                 core,

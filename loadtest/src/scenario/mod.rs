@@ -67,6 +67,7 @@ impl Stage {
             Some(program) => Side::Started {
                 program: program.clone(),
                 arguments: args.server_args.split_whitespace().map(str::to_owned).collect(),
+                classes: false,
                 core: self.server_core,
             },
         }

@@ -241,6 +241,7 @@ fn audit(server: &Server, before: ServerLedger, outcome: &Outcome) -> Option<Aud
     let seen = Seen {
         received: outcome.deliveries,
         lost: outcome.faults.lost,
+        told: None,
         // Who was closed has not read everything that was written.
         is_everything: outcome.closings.is_empty(),
     };

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::dialect::v1::Gaps;
 use crate::http;
 
 /// How long a server may take to answer.
@@ -26,6 +27,9 @@ pub(crate) struct ServerLedger {
     pub(crate) written: u64,
     pub(crate) queued: u64,
     pub(crate) dropped: Dropped,
+    /// Replaced by younger ones with the same key.
+    #[serde(default)]
+    pub(crate) conflated: u64,
     /// Connections the server ended.
     #[serde(default)]
     pub(crate) closed: Closed,
@@ -78,6 +82,8 @@ pub(crate) enum Comparison {
 pub(crate) struct Seen {
     pub(crate) received: u64,
     pub(crate) lost: u64,
+    /// What clients were told they miss, if their protocol says so.
+    pub(crate) told: Option<Gaps>,
     /// Whether every client read to the end: then the books have to agree to the frame. Else what was written to the
     /// others may not have been read.
     pub(crate) is_everything: bool,
@@ -137,6 +143,7 @@ impl ServerLedger {
                 memory: less(self.dropped.memory, earlier.dropped.memory),
                 closed: less(self.dropped.closed, earlier.dropped.closed),
             },
+            conflated: less(self.conflated, earlier.conflated),
             closed: Closed {
                 slow: less(self.closed.slow, earlier.closed.slow),
                 no_pong: less(self.closed.no_pong, earlier.closed.no_pong),
@@ -147,8 +154,8 @@ impl ServerLedger {
     /// Holds it against what clients saw. Frames of others only add to it, so that fewer than clients got are a
     /// contradiction whoever else was served; all else can be compared only if exactly the frames of this run were matched.
     pub(crate) fn compare(&self, seen: Seen) -> Comparison {
-        let Self { matched, written, queued, dropped, .. } = *self;
-        let Seen { received, lost, is_everything } = seen;
+        let Self { matched, written, queued, dropped, conflated, .. } = *self;
+        let Seen { received, lost, told, is_everything } = seen;
         let (dropped, explained) = (dropped.total(), received + lost);
         let text = if received > written {
             format!("clients got {received} frames, {} more than it wrote", received - written)
@@ -158,10 +165,18 @@ impl ServerLedger {
             return Comparison::ServedOthers;
         } else if received < written {
             format!("it wrote {written} frames, {} more than clients got", written - received)
-        } else if lost != dropped {
-            format!("clients miss {lost} messages, and it dropped {dropped}")
-        } else if matched != written + dropped {
-            format!("of {matched} frames it wrote {written} and dropped {dropped}; {queued} are queued")
+        } else if lost != dropped + conflated {
+            format!("clients miss {lost} messages, and it dropped {dropped} and conflated {conflated}")
+        } else if let Some(told) = told.filter(|told| (told.dropped, told.conflated) != (dropped, conflated))
+        {
+            format!(
+                "it dropped {dropped} and conflated {conflated}, and told clients that it dropped {} and conflated {}",
+                told.dropped, told.conflated
+            )
+        } else if matched != written + dropped + conflated {
+            format!(
+                "of {matched} frames it wrote {written}, dropped {dropped} and conflated {conflated}; {queued} are queued"
+            )
         } else {
             return Comparison::Agrees;
         };
@@ -231,7 +246,7 @@ mod tests {
 
     #[test]
     fn books_have_to_agree_with_the_audience() {
-        let seen = |received, lost, is_everything| Seen { received, lost, is_everything };
+        let seen = |received, lost, is_everything| Seen { received, lost, told: None, is_everything };
         let dropped = Dropped { bound: 2, ..Dropped::default() };
         let ledger = ServerLedger { matched: 12, written: 10, dropped, ..ServerLedger::default() };
         let disagrees = |ledger: ServerLedger, seen, with: &str| match ledger.compare(seen) {
@@ -250,8 +265,27 @@ mod tests {
     }
 
     #[test]
+    fn what_was_counted_missed_and_told_has_to_be_one() {
+        let dropped = Dropped { bound: 2, age: 1, ..Dropped::default() };
+        let ledger =
+            ServerLedger { matched: 20, written: 12, dropped, conflated: 5, ..ServerLedger::default() };
+        let compare = |ledger: ServerLedger, lost, conflated, dropped| {
+            let told = Some(Gaps { gaps: 2, conflated, dropped });
+            ledger.compare(Seen { received: 20 - lost, lost, told, is_everything: true })
+        };
+        assert_eq!(compare(ledger, 8, 5, 3), Comparison::Agrees);
+        assert!(matches!(compare(ledger, 8, 4, 4), Comparison::Disagrees(text) if text.contains("told")));
+        assert!(matches!(compare(ledger, 8, 0, 0), Comparison::Disagrees(text) if text.contains("told")));
+        assert!(matches!(compare(ledger, 7, 5, 3), Comparison::Disagrees(_)), "more came than was written");
+        let forgetful = ServerLedger { conflated: 4, ..ledger };
+        assert!(
+            matches!(compare(forgetful, 8, 4, 3), Comparison::Disagrees(text) if text.contains("miss 8"))
+        );
+    }
+
+    #[test]
     fn others_that_a_server_served_are_not_held_against_it() {
-        let seen = Seen { received: 10, lost: 0, is_everything: true };
+        let seen = Seen { received: 10, lost: 0, told: None, is_everything: true };
         let dropped = Dropped { bound: 3, ..Dropped::default() };
         let ledger = ServerLedger { matched: 20, written: 17, dropped, ..ServerLedger::default() };
         assert_eq!(ledger.compare(seen), Comparison::ServedOthers);

@@ -1,6 +1,7 @@
 //! The servers that are measured: one that already runs, one started for a round, or the floor.
 //! Only processes started here are ever ended, by their id.
 
+mod classes;
 pub(crate) mod contention;
 pub(crate) mod floor;
 pub(crate) mod hyper;
@@ -9,4 +10,5 @@ pub(crate) mod ledger;
 mod pings;
 mod process;
 
+pub(crate) use classes::TopicClass;
 pub(crate) use process::{Server, Side, loopback};

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::classes;
 use crate::dialect::Dialect;
 use crate::error::{Context, Error, Result};
 use crate::machine;
@@ -29,7 +30,8 @@ pub(crate) enum Side {
     /// One that already runs, and that the harness leaves alone.
     Running { address: SocketAddr, pid: Option<u32> },
     /// One started afresh for each round. In `arguments`, `{listen}` stands for the address to listen on.
-    Started { program: PathBuf, arguments: Vec<String>, core: Option<usize> },
+    /// With `classes` it is given a file that names those of [`TopicClass`](super::TopicClass).
+    Started { program: PathBuf, arguments: Vec<String>, classes: bool, core: Option<usize> },
     /// The bare send loop, started afresh for each round.
     Floor { core: Option<usize> },
     /// The same, pinging every client in each interval.
@@ -51,6 +53,14 @@ impl Side {
         }
     }
 
+    /// The same, with classes if it is a server started here; one that runs already has those it has.
+    pub(crate) fn with_classes(mut self) -> Self {
+        if let Self::Started { classes, .. } = &mut self {
+            *classes = true;
+        }
+        self
+    }
+
     /// A server of this side that answers; started if need be.
     pub(crate) fn open(&self) -> Result<Server> {
         match self {
@@ -60,13 +70,23 @@ impl Side {
                 server.pid = pid;
                 Ok(server)
             }
-            Self::Started { program, arguments, core } => {
+            Self::Started { program, arguments, classes, core } => {
                 let address = free_address()?;
                 let listen = address.to_string();
                 let arguments = arguments.iter().map(|argument| argument.replace("{listen}", &listen));
                 let mut command = launcher(*core)?;
                 command.arg(program).args(arguments);
-                Server::start(command, address)
+                let mut server = Server::at(address);
+                if *classes {
+                    let scratch = Scratch::new()?;
+                    let file = scratch.path().join("classes.toml");
+                    std::fs::write(&file, classes::FILE)
+                        .context(|| format!("cannot write {}", file.display()))?;
+                    command.arg("--config").arg(&file);
+                    server.scratch = Some(scratch);
+                }
+                server.launch(command, Readiness::Health)?;
+                Ok(server)
             }
             Self::Floor { core } => {
                 let address = free_address()?;

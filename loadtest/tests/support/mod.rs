@@ -38,6 +38,10 @@ pub(crate) enum Fault {
     Refuse(u64),
     /// In every so many publications that are for others, it gets one too.
     Misdeliver(u64),
+    /// A publication in every so many has the offset of the one before, where offsets are said, for everybody.
+    Misplace(u64),
+    /// In every so many publications there is a gap before the message, which tells of a loss that was none.
+    Bemoan(u64),
     /// Every publication is kept back this long, from everybody.
     Delay(Duration),
     /// So many publications are delivered; then nothing happens for this long.
@@ -58,7 +62,8 @@ pub(crate) struct FaultyServer {
 enum Order {
     /// Answered with the number of the registration.
     Register(Registration, SyncSender<usize>),
-    Join(TcpStream, usize),
+    /// With whether it offered `fanfare.v1`.
+    Join(TcpStream, usize, bool),
     Publish(Address, Vec<u8>, SyncSender<bool>),
     /// Answered with a body, if there is a ledger.
     Health(SyncSender<Option<String>>),
@@ -120,9 +125,11 @@ impl FaultyServer {
         let hub = Hub {
             registrations: Vec::new(),
             subscribers: Vec::new(),
+            speaks_v1: false,
             written: 0,
             count: 0,
             body_length: 0,
+            body_end: 0,
             held: None,
             fault,
             done: Arc::clone(&done),
@@ -150,7 +157,7 @@ fn serve(stream: TcpStream, orders: &SyncSender<Order>, address: SocketAddr) {
     stream.set_nodelay(true).expect("a connected socket");
     let mut writer = stream.try_clone().expect("a second handle");
     let mut reader = BufReader::new(stream);
-    while let Some((line, mut body)) = request(&mut reader) {
+    while let Some(Request { line, mut body, offers_v1 }) = request(&mut reader) {
         let (status, answer) = if line.starts_with("POST /register ") {
             let registration = serde_json::from_slice(&body).expect("a registration is JSON");
             let (given, number) = sync_channel(1);
@@ -160,7 +167,7 @@ fn serve(stream: TcpStream, orders: &SyncSender<Order>, address: SocketAddr) {
         } else if let Some(id) = line.strip_prefix("GET /ws/") {
             // The hub takes part from before the 101, so that nothing published after it is missed.
             let number = usize::from_str_radix(&id[..32], 16).expect("an id that was given out");
-            orders.send(Order::Join(writer, number)).expect("the hub runs");
+            orders.send(Order::Join(writer, number, offers_v1)).expect("the hub runs");
             return;
         } else if line.starts_with("GET /health ") {
             let (told, ledger) = sync_channel(1);
@@ -184,9 +191,16 @@ fn serve(stream: TcpStream, orders: &SyncSender<Order>, address: SocketAddr) {
     }
 }
 
-fn request(reader: &mut BufReader<TcpStream>) -> Option<(String, Vec<u8>)> {
+struct Request {
+    line: String,
+    body: Vec<u8>,
+    offers_v1: bool,
+}
+
+fn request(reader: &mut BufReader<TcpStream>) -> Option<Request> {
     let mut first = String::new();
     let mut length = 0;
+    let mut offers_v1 = false;
     loop {
         let mut line = String::new();
         if reader.read_line(&mut line).ok()? == 0 {
@@ -196,25 +210,30 @@ fn request(reader: &mut BufReader<TcpStream>) -> Option<(String, Vec<u8>)> {
             first = line;
         } else if line == "\r\n" {
             break;
+        } else if line == "Sec-WebSocket-Protocol: fanfare.v1\r\n" {
+            offers_v1 = true;
         } else if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
             length = value.trim().parse().ok()?;
         }
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
-    Some((first, body))
+    Some(Request { line: first, body, offers_v1 })
 }
 
 struct Hub {
     registrations: Vec<Registration>,
     /// Each with the number of its registration.
     subscribers: Vec<(Option<TcpStream>, usize)>,
+    /// All of them speak `fanfare.v1`.
+    speaks_v1: bool,
     /// Frames of publications sent so far.
     written: u64,
     /// Publications taken so far.
     count: u64,
-    /// Of the current publication.
+    /// Of the current publication, and where it ends in its frame.
     body_length: usize,
+    body_end: usize,
     /// A frame of the victim's that waits for the next one of the same address to overtake it.
     held: Option<(Address, Vec<u8>)>,
     fault: Fault,
@@ -231,8 +250,9 @@ impl Hub {
                     given.send(self.registrations.len() - 1).expect("the client waits");
                 }
                 Ok(Order::Health(told)) => told.send(self.ledger()).expect("the client waits"),
-                Ok(Order::Join(mut stream, number)) => {
-                    stream.write_all(HANDSHAKE).expect("a fresh socket takes a handshake");
+                Ok(Order::Join(mut stream, number, offers_v1)) => {
+                    self.speaks_v1 = offers_v1;
+                    stream.write_all(&handshake(offers_v1)).expect("a fresh socket takes a handshake");
                     // A subscriber that stops reading is dropped and must not stop the others.
                     stream.set_nonblocking(self.subscribers.len() != VICTIM).expect("a connected socket");
                     self.subscribers.push((Some(stream), number));
@@ -281,7 +301,11 @@ impl Hub {
             Fault::Pause(after, time) if self.count == after + 1 => self.wait(time),
             _ => {}
         }
-        let frame = text_frame(body);
+        let (frame, behind) = match self.speaks_v1 {
+            true => (text_frame(&envelope(self.offset(), &address.topic, body)), 2),
+            false => (text_frame(body), 0),
+        };
+        self.body_end = frame.len() - behind;
         for place in 0..self.subscribers.len() {
             let is_due = address.is_for(&self.registrations[self.subscribers[place].1]);
             match (place == VICTIM, is_due) {
@@ -292,6 +316,17 @@ impl Hub {
             }
         }
         true
+    }
+
+    /// Of the current publication.
+    fn offset(&mut self) -> u64 {
+        match self.fault {
+            Fault::Misplace(every) if self.count.is_multiple_of(every) => {
+                self.done.fetch_add(self.subscribers.len() as u64, SeqCst);
+                self.count - 1
+            }
+            _ => self.count,
+        }
     }
 
     fn wait(&mut self, time: Duration) {
@@ -332,14 +367,14 @@ impl Hub {
             }
             Fault::Garble(every, place) if due(every) => {
                 let mut wrong = frame.to_vec();
-                let body = wrong.len() - self.body_length;
+                let body = self.body_end - self.body_length;
                 wrong[body + place] = b'?';
                 self.send(VICTIM, &wrong);
                 did = 1;
             }
             Fault::Misnumber(every) if due(every) => {
                 let mut wrong = frame.to_vec();
-                let body = wrong.len() - self.body_length;
+                let body = self.body_end - self.body_length;
                 // 60,000 more, which no short run comes to, and so near that it could be believed.
                 wrong[body + 11] = b'6';
                 self.send(VICTIM, &wrong);
@@ -353,6 +388,13 @@ impl Hub {
             }
             Fault::Cut(after) if count == after => {
                 self.subscribers[VICTIM].0 = None;
+                did = 1;
+            }
+            Fault::Bemoan(every) if due(every) => {
+                let gap =
+                    r#"{"gap":{"topic":"t","from":1,"to":1,"reason":"slow","conflated":0,"dropped":1}}"#;
+                self.send(VICTIM, &text_frame(gap.as_bytes()));
+                self.send(VICTIM, frame);
                 did = 1;
             }
             Fault::Dribble => {
@@ -390,6 +432,24 @@ impl Hub {
             _ => self.subscribers[place].0 = None,
         }
     }
+}
+
+/// The handshake's answer, and in `fanfare.v1` what the client is greeted with.
+fn handshake(speaks_v1: bool) -> Vec<u8> {
+    if !speaks_v1 {
+        return HANDSHAKE.to_vec();
+    }
+    let head = HANDSHAKE.strip_suffix(b"\r\n").expect("it ends with an empty line");
+    let hello = br#"{"hello":{"node":"n","client":"c","ping_s":25,"max_message":65536,"user":1}}"#;
+    let positions = br#"{"ok":null,"positions":{"t":{"epoch":"x-1","offset":0}}}"#;
+    let choice = b"Sec-WebSocket-Protocol: fanfare.v1\r\n\r\n";
+    [head, choice, &text_frame(hello), &text_frame(positions)].concat()
+}
+
+/// A message as clients of `fanfare.v1` get it.
+fn envelope(offset: u64, topic: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!(r#"{{"topic":"{topic}","offset":{offset},"message":""#);
+    [head.as_bytes(), body, br#""}"#].concat()
 }
 
 fn text_frame(body: &[u8]) -> Vec<u8> {

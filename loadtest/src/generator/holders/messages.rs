@@ -9,6 +9,7 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
+use crate::dialect::v1::Gaps;
 use crate::dialect::{Dialect, Framing, Joining};
 use crate::error::Result;
 use crate::generator::outcome::Outcome;
@@ -78,6 +79,7 @@ pub(crate) struct Found {
     latency: Vec<(u64, u64)>,
     closed: Vec<(Option<u16>, u64)>,
     received: u64,
+    gaps: Gaps,
 }
 
 impl Assignment {
@@ -130,6 +132,7 @@ impl Found {
             latency: recorded.map(|value| (value.value_iterated_to(), value.count_at_value())).collect(),
             closed: outcome.closed.into_iter().collect(),
             received: outcome.received,
+            gaps: outcome.gaps,
         }
     }
 
@@ -139,7 +142,8 @@ impl Found {
             latency.saturating_record_n(value, count);
         }
         let closed: BTreeMap<_, _> = self.closed.into_iter().collect();
-        Ok(Outcome { faults: self.faults, latency, closed, received: self.received, ..Outcome::new()? })
+        let Self { faults, received, gaps, .. } = self;
+        Ok(Outcome { faults, latency, closed, received, gaps, ..Outcome::new()? })
     }
 }
 
@@ -162,10 +166,12 @@ mod tests {
         outcome.faults = Faults { lost: 3, misdelivered: 1, ..Faults::default() };
         outcome.closed = BTreeMap::from([(None, 2), (Some(1013), 1)]);
         outcome.received = 77;
+        outcome.gaps = Gaps { gaps: 1, conflated: 2, dropped: 3 };
+        let gaps = outcome.gaps;
         let (latency, faults, closed) = (outcome.latency.clone(), outcome.faults, outcome.closed.clone());
         let back = told(&Found::new(outcome)).into_outcome().expect("bounds that are allowed");
         assert_eq!((back.latency, back.faults, back.closed), (latency, faults, closed));
-        assert_eq!((back.received, back.refused), (77, 0));
+        assert_eq!((back.received, back.refused, back.gaps), (77, 0, gaps));
     }
 
     #[test]

@@ -102,7 +102,7 @@ impl Arrivals {
             let receive_buffer = self.receive_buffer.filter(|_| life.role == Role::Slow);
             let mut stream = dial(self.address, source(0, life.number), receive_buffer)?;
             registry.register(&mut stream, Token(place), Interest::READABLE | Interest::WRITABLE)?;
-            life.connect(stream, handshake::request(&life.path, self.address));
+            life.connect(stream, handshake::request(&life.path, self.address, None));
             self.under_way += 1;
         }
         Ok(())

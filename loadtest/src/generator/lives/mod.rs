@@ -234,8 +234,14 @@ impl Crowd {
             let thread = thread::Builder::new().name(format!("crowd-{index}")).spawn(|| worker.run());
             crowd.workers.push(thread.context(|| "cannot start a thread".to_owned())?);
         }
-        let publisher =
-            Publisher::new(plan.address, &plan.topics, plan.message.clone(), plan.rate, Arc::clone(&shared));
+        let publisher = Publisher::new(
+            plan.address,
+            &plan.topics,
+            plan.message.clone(),
+            plan.rate,
+            false,
+            Arc::clone(&shared),
+        );
         let thread = thread::Builder::new().name("publisher".to_owned()).spawn(|| publisher.run());
         crowd.publisher = Some(thread.context(|| "cannot start a thread".to_owned())?);
         if crowd.connect()? { Ok(crowd) } else { Err(crowd.why_it_failed()) }

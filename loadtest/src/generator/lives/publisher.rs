@@ -53,6 +53,7 @@ impl Publisher {
         topics: &[String],
         message: Message,
         rate: f64,
+        keyed: bool,
         shared: Arc<Shared>,
     ) -> Self {
         let way = Dialect::CONTRACT.publishing;
@@ -61,7 +62,7 @@ impl Publisher {
             address,
             envelopes: topics
                 .iter()
-                .map(|topic| way.envelope(address, topic, None, message.size()))
+                .map(|topic| way.envelope(address, topic, None, keyed, message.size()))
                 .collect(),
             message,
             every: Duration::from_secs_f64(1.0 / rate),
@@ -115,7 +116,7 @@ impl Publisher {
         let topic = count % self.envelopes.len();
         let place = Place::new(topic as u32, self.shared.give_out(topic));
         let envelope = &self.envelopes[topic];
-        pipeline.requests().extend_from_slice(&envelope.head);
+        envelope.open(place.number(), pipeline.requests());
         self.message.write(place, self.message.clock(intended), pipeline.requests());
         pipeline.requests().extend_from_slice(envelope.tail);
         self.unanswered.push_back(place);

@@ -107,7 +107,7 @@ impl Reading {
             let filled = kept + read;
             let mut from = 0;
             if life.state == State::Upgrading {
-                match handshake::answer(&self.scratch[..filled]) {
+                match handshake::answer(&self.scratch[..filled], None) {
                     Answer::Incomplete => {}
                     Answer::Refused(reason) => return Turn::Refused(reason),
                     Answer::Accepted(end) => {
