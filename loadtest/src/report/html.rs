@@ -70,6 +70,8 @@ fn verdict(page: &Page) -> String {
         Verdict::Undecided => ("bad", "Undecided"),
     };
     let (last, others) = remarks.split_last().map_or(("", &[][..]), |(last, others)| (last.as_str(), others));
+    // In a terminal the word leads the remark; here it stands there already.
+    let last = last.strip_prefix(&format!("{}: ", word.to_uppercase())).unwrap_or(last);
     let items = |remarks: &[String]| -> String {
         remarks.iter().map(|remark| format!("<li>{}</li>", escape(remark))).collect()
     };
