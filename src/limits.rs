@@ -118,6 +118,8 @@ pub const HISTORY_TTL_MS_MAX: u64 = 7 * 24 * 3_600_000;
 /// What a message in a history counts for besides its own bytes, bytes: what it takes in memory, and what its frame has
 /// around it.
 pub const HISTORY_MESSAGE_OVERHEAD: usize = 256;
+/// What each topic of such a message counts for, if it went to several, besides its name, bytes.
+pub const HISTORY_TOPIC_OVERHEAD: usize = 64;
 /// Most messages of one answer about a topic's history.
 pub const HISTORY_PAGE_MAX: usize = 1_000;
 /// Messages of such an answer where nothing is said.

@@ -5,7 +5,10 @@
 
 use bytes::Bytes;
 
-use super::{history::Kept, traffic::Sequenced};
+use super::{
+    history::Kept,
+    traffic::{Part, Sequenced},
+};
 use crate::{
     protocol::v1::encode,
     publication::Message,
@@ -62,7 +65,8 @@ impl Encoding {
 impl Kept {
     /// The message as clients of `fanfare.v1` get it: a JSON object with `topic`, which it was published to, and offset.
     pub fn to_json(&self, topic: &Topic) -> Bytes {
-        encode::message(topic, self.offset, &self.content, &[])
+        let also = self.part.as_ref().map(Part::also).unwrap_or_default();
+        encode::message(topic, self.offset, &self.content, &also)
     }
 }
 

@@ -13,9 +13,10 @@ use std::{
 
 use bytes::Bytes;
 
+use super::traffic::Part;
 use crate::{
     classes,
-    limits::HISTORY_MESSAGE_OVERHEAD,
+    limits::{HISTORY_MESSAGE_OVERHEAD, HISTORY_TOPIC_OVERHEAD},
     protocol::v1::encode::GapReason,
     publication::{Content, Epoch, Message, Position},
 };
@@ -27,6 +28,8 @@ pub struct Kept {
     pub offset: u64,
     /// What it says, and whom it is meant for.
     pub content: Content,
+    /// Which part of a publication to several topics it is.
+    pub part: Option<Part>,
     /// When it was published, milliseconds.
     at: u64,
 }
@@ -106,10 +109,10 @@ impl History {
     }
 
     /// Keeps the next publication, and lets go of what is beyond a bound for it: that may be the publication itself.
-    pub(crate) fn push(&mut self, offset: u64, content: &Content, now: u64) {
+    pub(crate) fn push(&mut self, offset: u64, content: &Content, part: Option<&Part>, now: u64) {
         debug_assert!(self.kept.back().is_none_or(|last| last.offset + 1 == offset));
         self.expire(now);
-        let kept = Kept { offset, content: copy(content), at: now };
+        let kept = Kept { offset, content: copy(content), part: part.map(Part::apart), at: now };
         self.bytes += kept.cost();
         self.kept.push_back(Arc::new(kept));
         self.run = None;
@@ -179,7 +182,9 @@ impl Kept {
             // As base64.
             Message::Binary(bytes) => bytes.len().div_ceil(3) * 4,
         };
-        message + HISTORY_MESSAGE_OVERHEAD
+        let topics = self.part.iter().flat_map(|part| &*part.topics);
+        let others: usize = topics.map(|topic| topic.as_str().len() + HISTORY_TOPIC_OVERHEAD).sum();
+        message + others + HISTORY_MESSAGE_OVERHEAD
     }
 }
 
@@ -231,7 +236,7 @@ mod tests {
 
     fn push(history: &mut History, offsets: std::ops::RangeInclusive<u64>, now: u64) {
         for offset in offsets {
-            history.push(offset, &Message::text("x".repeat(100)).into(), now);
+            history.push(offset, &Message::text("x".repeat(100)).into(), None, now);
         }
     }
 
@@ -261,7 +266,7 @@ mod tests {
         let mut history = history(100, 2 * one, 1_000);
         push(&mut history, 1..=5, 0);
         assert_eq!(offsets(&mut history), [4, 5]);
-        history.push(6, &Message::text("x".repeat(2 * one)).into(), 0);
+        history.push(6, &Message::text("x".repeat(2 * one)).into(), None, 0);
         assert!(offsets(&mut history).is_empty(), "one that is too large for it is not kept either");
         assert_eq!((history.bytes(), history.due()), (0, None));
         push(&mut history, 7..=7, 0);
@@ -271,7 +276,7 @@ mod tests {
     #[test]
     fn binary_messages_count_as_the_text_that_is_sent_of_them() {
         let mut history = history(100, 1 << 20, 1_000);
-        history.push(1, &Message::Binary(Bytes::from_static(&[0; 100])).into(), 0);
+        history.push(1, &Message::Binary(Bytes::from_static(&[0; 100])).into(), None, 0);
         assert_eq!(history.bytes(), 136 + HISTORY_MESSAGE_OVERHEAD);
     }
 
@@ -315,7 +320,7 @@ mod tests {
     fn what_is_kept_does_not_hold_the_buffer_of_its_request() {
         let body = Bytes::from(vec![b'x'; 10_000]);
         let mut history = history(3, 1 << 20, 1_000);
-        history.push(1, &Message::Text(body.slice(100..200)).into(), 0);
+        history.push(1, &Message::Text(body.slice(100..200)).into(), None, 0);
         assert!(body.is_unique(), "nobody else holds it");
         assert_eq!(history.run()[0].content, Message::Text(body.slice(100..200)).into());
     }

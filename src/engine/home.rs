@@ -21,6 +21,7 @@ use super::{
     age_list::{AgeList, Aged, Neighbours},
     encoding::{ENCODINGS, Encoding},
     history::{History, Past, Resume, Run, past_of_none},
+    traffic::Part,
 };
 use crate::{
     classes::{ClassId, Classes},
@@ -200,7 +201,7 @@ impl Home {
     }
 
     /// Gives the next offset of `topic`, keeps what is published if the topic's class says so, and says which shards are
-    /// to have the publication.
+    /// to have the publication. If it is a `part`, its place is noted there.
     ///
     /// # Errors
     /// When the topic is new and cannot be kept.
@@ -208,6 +209,7 @@ impl Home {
         &mut self,
         topic: &Topic,
         content: &Content,
+        part: Option<&Part>,
         now: u64,
     ) -> Result<(Position, Interest), TopicsFull> {
         let number = self.number_or_insert(topic, now)?;
@@ -216,9 +218,13 @@ impl Home {
         let offset = record.next;
         record.next += 1;
         if self.classes.get(record.class).history.is_some() {
-            self.keep(number, content, now);
+            self.keep(number, content, part, now);
         }
         let position = Position { epoch: self.epoch(number), offset };
+        if let Some(part) = part {
+            let noted = part.stands[part.place].set(position);
+            debug_assert!(noted.is_ok(), "it has one place");
+        }
         Ok((position, self.records[number as usize].interested))
     }
 
@@ -317,12 +323,12 @@ impl Home {
     }
 
     /// Keeps what was published last.
-    fn keep(&mut self, number: u32, content: &Content, now: u64) {
+    fn keep(&mut self, number: u32, content: &Content, part: Option<&Part>, now: u64) {
         let record = &mut self.records[number as usize];
         let Some(bounds) = self.classes.get(record.class).history else { return };
         let history = record.history.get_or_insert_with(|| Box::new(History::new(bounds)));
         let before = history.bytes();
-        history.push(record.next - 1, content, now);
+        history.push(record.next - 1, content, part, now);
         self.history_bytes = self.history_bytes - before + history.bytes();
         let was_idle = record.is_idle();
         self.list_due(number);
@@ -456,7 +462,7 @@ mod tests {
     }
 
     fn sequence(home: &mut Home, topic: &Topic, now: u64) -> Result<(Position, Interest), TopicsFull> {
-        home.sequence(topic, &Message::text("purr").into(), now)
+        home.sequence(topic, &Message::text("purr").into(), None, now)
     }
 
     fn join(home: &mut Home, topic: &Topic, shard: u16, now: u64) -> Result<Position, TopicsFull> {
@@ -577,9 +583,9 @@ mod tests {
     fn message_too_large_for_its_history_leaves_a_record_that_is_freed_like_any() {
         let history = classes::History { messages: 10, bytes: 300, ttl: Duration::from_millis(50) };
         let mut home = home_keeping(Some(history), 10);
-        home.sequence(&topic(1), &Message::text("x".repeat(400)).into(), 0).expect("there is room");
+        home.sequence(&topic(1), &Message::text("x".repeat(400)).into(), None, 0).expect("there is room");
         sequence(&mut home, &topic(2), 0).expect("there is room");
-        home.sequence(&topic(2), &Message::text("x".repeat(400)).into(), 10).expect("it is there");
+        home.sequence(&topic(2), &Message::text("x".repeat(400)).into(), None, 10).expect("it is there");
         assert_eq!(home.history_bytes(), 0);
         home.expire(50);
         home.expire(100);

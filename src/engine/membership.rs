@@ -128,7 +128,7 @@ impl Shard {
         let ticket = profile.ticket;
         let missing = by_home.len() as u32;
         let (joined, answer) = (Vec::new(), answer.map(PendingAnswer::new));
-        let pending = PendingTopics { ticket, wanted, missing, joined, refused: false, answer };
+        let pending = PendingTopics { ticket, wanted, resume, missing, joined, refused: false, answer };
         profile.pending = Some(Box::new(pending));
         for (home, topics) in by_home {
             let join = Box::new(Join { shard: self.number, key, ticket, encoding, topics });
@@ -226,10 +226,11 @@ impl Shard {
         self.topics.entry_mut(number).position = Some(position);
         let mut recovered = None;
         if !self.is_member(index, &topic) {
-            self.topics.join(number, index, &mut self.subscribers);
+            self.topics.join(number, index, position.offset, &mut self.subscribers);
             change.joined.push(number);
             if let Some(past) = past {
-                let replayed = self.replay(index, number, *past, position);
+                let replayed = self.replay((index, number), *past, position, &change.resume);
+                self.has_from(index, number, replayed.from);
                 recovered = replayed.recovered;
                 match &mut change.answer {
                     Some(answer) => answer.gaps.extend(replayed.gap.unwrap_or_default()),

@@ -16,7 +16,7 @@ use tokio::sync::{oneshot, watch};
 use super::{
     home::TopicsFull,
     shard::Shard,
-    traffic::{Ingress, Mailboxes, Part},
+    traffic::{Ingress, Mailboxes, Part, PartPlaces},
     watched::Tally,
 };
 use crate::{
@@ -35,6 +35,8 @@ pub struct Order {
     /// Its key, until it was looked for.
     key: Option<(IdempotencyKey, Digest)>,
     receipt: bool,
+    /// Where its parts stand, if they are several.
+    stands: PartPlaces,
     /// What it came to in the first topics.
     places: Vec<Result<Place, TopicsFull>>,
     reply: Option<oneshot::Sender<Outcome>>,
@@ -82,8 +84,10 @@ impl Order {
         let key = key.map(|key| (key, digest(&topics, &content)));
         let places = Vec::with_capacity(topics.len());
         let (reply, outcome) = oneshot::channel();
-        let order =
-            Self { topics, content, credits, key, receipt, places, reply: Some(reply), repeats: None };
+        let parts = if topics.len() > 1 { topics.len() } else { 0 };
+        let stands = (0..parts).map(|_| OnceLock::new()).collect();
+        let reply = Some(reply);
+        let order = Self { topics, content, credits, key, receipt, stands, places, reply, repeats: None };
         (order, outcome)
     }
 
@@ -95,7 +99,8 @@ impl Order {
     /// The part for that topic, and where its receipt goes.
     fn part(&mut self, topic: Topic) -> (Publication, Option<Part>, Option<Tally>) {
         let place = self.places.len();
-        let part = (self.topics.len() > 1).then(|| Part { topics: self.topics.clone(), place });
+        let several = self.topics.len() > 1;
+        let part = several.then(|| Part { topics: self.topics.clone(), place, stands: self.stands.clone() });
         let tally = self.receipt.then(|| watch::Sender::new(Receipt::default()));
         (Publication { topic, content: self.content.clone(), credits: self.credits.share() }, part, tally)
     }

@@ -4,7 +4,8 @@
 //! stand in the log one behind the other, those for everyone apart from those that are not, and each subscriber gets the
 //! ranges behind its offset. What is published meanwhile is appended to them when the next one comes. Whoever shares a
 //! replay pins the same segments, so ten thousand who resume together cost one history. Membership calls it at the join
-//! point; it never shows anybody what was not meant for it.
+//! point; it never shows anybody what was not meant for it, nor what it has by another topic of
+//! the same publication.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -13,7 +14,7 @@ use smallvec::SmallVec;
 use super::{
     encoding::Encoding,
     frame_index::Note,
-    history::{Kept, Missed, Past, Run, Stretch},
+    history::{Kept, Missed, Past, Resume, Run, Stretch},
     log::{Lane, Log, Range},
     outbox::{ControlFrame, Pushed},
     shard::Shard,
@@ -22,7 +23,7 @@ use crate::{
     limits::{BEHIND_QUARTERS, LARGE_FRAME_BYTES, REPLAY_SHARED_MS, REPLAYS_SHARED},
     protocol::v1::encode::{self, GapReason},
     publication::{Audience, Epoch, MessageKey, Position},
-    topic::Topic,
+    topic::{Topic, TopicMap},
     websocket::frame,
 };
 
@@ -37,6 +38,8 @@ pub(super) struct Replayed {
     pub(super) gap: Option<ControlFrame>,
     /// The frames.
     pub(super) ranges: Ranges,
+    /// The offset behind which it gets everything.
+    pub(super) from: u64,
 }
 
 pub(super) type Ranges = SmallVec<[Range; 8]>;
@@ -61,8 +64,8 @@ struct Chain {
 struct Frame {
     offset: u64,
     range: Range,
-    /// The message, if it is not meant for everyone.
-    addressed: Option<Arc<Kept>>,
+    /// The message, if not everyone gets it: it is meant for some, or some have it by another of its topics.
+    particular: Option<Arc<Kept>>,
 }
 
 /// A topic as its subscribers in one encoding get it.
@@ -74,8 +77,15 @@ struct Source<'a> {
 }
 
 impl Shard {
-    /// What a subscriber that has just become a member of a topic, whose last position is `head`, gets of its past.
-    pub(super) fn replay(&mut self, index: u32, number: u32, past: Past, head: Position) -> Replayed {
+    /// What a subscriber that has just become a member of a topic, whose last position is `head`, gets of its past. In the
+    /// same change it wants to `resume` topics that it has not all joined yet.
+    pub(super) fn replay(
+        &mut self,
+        (index, number): (u32, u32),
+        past: Past,
+        head: Position,
+        resume: &TopicMap<Resume>,
+    ) -> Replayed {
         let Past { part, missed, run } = past;
         let entry = self.topics.entry(number);
         let (book, encoding) = (entry.book, entry.encoding);
@@ -90,8 +100,13 @@ impl Shard {
         };
         let first = chain.frames.partition_point(|frame| frame.offset <= behind || frame.offset < oldest);
         let frames = &chain.frames[first..];
+        // After a reset nothing counts that it says it has.
+        let is_reset = missed.is_some_and(|missed| missed.reason == GapReason::Reset);
         let is_meant = |frame: &Frame| {
-            frame.addressed.as_ref().is_none_or(|kept| self.is_meant(index, &kept.content.audience))
+            frame.particular.as_ref().is_none_or(|kept| {
+                self.is_meant(index, &kept.content.audience)
+                    && (is_reset || !self.has_elsewhere(index, kept, resume))
+            })
         };
         let fitting = fitting(frames, most, self.replay_bytes(index, book), is_meant);
         let mut ranges = Ranges::new();
@@ -103,8 +118,9 @@ impl Shard {
                 _ => ranges.push(frame.range),
             }
         }
+        let from = frames.get(fitting).map_or(head.offset, |frame| frame.offset - 1);
         if matches!(part, Stretch::Last(_)) {
-            return Replayed { recovered: None, gap: None, ranges };
+            return Replayed { recovered: None, gap: None, ranges, from };
         }
         let without_room = frames[..fitting].iter().filter(|frame| is_meant(frame)).count() as u64;
         let dropped = missed.map_or(0, |missed| missed.count()) + without_room;
@@ -123,7 +139,15 @@ impl Shard {
             encode::gap(&mut payload, source.topic, &gap);
             frame::text(&payload)
         });
-        Replayed { recovered: Some(missed.is_none()), gap, ranges }
+        Replayed { recovered: Some(missed.is_none()), gap, ranges, from }
+    }
+
+    /// Notes that a member of a topic has everything behind an offset.
+    pub(super) fn has_from(&mut self, index: u32, number: u32, offset: u64) {
+        let memberships = self.subscribers.profiles[index as usize].memberships.iter_mut();
+        for membership in memberships.filter(|membership| membership.topic == number) {
+            membership.has_from = membership.has_from.min(offset);
+        }
     }
 
     /// Queues frames of a topic for one subscriber, which are matched by that.
@@ -164,6 +188,33 @@ impl Shard {
         let bound = self.common.rules[class.index()].outbox_bytes;
         let queued = self.subscribers.outboxes[index as usize].bytes();
         (bound / 2).min((bound / 4 * BEHIND_QUARTERS).saturating_sub(queued))
+    }
+
+    /// Whether a subscriber has a message that went to several topics by another of them: it is a member there and got it; or
+    /// it resumes that one too, from behind it, and so says that it has it.
+    fn has_elsewhere(&self, index: u32, kept: &Kept, resume: &TopicMap<Resume>) -> bool {
+        let Some(part) = &kept.part else { return false };
+        part.elsewhere().any(|(topic, position)| {
+            let says_so = match resume.get(topic) {
+                Some(Resume::Since { epoch, offset }) => {
+                    *epoch == Some(position.epoch) && position.offset <= *offset
+                }
+                Some(Resume::Last(_)) | None => false,
+            };
+            says_so || self.got(index, topic, position)
+        })
+    }
+
+    /// Whether a subscriber, as a member of a topic, got what stands at a position, live or replayed.
+    fn got(&self, index: u32, topic: &Topic, position: Position) -> bool {
+        let profile = &self.subscribers.profiles[index as usize];
+        let Some(number) = self.topics.number(topic, profile.encoding) else { return false };
+        let has_come = |here: Position| here.epoch == position.epoch && position.offset <= here.offset;
+        self.topics.entry(number).position.is_some_and(has_come)
+            && profile
+                .memberships
+                .iter()
+                .any(|membership| membership.topic == number && membership.has_from < position.offset)
     }
 
     fn is_meant(&self, index: u32, audience: &Audience) -> bool {
@@ -241,8 +292,9 @@ impl Chain {
         self.frames.reserve(run.len() - first);
         for kept in &run[first..] {
             let range = source.append(kept, log);
-            let addressed = (!kept.content.audience.is_everyone()).then(|| kept.clone());
-            self.frames.push(Frame { offset: kept.offset, range, addressed });
+            let is_for_everyone = kept.content.audience.is_everyone() && kept.part.is_none();
+            let particular = (!is_for_everyone).then(|| kept.clone());
+            self.frames.push(Frame { offset: kept.offset, range, particular });
         }
     }
 

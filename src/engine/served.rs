@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     fn part(topics: &Arc<[Topic]>, place: usize) -> Part {
-        Part { topics: topics.clone(), place }
+        Part { topics: topics.clone(), place, stands: Arc::from([]) }
     }
 
     #[test]

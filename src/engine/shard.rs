@@ -437,7 +437,7 @@ impl Shard {
         mailboxes: &Mailboxes,
     ) -> Result<Position, TopicsFull> {
         let (position, interested) =
-            self.home.sequence(&publication.topic, &publication.content, self.now)?;
+            self.home.sequence(&publication.topic, &publication.content, part.as_ref(), self.now)?;
         self.metrics().sequenced.add(1);
         if !interested.shards().is_empty() {
             // I3: it has its offset before any shard can see it.

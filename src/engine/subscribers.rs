@@ -12,10 +12,16 @@ use smallvec::SmallVec;
 
 use super::{
     encoding::Encoding,
+    history::Resume,
     membership::Answer,
     outbox::{ControlFrame, Flags, Outbox},
 };
-use crate::{identity::ClientId, publication::Position, topic::Topic, websocket::CloseCode};
+use crate::{
+    identity::ClientId,
+    publication::Position,
+    topic::{Topic, TopicMap},
+    websocket::CloseCode,
+};
 
 /// Names one subscriber of one shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,12 +32,17 @@ pub struct Key {
     pub generation: u32,
 }
 
-/// One topic of a subscriber: the topic's number on this shard, and its place among that topic's members.
+/// One topic of a subscriber: the topic's number on this shard, its place among that topic's members, and the offset behind
+/// which it has everything that is meant for it, or was told of a gap: what was replayed and what came live.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Membership {
     pub(crate) topic: u32,
     pub(crate) place: u32,
+    pub(crate) has_from: u64,
 }
+
+// With one topic it takes no more than a list of topics on the heap.
+const _: () = assert!(size_of::<SmallVec<[Membership; 1]>>() == size_of::<SmallVec<[u32; 1]>>());
 
 /// A subscriber that has something to write, in the list of those.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +68,8 @@ pub(crate) struct PendingTopics {
     pub(crate) ticket: u32,
     /// All topics the subscriber is to have.
     pub(crate) wanted: Arc<[Topic]>,
+    /// What it wants of the past of each.
+    pub(crate) resume: TopicMap<Resume>,
     /// Answers of homes still to come.
     pub(crate) missing: u32,
     /// Topics this change has joined so far, to be left again if it fails.

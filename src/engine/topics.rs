@@ -83,12 +83,18 @@ impl TopicIndex {
         entry
     }
 
-    /// Makes `subscriber` a member; it is not one yet.
-    pub(crate) fn join(&mut self, number: u32, subscriber: u32, subscribers: &mut Subscribers) {
+    /// Makes `subscriber` a member, who has or gets everything behind the offset `has_from`; it is not one yet.
+    pub(crate) fn join(
+        &mut self,
+        number: u32,
+        subscriber: u32,
+        has_from: u64,
+        subscribers: &mut Subscribers,
+    ) {
         let memberships = &mut subscribers.profiles[subscriber as usize].memberships;
         let members = &mut self.entries[number as usize].members;
         let slot = memberships.len() as u32;
-        memberships.push(Membership { topic: number, place: members.len() as u32 });
+        memberships.push(Membership { topic: number, place: members.len() as u32, has_from });
         members.push(Member { subscriber, slot });
     }
 
@@ -168,7 +174,7 @@ mod tests {
                 Some(slot) => {
                     index.leave(subscriber, slot, &mut subscribers);
                 }
-                None => index.join(number, subscriber, &mut subscribers),
+                None => index.join(number, subscriber, 0, &mut subscribers),
             }
             check(&index, &subscribers);
         }

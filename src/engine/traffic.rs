@@ -5,7 +5,7 @@
 //! publications by the node's credits, joins by `JOINS_INFLIGHT` of each shard, un-wants by one batch under way between
 //! two shards, kicks and queries by the node's credits for them, stop by being one. The capacities below are the sums.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -91,7 +91,13 @@ pub struct Part {
     pub topics: Arc<[Topic]>,
     /// Which of them this is.
     pub place: usize,
+    /// Where they stand.
+    pub(crate) stands: PartPlaces,
 }
+
+/// Where the parts of a publication stand, in the order of its topics. Each is written once, by the home of its topic, before
+/// any shard can see the part; that of a part that has no place yet, or gets none, is empty.
+pub(crate) type PartPlaces = Arc<[OnceLock<Position>]>;
 
 impl Part {
     /// Whether no other comes behind it.
@@ -103,6 +109,18 @@ impl Part {
     pub(super) fn also(&self) -> Vec<Topic> {
         let others = self.topics.iter().enumerate().filter(|&(place, _)| place != self.place);
         others.map(|(_, topic)| topic.clone()).collect()
+    }
+
+    /// The other topics that have taken it so far, with its place there.
+    pub(super) fn elsewhere(&self) -> impl Iterator<Item = (&Topic, Position)> {
+        let all = self.topics.iter().zip(&*self.stands).enumerate();
+        let others = all.filter(|&(place, _)| place != self.place);
+        others.filter_map(|(_, (topic, stands))| Some((topic, *stands.get()?)))
+    }
+
+    /// The same part with a list of topics of its own: the one that its parts share says that they are under way.
+    pub(super) fn apart(&self) -> Self {
+        Self { topics: self.topics.iter().cloned().collect(), ..self.clone() }
     }
 }
 

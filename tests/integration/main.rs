@@ -35,3 +35,4 @@ mod stopping;
 mod topics;
 mod v1;
 mod v1_publishing;
+mod v1_resuming;

@@ -371,7 +371,7 @@ fn place_that_another_took_between_two_parts_is_not_taken_for_served() {
     assert_eq!(fifth.index, third.index);
     let shard = &mut node.shards[0];
     let number = shard.topics.number(&names(&[b])[0], Encoding::Plain).expect("it has subscribers");
-    shard.topics.join(number, fifth.index, &mut shard.subscribers);
+    shard.topics.join(number, fifth.index, 0, &mut shard.subscribers);
     node.settle();
     assert_eq!(node.wires[0].texts(fifth), ["2"]);
     assert_eq!(node.wires[0].texts(fourth), ["2"]);

@@ -23,6 +23,7 @@ use crate::{
 };
 
 mod bounds;
+mod several;
 
 const BOUND: usize = 1024 * 1024;
 const TTL_MS: u64 = 60_000;
