@@ -36,7 +36,8 @@ use crate::{
 pub struct TopicChange {
     /// All topics it is to have.
     pub wanted: Arc<[Topic]>,
-    /// What it wants of the past of topics that are new to it. Of topics it has, everything comes anyway.
+    /// What it wants of the past of these topics. It is replayed also of one that it has: what came live already comes again
+    /// then, if it is behind what is named here.
     pub resume: TopicMap<Resume>,
     /// What it is told when the change is in force, where its protocol tells.
     pub answer: Option<Answer>,
@@ -101,7 +102,8 @@ impl Shard {
         let mut by_home: SmallVec<[(usize, Wanted); 2]> = SmallVec::new();
         let shards = self.common.mailboxes.shards();
         for topic in &*wanted {
-            if self.is_member(key.index, topic) {
+            let resumed = resume.get(topic).copied();
+            if resumed.is_none() && self.is_member(key.index, topic) {
                 continue;
             }
             let (log, classes) = (&mut self.log, &self.common.classes);
@@ -109,7 +111,7 @@ impl Shard {
             let number = self.topics.number_or_insert(topic, encoding, open);
             self.topics.entry_mut(number).joins += 1;
             let home = topic.home(shards);
-            let wanted = (topic.clone(), resume.get(topic).copied());
+            let wanted = (topic.clone(), resumed);
             match by_home.iter_mut().find(|(other, _)| *other == home) {
                 Some((_, topics)) => topics.push(wanted),
                 None => by_home.push((home, [wanted].into_iter().collect())),
@@ -163,12 +165,15 @@ impl Shard {
                 .take_if(|pending| pending.ticket == ticket),
             false => None,
         };
-        if let Some(answer) = change.as_mut().and_then(|change| change.answer.as_mut())
+        if let Some(PendingTopics { answer: Some(answer), resume, .. }) = change.as_deref_mut()
             && answer.positions.is_none()
         {
             // Its place is ahead of everything that is published to what is joined now.
             self.subscribers.outboxes[key.index as usize].keep_place();
-            answer.positions = Some(self.positions_of(key.index, &answer.answer.topics));
+            // Those that are resumed come with their joins.
+            let mut positions = self.positions_of(key.index, &answer.answer.topics);
+            positions.retain(|(topic, ..)| !resume.contains_key(topic));
+            answer.positions = Some(positions);
         }
         for (topic, joined) in topics {
             let number =
@@ -224,20 +229,20 @@ impl Shard {
     fn join(&mut self, index: u32, topic: Topic, number: u32, point: JoinPoint, change: &mut PendingTopics) {
         let JoinPoint { position, past } = point;
         self.topics.entry_mut(number).position = Some(position);
-        let mut recovered = None;
         if !self.is_member(index, &topic) {
             self.topics.join(number, index, position.offset, &mut self.subscribers);
             change.joined.push(number);
-            if let Some(past) = past {
-                let replayed = self.replay((index, number), *past, position, &change.resume);
-                self.has_from(index, number, replayed.from);
-                recovered = replayed.recovered;
-                match &mut change.answer {
-                    Some(answer) => answer.gaps.extend(replayed.gap.unwrap_or_default()),
-                    None => self.tell_gap(index, replayed.gap),
-                }
-                self.queue(index, number, &replayed.ranges);
+        }
+        let mut recovered = None;
+        if let Some(past) = past {
+            let replayed = self.replay((index, number), *past, position, &change.resume);
+            self.has_from(index, number, replayed.from);
+            recovered = replayed.recovered;
+            match &mut change.answer {
+                Some(answer) => answer.gaps.extend(replayed.gap.unwrap_or_default()),
+                None => self.tell_gap(index, replayed.gap),
             }
+            self.queue(index, number, &replayed.ranges);
         }
         if let Some(positions) = change.answer.as_mut().and_then(|answer| answer.positions.as_mut()) {
             positions.push((topic, position, recovered));

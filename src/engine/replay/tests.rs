@@ -338,8 +338,37 @@ fn last_messages_are_those_meant_for_whoever_asks() {
 }
 
 #[test]
-fn topic_that_is_had_is_not_replayed() {
-    let mut bench = Bench::new(100);
+fn topic_that_is_had_is_replayed_if_that_is_asked_for_and_goes_on_live() {
+    let mut bench = Bench::new(3);
+    let cats = topic("cats");
+    bench.publish_all(&cats, 1..=2, 4);
+    let key = bench.client(Encoding::V1);
+    bench.ask(key, &[(&cats, None)]);
+    bench.run();
+    bench.publish_all(&cats, 3..=4, 4);
+    let epoch = bench.epoch();
+    assert_eq!(offsets(&bench.read(key)[1..]), [3, 4]);
+    let told = bench.resume(key, &cats, since(epoch, 1));
+    let position = &told[0]["positions"]["cats"];
+    assert_eq!((&position["offset"], &position["recovered"]), (&4.into(), &true.into()));
+    assert_eq!(offsets(&told[1..]), [2, 3, 4], "what came live comes again, in its order");
+    bench.publish_all(&cats, 5..=6, 4);
+    assert_eq!(offsets(&bench.read(key)), [5, 6]);
+    let told = bench.resume(key, &cats, since(epoch, 1));
+    assert_eq!(told[0]["positions"]["cats"]["recovered"], false);
+    assert_eq!((&told[1]["gap"]["from"], &told[1]["gap"]["to"]), (&2.into(), &3.into()), "{told:?}");
+    assert_eq!(offsets(&told[2..]), [4, 5, 6]);
+    let told = bench.resume(key, &cats, Resume::Last(2));
+    assert_eq!(offsets(&told[1..]), [5, 6]);
+    let told = bench.resume(key, &cats, since(epoch, 6));
+    assert_eq!((told.len(), &told[0]["positions"]["cats"]["recovered"]), (1, &true.into()));
+    assert_eq!(bench.shard.topics_of(key), [cats]);
+    bench.check_books();
+}
+
+#[test]
+fn refused_change_leaves_a_topic_that_is_had_as_it_is() {
+    let mut bench = Bench::with(10, Settings { topics_max: 1, ..Settings::default() });
     let cats = topic("cats");
     let key = bench.client(Encoding::V1);
     bench.ask(key, &[(&cats, None)]);
@@ -347,8 +376,13 @@ fn topic_that_is_had_is_not_replayed() {
     bench.publish_all(&cats, 1..=3, 4);
     let epoch = bench.epoch();
     bench.read(key);
-    let told = bench.resume(key, &cats, since(epoch, 0));
-    assert_eq!((told.len(), &told[0]["positions"]["cats"]["offset"]), (1, &3.into()));
+    bench.ask(key, &[(&cats, Some(since(epoch, 1))), (&topic("dogs"), None)]);
+    bench.run();
+    let told = bench.read(key);
+    assert!(told[0].get("error").is_some(), "{told:?}");
+    bench.publish_all(&cats, 4..=4, 4);
+    assert_eq!(offsets(&bench.read(key)), [4]);
+    bench.check_books();
 }
 
 #[test]
