@@ -280,6 +280,32 @@ fn stream_whose_client_is_gone_gives_its_place_back() {
 }
 
 #[test]
+fn half_a_line_of_a_client_that_is_gone_is_not_published_and_what_was_whole_stands() {
+    serve(shards(2), |server| {
+        let mut client = server.client(&["a"]);
+        for resets in [false, true] {
+            let mut http = stream(server);
+            http.chunk(&line("a", "whole"));
+            client.expect_text("whole");
+            // Of an object that is complete only the end of the line is missing: it might have gone on.
+            let half = line("a", "half");
+            http.chunk(half.trim_end());
+            match resets {
+                true => http.into_wire().reset(),
+                false => drop(http),
+            }
+        }
+        let mut http = server.http();
+        eventually("the streams are forgotten", || {
+            server.node().load(0) + server.node().load(1)
+                == server.subscribers().iter().sum::<u64>() as usize + 1
+        });
+        http.publish("a", "end");
+        client.expect_text("end");
+    });
+}
+
+#[test]
 fn stopping_ends_a_stream_and_says_so() {
     serve(shards(2), |server| {
         let mut http = stream(server);

@@ -34,5 +34,6 @@ mod slow_readers;
 mod stopping;
 mod topics;
 mod v1;
+mod v1_hostile;
 mod v1_publishing;
 mod v1_resuming;
