@@ -11,6 +11,7 @@ use crate::scenario::idle::IdleArgs;
 use crate::scenario::ingest::IngestArgs;
 use crate::scenario::overload::OverloadArgs;
 use crate::scenario::rate::RateArgs;
+use crate::scenario::resume::ResumeArgs;
 use crate::scenario::slow::SlowArgs;
 use crate::scenario::soak::SoakArgs;
 use crate::scenario::storm::StormArgs;
@@ -67,6 +68,13 @@ pub(crate) enum Command {
     /// Clients vanish all at once and come back: how soon they are served, and what those who stayed see of it
     #[command(args_override_self = true, mut_arg("processes", one_process))]
     Storm(StormArgs),
+    /// Clients vanish all at once and come back for what they missed: how soon all have it, and whether all of it
+    #[command(
+        args_override_self = true,
+        mut_arg("processes", one_process),
+        mut_arg("counts", |arg| arg.default_value("10000"))
+    )]
+    Resume(ResumeArgs),
     /// Some clients stall or read slowly: what the others see of it, and who is closed for it
     #[command(args_override_self = true, mut_arg("processes", one_process))]
     Slow(SlowArgs),
@@ -90,7 +98,7 @@ pub(crate) enum Command {
 fn one_process(arg: Arg) -> Arg {
     let only_one = |text: &str| match text {
         "1" => Ok(1_u16),
-        _ => Err("only 1: storm, slow, churn and soak keep all their clients in one process"),
+        _ => Err("only 1: storm, resume, slow, churn and soak keep all their clients in one process"),
     };
     arg.value_parser(only_one).help("Only 1 here: all clients are kept in one process")
 }

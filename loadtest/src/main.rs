@@ -57,6 +57,7 @@ fn main() -> ExitCode {
         Command::Peers(args) => peers::run(&args),
         Command::Idle(args) => scenario::idle::run(&args),
         Command::ServeHyper(args) => server::hyper::serve(&args).map(|()| Verdict::Faultless),
+        Command::Resume(args) => scenario::resume::run(&args),
         Command::Storm(args) => scenario::storm::run(&args),
         Command::Slow(args) => scenario::slow::run(&args),
         Command::Soak(args) => scenario::soak::run(&args),

@@ -86,6 +86,64 @@ fn a_client_closed_though_it_reads_is_a_fault() {
     assert_eq!(run.result["rounds"][0]["closed"], serde_json::json!({ "1013": 1 }));
 }
 
+/// As a storm is, with clients that resume.
+const RESUME: [&str; 12] = [
+    "--clients",
+    "40",
+    "--vanish",
+    "50%",
+    "--rate",
+    "200",
+    "--duration",
+    "300ms",
+    "--warm-up",
+    "200ms",
+    "--away",
+    "100ms",
+];
+
+#[test]
+fn clients_that_resume_get_what_they_missed() {
+    for extra in [&[][..], &["--away", "0s"], &["--handshakes", "4", "--rounds", "2"]] {
+        let server = ContractServer::start(Breach::None);
+        let run = run(&server, "resume", &[&RESUME[..], extra].concat());
+        run.assert_ended(0, [0; 5]);
+        assert_eq!((run.count("/vanished"), run.count("/back"), run.count("/never_back")), (20, 20, 0));
+        assert_eq!((run.count("/recovered"), run.count("/not_recovered")), (20, 0), "{}", run.output);
+        assert!(run.result["median_all_recovered_seconds"].as_f64() > Some(0.0), "{}", run.output);
+        // Nobody misses anything at all: whoever was away too.
+        assert_eq!(run.count("/deliveries"), run.count("/published") * 40, "{}", run.output);
+        assert!(run.count("/during/samples") > 0 && run.count("/after/samples") > 0, "{}", run.output);
+    }
+}
+
+#[test]
+fn every_fault_of_a_recovery_is_found() {
+    /// What has to be found of so many breaches: lost, duplicated, reordered, garbled, misdelivered.
+    type Expected = fn(u64) -> [u64; 5];
+    let faults: [(Breach, Expected); 3] = [
+        (Breach::LoseOfReplay, |done| [done, 0, 0, 0, 0]),
+        (Breach::ReplayTwice, |done| [0, done, 0, 0, 0]),
+        (Breach::LoseAfterReplay, |done| [done, 0, 0, 0, 0]),
+    ];
+    for (breach, expected) in faults {
+        let server = ContractServer::start(breach);
+        let run = run(&server, "resume", &RESUME);
+        assert_eq!(server.breaches(), 20, "{breach:?}");
+        run.assert_ended(1, expected(20));
+    }
+}
+
+#[test]
+fn who_is_not_recovered_is_counted() {
+    let server = ContractServer::start(Breach::ForgetHistory);
+    let run = run(&server, "resume", &[&RESUME[..], &["--patience", "500ms"]].concat());
+    assert_eq!(run.code, Some(1), "{}", run.output);
+    assert_eq!((run.count("/recovered"), run.count("/not_recovered")), (0, 20), "{}", run.output);
+    assert_eq!(run.count("/told/gaps"), 20);
+    assert_eq!(run.count("/told/dropped"), run.count("/faults/lost"), "{}", run.output);
+}
+
 const CHURN: [&str; 12] = [
     "--clients",
     "30",
@@ -218,6 +276,51 @@ fn a_slow_client_that_misses_something_and_goes_on_is_a_fault() {
     assert_eq!(run.code, Some(1), "{}", run.output);
 }
 
+/// The same where slow clients are kept and lose.
+const DROPS: [&str; 4] = ["--policy", "drop-newest", "--protocol", "v1"];
+
+#[test]
+fn slow_clients_may_lose_what_is_counted_and_told() {
+    let server = ContractServer::start(Breach::None);
+    let run = run(&server, "slow", &[&SLOW[..], &DROPS].concat());
+    assert_eq!(run.code, Some(0), "{}", run.output);
+    let with = &run.result["rounds"][1];
+    let lost = with["faults"]["lost"].as_u64();
+    assert!(lost > Some(0), "{}", run.output);
+    for same in ["/lost_by_policy", "/told/dropped", "/audit/dropped/bound"] {
+        assert_eq!(with.pointer(same).and_then(Value::as_u64), lost, "{same}\n{}", run.output);
+    }
+    assert_eq!((&with["untold"], &with["told"]["gaps"]), (&0.into(), &2.into()), "{}", run.output);
+}
+
+#[test]
+fn clients_of_the_plain_protocol_are_told_of_no_loss() {
+    let server = ContractServer::start(Breach::None);
+    // What was dropped last is waited for: nothing says that it will not come.
+    let plain = ["--policy", "drop-newest", "--patience", "1s"];
+    let run = run(&server, "slow", &[&SLOW[..], &plain].concat());
+    assert_eq!(run.code, Some(0), "{}", run.output);
+    let with = &run.result["rounds"][1];
+    assert!(with["lost_by_policy"].as_u64() > Some(0) && with["told"].is_null(), "{}", run.output);
+    assert_eq!(with["audit"]["dropped"]["bound"], with["lost_by_policy"], "{}", run.output);
+}
+
+#[test]
+fn losses_that_are_not_told_or_not_counted_are_faults() {
+    for (breach, says) in [
+        (Breach::ConcealDrops, "IS NOT WHAT THEY MISS"),
+        (Breach::ExaggerateDrops, "IS NOT WHAT THEY MISS"),
+        (Breach::MistakeDrops, "LEDGER DISAGREES"),
+    ] {
+        let server = ContractServer::start(breach);
+        let run = run(&server, "slow", &[&SLOW[..], &DROPS, &["--patience", "1s"]].concat());
+        assert_eq!(run.code, Some(1), "{breach:?}\n{}", run.output);
+        assert!(run.output.contains(says), "{breach:?}\n{}", run.output);
+        let untold = run.result["rounds"][1]["untold"].as_u64();
+        assert_eq!(untold, Some(server.breaches()), "{breach:?}\n{}", run.output);
+    }
+}
+
 #[test]
 fn every_scenario_draws_its_page() {
     for (scenario, arguments, texts) in [
@@ -226,6 +329,7 @@ fn every_scenario_draws_its_page() {
             &STORM[..],
             &["Those who stayed", "during", "vanished", "all served", "Open connections"][..],
         ),
+        ("resume", &RESUME[..], &["Recovery", "not recovered", "all recovered", "Latency by percentile"]),
         ("churn", &CHURN[..], &["Time of a change by percentile", "Throughput"]),
         ("slow", &SLOW[..], &["with them", "stalled", "by the ledger", "CPU of the generator"]),
         (

@@ -1,4 +1,4 @@
-//! What a server says in Fanfare's subprotocol `fanfare.v1`. A delivery is found by what
+//! What a server says in Fanfare's subprotocol `fanfare.v1`, and what a client asks for in it. A delivery is found by what
 //! stands round its message, which has one length in a run, and without reading JSON: that is for the hot loop. All
 //! else is rare, and read as what it is.
 
@@ -140,6 +140,15 @@ pub(crate) fn told(frame: &[u8]) -> Option<Told> {
     }
 }
 
+/// The command that subscribes to `topic`, from behind `since` if that is an epoch and an offset.
+pub(crate) fn subscribe(topic: &str, since: Option<(&str, u64)>) -> String {
+    let mut command = serde_json::json!({ "subscribe": [topic], "id": 1 });
+    if let Some((epoch, offset)) = since {
+        command["since"] = serde_json::json!({ topic: { "epoch": epoch, "offset": offset } });
+    }
+    command.to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,5 +191,13 @@ mod tests {
         assert_eq!(told(text), Some(Told::Error("bad_request: no".to_owned())));
         assert_eq!(told("0000000000000001"), None);
         assert_eq!(told(r#"{"pong":1}"#), None);
+    }
+
+    #[test]
+    fn who_had_something_says_since_when() {
+        assert_eq!(subscribe("a", None), r#"{"id":1,"subscribe":["a"]}"#);
+        let text = subscribe("a", Some(("x-1", 7)));
+        let command: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(command["since"], serde_json::json!({ "a": { "epoch": "x-1", "offset": 7 } }));
     }
 }

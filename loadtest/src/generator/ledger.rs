@@ -50,6 +50,8 @@ impl Faults {
 pub(crate) struct Ledger {
     /// By client and stream.
     missing: HashMap<(usize, u32), Vec<Range<u64>>>,
+    /// Lost at once, by client.
+    forgotten: HashMap<usize, u64>,
     counted: Faults,
 }
 
@@ -62,6 +64,7 @@ impl Ledger {
             gaps.push(numbers);
         } else {
             self.counted.lost += numbers.end - numbers.start;
+            *self.forgotten.entry(client).or_default() += numbers.end - numbers.start;
         }
     }
 
@@ -90,16 +93,27 @@ impl Ledger {
 
     /// The final count. `refused` is what the server never took.
     pub(crate) fn settle(&self, refused: &BTreeSet<Place>) -> Faults {
-        let mut faults = self.counted;
-        for (&(_, stream), gaps) in &self.missing {
-            for gap in gaps {
-                let places = Place::new(stream, gap.start)..Place::new(stream, gap.end);
-                let excused = refused.range(places).count() as u64;
-                faults.lost += gap.end - gap.start - excused;
-            }
-        }
-        faults
+        let lost = self.missing.iter().map(|(&(_, stream), gaps)| lost(stream, gaps, refused)).sum::<u64>();
+        Faults { lost: self.counted.lost + lost, ..self.counted }
     }
+
+    /// What each client lost, if anything.
+    pub(super) fn lost_by_client(&self, refused: &BTreeSet<Place>) -> HashMap<usize, u64> {
+        let mut all = self.forgotten.clone();
+        for (&(client, stream), gaps) in &self.missing {
+            *all.entry(client).or_default() += lost(stream, gaps, refused);
+        }
+        all
+    }
+}
+
+/// How many numbers of a stream lie in `gaps` and were not `refused`.
+fn lost(stream: u32, gaps: &[Range<u64>], refused: &BTreeSet<Place>) -> u64 {
+    let lost = |gap: &Range<u64>| {
+        let places = Place::new(stream, gap.start)..Place::new(stream, gap.end);
+        gap.end - gap.start - refused.range(places).count() as u64
+    };
+    gaps.iter().map(lost).sum()
 }
 
 #[cfg(test)]
@@ -145,5 +159,8 @@ mod tests {
         let gaps = GAPS_MAX as u64 + 10;
         (0..gaps).for_each(|gap| ledger.skipped(1, at(gap * 2), gap * 2 + 1));
         assert_eq!(ledger.settle(&BTreeSet::new()).lost, gaps);
+        ledger.skipped(2, at(0), 5);
+        let refused = BTreeSet::from([at(3)]);
+        assert_eq!(ledger.lost_by_client(&refused), HashMap::from([(1, gaps), (2, 4)]));
     }
 }

@@ -9,6 +9,8 @@ pub(crate) mod idle;
 pub(crate) mod ingest;
 pub(crate) mod overload;
 pub(crate) mod rate;
+pub(crate) mod resume;
+mod returning;
 mod scaling;
 pub(crate) mod slow;
 pub(crate) mod soak;

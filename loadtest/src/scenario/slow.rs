@@ -2,27 +2,32 @@
 //! fixed rate. Rounds without and with them alternate, so that what they cost the others is a ratio. A server may
 //! close a client that is too slow (1013 or 4408; one that does not read may see only a reset); what it must not do is
 //! to let a client miss anything and go on, or close one that reads. Where it keeps a ledger, that has to agree.
+//!
+//! To a topic whose class drops or conflates instead of closing, slow clients may lose: then what the server counted as
+//! lost, what they miss and, in `fanfare.v1`, what their gaps told each of them have to be the same.
 
+mod remarks;
 mod shown;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::{Stage, Verdict, fresh_topic};
-use crate::args::{CrowdArgs, TargetArgs, payload};
+use crate::args::{CrowdArgs, Protocol, TargetArgs, payload};
+use crate::dialect::v1::Gaps;
 use crate::error::{Error, Result};
-use crate::figures::{BUSY_SHARE, LatencyFigures, latency_curve, median};
+use crate::figures::{LatencyFigures, latency_curve, median};
 use crate::generator::Faults;
-use crate::generator::lives::{Closing, Crowd, Outcome, Plan};
+use crate::generator::lives::{Closing, Crowd, Outcome, Plan, Speech};
 use crate::interval::Interval;
 use crate::message::Message;
 use crate::procfs::{self, CpuTime};
 use crate::report::{Environment, OutputArgs, Page};
-use crate::server::Server;
 use crate::server::ledger::{Audit, Ends, Seen, ServerLedger};
+use crate::server::{Server, TopicClass};
 use crate::timeline::Timeline;
 use crate::units::{self, parse_duration, parse_rate, parse_share, parse_size};
 
@@ -40,6 +45,8 @@ const ALLOWED: [Option<u16>; 3] = [Some(1013), Some(4408), None];
   loadtest slow --clients 2000 --slow 1% --server target/release/fanfare --pin --rounds 5
   loadtest slow --clients 500 --slow 10% --read-rate 64KiB --rate 100 --payload 4KiB
   loadtest slow --clients 2000 --slow 1% --rounds 9 --json slow.json --report slow.html
+  loadtest slow --protocol v1 --policy conflate --server target/release/fanfare
+  loadtest slow --clients 2000 --slow 50% --policy drop-oldest --server target/release/fanfare
 
 How to choose the rate: the server has to be busy and not overloaded, or the ratio says little: an idle server has time
 for everything, an overloaded one makes everybody wait. Take half of what it can do: `loadtest fanout --window 32` with
@@ -48,14 +55,25 @@ round tells the server's share of a core, and a remark says when it was above 90
 closed only when its queue and what the kernel holds for it are full: rate x payload x duration has to exceed that,
 some MiB.
 
+With 1,000 clients that stall on one topic the last remark says what they cost: how much more the server grew than in the
+round without them, beside the size of one copy of everything that was published meanwhile.
+
 From 9 pairs on the ratio has a 95 % interval; with less, the range of the pairs is told. Exit code 0: who reads got
-everything, and the server's own count of clients it closed as slow (GET /health) is what they saw. 1: a fault, or it
-is not. 2: it could not be measured.")]
+everything, and the server's own count of clients it closed as slow (GET /health) is what they saw, as is its count of
+what it dropped and conflated where --policy lets it, and what gaps told. 1: a fault, or it is not. 2: it could not be
+measured.")]
 pub(crate) struct SlowArgs {
     #[command(flatten)]
     crowd: CrowdArgs,
     #[command(flatten)]
     target: TargetArgs,
+    /// What clients speak
+    #[arg(long, value_enum, default_value_t)]
+    protocol: Protocol,
+    /// What becomes of messages to a slow client at its bound. A server started here is told by --config; one that runs
+    /// has to have classes of these names for topics that begin with them and a dot
+    #[arg(long, value_enum, default_value_t)]
+    policy: Policy,
     /// Share of the clients that read slowly
     #[arg(long, value_name = "SHARE", default_value = "1%", value_parser = parse_share)]
     slow: f64,
@@ -87,12 +105,44 @@ pub(crate) struct SlowArgs {
     output: OutputArgs,
 }
 
+/// What a server may do about a slow client at its bound.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Policy {
+    /// Close it
+    #[default]
+    Disconnect,
+    /// Drop the oldest messages that wait for it
+    DropOldest,
+    /// Drop what comes
+    DropNewest,
+    /// Keep the youngest message of each of 16 keys
+    Conflate,
+}
+
+impl Policy {
+    /// `None` is the default class.
+    fn class(self) -> Option<TopicClass> {
+        match self {
+            Self::Disconnect => None,
+            Self::DropOldest => Some(TopicClass::DropOldest),
+            Self::DropNewest => Some(TopicClass::DropNewest),
+            Self::Conflate => Some(TopicClass::Conflate),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        self.class().map_or("disconnect", TopicClass::name)
+    }
+}
+
 /// All rounds, and what the slow readers cost the others.
 #[derive(Debug, Serialize)]
 struct Slow {
     clients: usize,
     slow: usize,
     read_bytes_per_second: usize,
+    protocol: &'static str,
+    policy: &'static str,
     rate: f64,
     payload_bytes: usize,
     rounds: Vec<Round>,
@@ -106,6 +156,9 @@ struct Slow {
     p99_ratio_interval: Option<Interval>,
     /// Growth of RSS with slow readers beyond that without, for each; the median of the pairs.
     bytes_per_slow_client: Option<f64>,
+    /// The same for all of them together, and bytes published while they were slow; medians too.
+    backlog_bytes: Option<f64>,
+    published_while_slow_bytes: f64,
 }
 
 /// One round.
@@ -137,6 +190,14 @@ struct Round {
     kernel_before_bytes: Option<u64>,
     kernel_peak_bytes: Option<u64>,
     faults: Faults,
+    /// The part of what was lost that the policy allows: that of slow clients.
+    lost_by_policy: u64,
+    /// What clients were told they miss; `None` if their protocol does not say.
+    told: Option<Gaps>,
+    /// How far what each client missed is from what it was told, over all.
+    untold: u64,
+    /// Bytes of messages published in the measured window, once.
+    published_bytes: u64,
     allowed: bool,
     /// The server's own books; `None` if it keeps none.
     audit: Option<Audit>,
@@ -160,7 +221,10 @@ pub(crate) fn run(args: &SlowArgs) -> Result<Verdict> {
         return Err(Error::Usage("--duration must be longer than nothing".to_owned()));
     }
     let stage = Stage::set(&args.crowd)?;
-    let side = stage.target(&args.target);
+    let side = match args.policy.class() {
+        Some(_) => stage.target(&args.target).with_classes(),
+        None => stage.target(&args.target),
+    };
     let environment = Environment::describe(args.crowd.pin, std::slice::from_ref(&side));
     let mut page = args.page();
     args.output.begin(&page, &environment)?;
@@ -230,6 +294,10 @@ fn round(args: &SlowArgs, stage: &Stage, server: &Server, label: (usize, bool)) 
         kernel_before_bytes,
         kernel_peak_bytes,
         faults: outcome.faults,
+        lost_by_policy: args.policy.class().map_or(0, |_| outcome.lost_by_slow),
+        told: outcome.told,
+        untold: outcome.untold,
+        published_bytes: (args.rate * seconds * args.payload as f64) as u64,
         allowed: outcome.closings.iter().all(|closing| closing.was_slow && ALLOWED.contains(&closing.code)),
         audit,
         timeline: outcome.timeline,
@@ -241,7 +309,7 @@ fn audit(server: &Server, before: ServerLedger, outcome: &Outcome) -> Option<Aud
     let seen = Seen {
         received: outcome.deliveries,
         lost: outcome.faults.lost,
-        told: None,
+        told: outcome.told,
         // Who was closed has not read everything that was written.
         is_everything: outcome.closings.is_empty(),
     };
@@ -276,13 +344,20 @@ fn closed_slow(outcome: &Outcome, slow_from: Instant) -> BTreeMap<String, Closed
 
 impl SlowArgs {
     fn plan(&self, stage: &Stage, server: &Server) -> Plan {
+        let class = self.policy.class();
+        let topic = class.map_or_else(fresh_topic, |class| class.topic(&fresh_topic()));
         Plan {
+            speech: match self.protocol {
+                Protocol::Plain => Speech::Plain,
+                Protocol::V1 => Speech::V1,
+            },
+            keyed: class.is_some_and(TopicClass::is_keyed),
             slow: self.slow,
             read_rate: self.read_rate as f64,
             receive_buffer: Some(self.receive_buffer),
             ..Plan::listening(
                 server.address,
-                fresh_topic(),
+                topic,
                 self.crowd.clients(),
                 stage.split.threads,
                 Message::new(self.payload, Instant::now()),
@@ -302,6 +377,8 @@ impl SlowArgs {
                     rate => format!("{}/s", units::bytes(rate as u64)),
                 },
             )
+            .fact("protocol", self.protocol.name())
+            .fact("policy", self.policy.name())
             .fact("publications/s", self.rate.to_string())
             .fact("message", units::bytes(self.payload as u64))
             .fact("measured", format!("{:?}", self.duration));
@@ -312,7 +389,8 @@ impl SlowArgs {
 impl Round {
     fn is_faultless(&self) -> bool {
         let agrees = self.audit.as_ref().is_none_or(|audit| audit.disagreement.is_none());
-        self.faults.is_clean() && self.closed.is_empty() && self.allowed && agrees
+        let beyond = Faults { lost: self.faults.lost - self.lost_by_policy, ..self.faults };
+        beyond.is_clean() && self.untold == 0 && self.closed.is_empty() && self.allowed && agrees
     }
 
     fn growth(&self) -> Option<f64> {
@@ -335,10 +413,15 @@ impl Slow {
             .iter()
             .map(|(without, with)| Some((with.growth()? - without.growth()?) / with.slow.max(1) as f64))
             .collect();
+        let backlogs: Vec<f64> =
+            pairs.iter().filter_map(|(without, with)| Some(with.growth()? - without.growth()?)).collect();
+        let published = pairs.iter().map(|(_, with)| with.published_bytes as f64);
         Self {
             clients: args.crowd.clients(),
             slow: pairs.first().map_or(0, |(_, with)| with.slow),
             read_bytes_per_second: args.read_rate,
+            protocol: args.protocol.name(),
+            policy: args.policy.name(),
             rate: args.rate,
             payload_bytes: args.payload,
             p50_ratio: middle(|latency| latency.p50_ns),
@@ -346,80 +429,10 @@ impl Slow {
             p999_ratio: middle(|latency| latency.p999_ns),
             p99_ratio_range: p99.iter().copied().reduce(f64::min).zip(p99.iter().copied().reduce(f64::max)),
             p99_ratio_interval: Interval::of_median(p99.iter().copied()),
+            backlog_bytes: median(backlogs.into_iter()),
+            published_while_slow_bytes: median(published).unwrap_or_default(),
             bytes_per_slow_client: each.and_then(|each| median(each.into_iter())),
             rounds,
         }
-    }
-
-    fn remarks(&self) -> Vec<String> {
-        let mut remarks = Vec::new();
-        for round in &self.rounds {
-            let name = round.name();
-            for (code, closed) in &round.closed_slow {
-                remarks.push(format!(
-                    "{name}: {} slow clients were closed ({code}), and saw it {:.1} s to {:.1} s after they became slow",
-                    closed.count, closed.first_seconds, closed.last_seconds
-                ));
-            }
-            for (code, count) in &round.closed {
-                remarks.push(format!("{name}: the server closed {count} clients that read ({code})"));
-            }
-            if let Some(disagreement) = round.audit.as_ref().and_then(|audit| audit.disagreement.as_ref()) {
-                remarks
-                    .push(format!("{name}: THE SERVER'S LEDGER DISAGREES with its clients: {disagreement}"));
-            }
-            remarks.extend(round.how_busy());
-            if round.generator_late_max_ns > round.latency.p999_ns.max(5_000_000) {
-                remarks.push(format!(
-                    "{name}: THE GENERATOR WAS LATE ITSELF, by up to {}, which is in the latencies",
-                    units::latency(round.generator_late_max_ns)
-                ));
-            }
-        }
-        if let (Some(p50), Some(p99), Some(p999), Some((low, high))) =
-            (self.p50_ratio, self.p99_ratio, self.p999_ratio, self.p99_ratio_range)
-        {
-            let span = match self.p99_ratio_interval {
-                Some(interval) => format!("95 % interval {:.2} to {:.2}", interval.low, interval.high),
-                None => format!("range {low:.2} to {high:.2}"),
-            };
-            remarks.push(format!(
-                "the others, with / without slow readers, median of {} pairs: p50 {p50:.2}, p99 {p99:.2} ({span}), \
-                 p99.9 {p999:.2}",
-                self.rounds.len() / 2
-            ));
-        }
-        if let Some(each) = self.bytes_per_slow_client {
-            remarks.push(format!("RSS beyond that of the rounds without, for each slow client: {each:.0} B"));
-        }
-        let faulty = self.rounds.iter().filter(|round| !round.is_faultless()).count();
-        remarks.push(match faulty {
-            0 => "Who read got everything; who was slow got everything too, or was closed for it.".to_owned(),
-            _ => format!("FAULTY: {faulty} of {} rounds", self.rounds.len()),
-        });
-        remarks
-    }
-}
-
-impl Round {
-    /// A remark if the server had too much to do, or next to nothing.
-    fn how_busy(&self) -> Option<String> {
-        let (name, share) = (self.name(), self.server_share?);
-        let percent = share * 100.0;
-        if share >= BUSY_SHARE {
-            Some(format!(
-                "{name}: the server used {percent:.0} % of a core: near overload everybody waits; lower --rate"
-            ))
-        } else if share < IDLE_SHARE {
-            Some(format!(
-                "{name}: the server used {percent:.0} % of a core: it was next to idle; raise --rate"
-            ))
-        } else {
-            None
-        }
-    }
-
-    fn name(&self) -> String {
-        format!("{} {}", self.round, if self.slow == 0 { "without" } else { "with" })
     }
 }

@@ -2,33 +2,15 @@
 //! rate. How soon the server accepts again and serves them all, and what those who stayed notice of it. Everything is
 //! due to those who stayed; to those who came back, whatever was sent after they had their 101.
 
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
-
 use clap::Args;
 use serde::Serialize;
 
+use super::returning::{self, Return, ReturningArgs};
 use super::{Stage, Verdict, fresh_topic};
-use crate::args::{CrowdArgs, TargetArgs, payload};
-use crate::error::{Error, Result};
-use crate::figures::{LatencyFigures, latency_curve, median, median_curve};
-use crate::generator::Faults;
-use crate::generator::lives::{Crowd, Outcome, Plan};
-use crate::message::Message;
-use crate::procfs;
-use crate::report::plots::{latency, over_time};
-use crate::report::{Environment, OutputArgs, Page, Table, unknown};
-use crate::server::Server;
-use crate::timeline::Timeline;
-use crate::units::{self, parse_duration, parse_rate, parse_share};
-
-/// Parts of a round whose latencies are kept apart.
-const BEFORE: usize = 1;
-const DURING: usize = 2;
-const AFTER: usize = 3;
-
-/// A generator that is later than this, and later than what it measures at rest, says so.
-const GENERATOR_LATE_NS: u64 = 5_000_000;
+use crate::error::Result;
+use crate::figures::median;
+use crate::generator::lives::Plan;
+use crate::report::{Environment, Page};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -36,40 +18,10 @@ const GENERATOR_LATE_NS: u64 = 5_000_000;
   loadtest storm --clients 2000 --vanish 50% --anew --handshakes 200")]
 pub(crate) struct StormArgs {
     #[command(flatten)]
-    crowd: CrowdArgs,
-    #[command(flatten)]
-    target: TargetArgs,
-    /// Share of the clients that vanish, all at once
-    #[arg(long, value_name = "SHARE", default_value = "80%", value_parser = parse_share)]
-    vanish: f64,
-    /// How long they stay away
-    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = parse_duration)]
-    away: Duration,
+    returning: ReturningArgs,
     /// They register anew instead of coming back on their URL
     #[arg(long)]
     anew: bool,
-    /// Sockets that wait for their upgrade at any time while they come back [default: all at once]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    handshakes: Option<u32>,
-    /// Publications a second, throughout
-    #[arg(long, value_name = "N", default_value = "20", value_parser = parse_rate)]
-    rate: f64,
-    /// Bytes of each message, digits included (at least 32)
-    #[arg(long, value_name = "SIZE", default_value = "128", value_parser = payload)]
-    payload: usize,
-    /// Publish this long before the storm, and again after it
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
-    duration: Duration,
-    /// Publish this long before measuring
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
-    warm_up: Duration,
-    /// How long it may take until all are served again; who is not by then never came back
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
-    patience: Duration,
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1_000))]
-    rounds: u16,
-    #[command(flatten)]
-    output: OutputArgs,
 }
 
 /// All rounds, and their medians.
@@ -80,186 +32,55 @@ struct Storm {
     rate: f64,
     payload_bytes: usize,
     anew: bool,
-    rounds: Vec<Round>,
+    rounds: Vec<Return>,
     median_p99_ratio: Option<f64>,
     median_all_served_seconds: Option<f64>,
 }
 
-/// One storm.
-#[derive(Debug, Serialize)]
-struct Round {
-    round: usize,
-    /// From the moment they vanished to the first 101, to the last one, and until each had its first message again.
-    accepting_again_seconds: Option<f64>,
-    all_connected_seconds: Option<f64>,
-    all_served_seconds: Option<f64>,
-    reconnects_per_second: Option<f64>,
-    vanished: u64,
-    back: u64,
-    never_back: u64,
-    /// Upgrades that failed and were tried again, by reason.
-    retries: BTreeMap<String, u64>,
-    /// What those who stayed saw, from the intended send time.
-    before: LatencyFigures,
-    during: LatencyFigures,
-    after: LatencyFigures,
-    before_curve_ns: Vec<(f64, u64)>,
-    during_curve_ns: Vec<(f64, u64)>,
-    after_curve_ns: Vec<(f64, u64)>,
-    /// During the storm over before it.
-    p99_ratio: f64,
-    published: u64,
-    refused: u64,
-    deliveries: u64,
-    /// How late the harness's own publisher and readers were at worst; it is in the latencies.
-    publisher_late_max_ns: u64,
-    reader_late_max_ns: u64,
-    before_bytes: Option<u64>,
-    connected_bytes: Option<u64>,
-    end_bytes: Option<u64>,
-    faults: Faults,
-    /// Connections the server ended, by close code.
-    closed: BTreeMap<String, u64>,
-    /// The round, moment by moment.
-    timeline: Timeline,
-}
-
 /// `loadtest storm`.
 pub(crate) fn run(args: &StormArgs) -> Result<Verdict> {
-    if args.duration.is_zero() {
-        return Err(Error::Usage("--duration must be longer than nothing".to_owned()));
-    }
-    let stage = Stage::set(&args.crowd)?;
-    let side = stage.target(&args.target);
-    let environment = Environment::describe(args.crowd.pin, std::slice::from_ref(&side));
+    let returning = &args.returning;
+    returning.check()?;
+    let stage = Stage::set(&returning.crowd)?;
+    let side = stage.target(&returning.target);
+    let environment = Environment::describe(returning.crowd.pin, std::slice::from_ref(&side));
     let mut page = args.page();
-    args.output.begin(&page, &environment)?;
+    returning.output.begin(&page, &environment)?;
     let mut rounds = Vec::new();
-    for number in 1..=usize::from(args.rounds) {
+    for number in 1..=usize::from(returning.rounds) {
         stage.interrupt.check()?;
-        rounds.push(storm(args, &stage, &side.open()?, number)?);
+        let server = side.open()?;
+        let plan = Plan { anew: args.anew, ..returning.plan(&stage, &server, fresh_topic()) };
+        rounds.push(returning.round(&plan, &stage, &server, (number, "all served"))?.0);
     }
     let result = Storm::new(args, rounds);
-    let faultless = result.rounds.iter().all(Round::is_faultless);
+    let faultless = result.rounds.iter().all(Return::is_faultless);
     let verdict = if faultless { Verdict::Faultless } else { Verdict::Faulty };
-    result.show(&mut page);
+    let shown: Vec<&Return> = result.rounds.iter().collect();
+    returning::show(&shown, "all served", &mut page);
     page.conclude(verdict, result.remarks());
-    args.output.end(&page, &environment, &result)?;
+    returning.output.end(&page, &environment, &result)?;
     Ok(verdict)
 }
 
-fn storm(args: &StormArgs, stage: &Stage, server: &Server, number: usize) -> Result<Round> {
-    let plan = args.plan(stage, server);
-    let resident = || server.pid.and_then(procfs::resident_bytes);
-    let before_bytes = resident();
-    let crowd = Crowd::gather(&plan, server.pid, &stage.interrupt)?;
-    let connected_bytes = resident();
-    crowd.run();
-    crowd.wait("warming up", args.warm_up)?;
-    crowd.begin_segment(BEFORE);
-    crowd.wait("measuring", args.duration)?;
-    crowd.begin_segment(DURING);
-    crowd.event("vanished");
-    crowd.vanish();
-    let vanishing = plan.vanishing_clients() as u64;
-    let all_served = |crowd: &Crowd| crowd.served_again() >= vanishing;
-    if crowd.wait_until("storm", args.patience + args.away, all_served)? {
-        crowd.event("all served");
-    }
-    crowd.begin_segment(AFTER);
-    crowd.wait("after it", args.duration)?;
-    let end_bytes = resident();
-    let outcome = crowd.finish(args.patience)?;
-    Ok(Round::new(number, outcome, [before_bytes, connected_bytes, end_bytes]))
-}
-
 impl StormArgs {
-    fn plan(&self, stage: &Stage, server: &Server) -> Plan {
-        let at_once = self.handshakes.map_or(usize::MAX, |handshakes| handshakes as usize);
-        Plan {
-            vanishing: self.vanish,
-            away: self.away,
-            anew: self.anew,
-            under_way_max: at_once.div_ceil(stage.split.threads),
-            ..Plan::listening(
-                server.address,
-                fresh_topic(),
-                self.crowd.clients(),
-                stage.split.threads,
-                Message::new(self.payload, Instant::now()),
-                self.rate,
-            )
-        }
-    }
-
     fn page(&self) -> Page {
         let mut page =
             Page::new("storm", "Clients vanish all at once and come back: what everybody sees of it");
-        page.fact("clients", units::grouped(self.crowd.clients() as u64))
-            .fact("vanish", format!("{} %", self.vanish * 100.0))
-            .fact("come back", if self.anew { "with a new registration" } else { "on their URL" })
-            .fact("away", format!("{} ms", self.away.as_millis()))
-            .fact("publications/s", self.rate.to_string())
-            .fact("message", units::bytes(self.payload as u64));
+        let come_back = if self.anew { "with a new registration" } else { "on their URL" };
+        self.returning.facts(&mut page, come_back);
         page
     }
 }
 
-impl Round {
-    fn new(number: usize, outcome: Outcome, memory: [Option<u64>; 3]) -> Self {
-        let since = |at: Option<Instant>| {
-            let vanished_at = outcome.vanished_at?;
-            Some(at?.saturating_duration_since(vanished_at).as_secs_f64())
-        };
-        let [before, during, after] =
-            [BEFORE, DURING, AFTER].map(|part| LatencyFigures::new(&outcome.latencies[part]));
-        let [before_curve_ns, during_curve_ns, after_curve_ns] =
-            [BEFORE, DURING, AFTER].map(|part| latency_curve(&outcome.latencies[part]));
-        let all_connected_seconds = since(outcome.last_back);
-        Self {
-            round: number,
-            accepting_again_seconds: since(outcome.first_back),
-            all_connected_seconds,
-            all_served_seconds: since(outcome.last_served),
-            reconnects_per_second: all_connected_seconds.map(|time| outcome.back as f64 / time.max(1e-9)),
-            vanished: outcome.vanished,
-            back: outcome.back,
-            never_back: outcome.never_back,
-            retries: outcome.retries.clone(),
-            before,
-            during,
-            after,
-            before_curve_ns,
-            during_curve_ns,
-            after_curve_ns,
-            p99_ratio: during.p99_ns as f64 / before.p99_ns.max(1) as f64,
-            published: outcome.published,
-            refused: outcome.refused,
-            deliveries: outcome.deliveries,
-            publisher_late_max_ns: outcome.late_max.as_nanos() as u64,
-            reader_late_max_ns: outcome.turn_max.as_nanos() as u64,
-            before_bytes: memory[0],
-            connected_bytes: memory[1],
-            end_bytes: memory[2],
-            faults: outcome.faults,
-            closed: outcome.closed_readers(),
-            timeline: outcome.timeline,
-        }
-    }
-
-    fn is_faultless(&self) -> bool {
-        self.faults.is_clean() && self.closed.is_empty() && self.never_back == 0
-    }
-}
-
 impl Storm {
-    fn new(args: &StormArgs, rounds: Vec<Round>) -> Self {
+    fn new(args: &StormArgs, rounds: Vec<Return>) -> Self {
         let times: Option<Vec<f64>> = rounds.iter().map(|round| round.all_served_seconds).collect();
         Self {
-            clients: args.crowd.clients(),
+            clients: args.returning.crowd.clients(),
             vanishing: rounds.first().map_or(0, |round| round.vanished as usize),
-            rate: args.rate,
-            payload_bytes: args.payload,
+            rate: args.returning.rate,
+            payload_bytes: args.returning.payload,
             anew: args.anew,
             median_p99_ratio: median(rounds.iter().map(|round| round.p99_ratio)),
             median_all_served_seconds: times.and_then(|times| median(times.into_iter())),
@@ -267,128 +88,8 @@ impl Storm {
         }
     }
 
-    fn show(&self, page: &mut Page) {
-        page.section("Coming back").table(self.coming_back());
-        let curve = |curve: fn(&Round) -> &[(f64, u64)]| median_curve(self.rounds.iter().map(curve));
-        page.section("Those who stayed").table(self.staying()).plot(latency(vec![
-            ("before".to_owned(), curve(|round| &round.before_curve_ns)),
-            ("during".to_owned(), curve(|round| &round.during_curve_ns)),
-            ("after".to_owned(), curve(|round| &round.after_curve_ns)),
-        ]));
-        let first = self.rounds.iter().take(1);
-        let named: Vec<_> = first.map(|round| (format!("round {}", round.round), &round.timeline)).collect();
-        page.section("Over time").plots(over_time(&named));
-    }
-
-    fn coming_back(&self) -> Table {
-        let mut table = Table::new(
-            "From the moment they vanished",
-            &[
-                "round",
-                "vanished",
-                "accepting again",
-                "all connected",
-                "all served",
-                "connects/s",
-                "retries",
-                "never back",
-                "RSS before",
-                "connected",
-                "end",
-            ],
-        );
-        let time = |seconds: Option<f64>| {
-            seconds.map_or_else(unknown, |seconds| units::latency((seconds * 1e9) as u64))
-        };
-        for round in &self.rounds {
-            let mut row = vec![round.round.to_string(), units::grouped(round.vanished)];
-            row.extend(
-                [round.accepting_again_seconds, round.all_connected_seconds, round.all_served_seconds]
-                    .map(time),
-            );
-            row.push(round.reconnects_per_second.map_or_else(unknown, units::whole));
-            row.push(units::grouped(round.retries.values().sum()));
-            row.push(units::grouped(round.never_back));
-            let memory = [round.before_bytes, round.connected_bytes, round.end_bytes];
-            row.extend(memory.map(|bytes| bytes.map_or_else(unknown, units::bytes)));
-            table.row(row);
-        }
-        table
-    }
-
-    fn staying(&self) -> Table {
-        let mut table = Table::new(
-            "Latency from the intended send time, and faults of all clients",
-            &[
-                "round",
-                "before: p50",
-                "p99",
-                "during: p50",
-                "p99",
-                "max",
-                "after: p50",
-                "p99",
-                "p99 ratio",
-                "published",
-                "refused",
-                "lost",
-                "duplicated",
-                "reordered",
-                "garbled",
-                "closed",
-            ],
-        );
-        for round in &self.rounds {
-            let Round { before, during, after, faults, .. } = round;
-            let mut row = vec![round.round.to_string()];
-            row.extend(
-                [
-                    before.p50_ns,
-                    before.p99_ns,
-                    during.p50_ns,
-                    during.p99_ns,
-                    during.max_ns,
-                    after.p50_ns,
-                    after.p99_ns,
-                ]
-                .map(units::latency),
-            );
-            row.push(format!("{:.2}", round.p99_ratio));
-            row.extend(
-                [
-                    round.published,
-                    round.refused,
-                    faults.lost,
-                    faults.duplicated,
-                    faults.reordered,
-                    faults.garbled,
-                    round.closed.values().sum(),
-                ]
-                .map(units::grouped),
-            );
-            table.row(row);
-        }
-        table
-    }
-
     fn remarks(&self) -> Vec<String> {
-        let mut remarks = Vec::new();
-        for round in &self.rounds {
-            let number = round.round;
-            for (reason, count) in &round.retries {
-                remarks.push(format!("round {number}: {count} upgrades were tried again: {reason}"));
-            }
-            for (code, count) in &round.closed {
-                remarks.push(format!("round {number}: the server closed {count} clients ({code})"));
-            }
-            let late = round.publisher_late_max_ns.max(round.reader_late_max_ns);
-            if late > round.before.p99_ns.max(GENERATOR_LATE_NS) {
-                remarks.push(format!(
-                    "round {number}: THE GENERATOR WAS LATE ITSELF, by up to {}, which is in the latencies",
-                    units::latency(late)
-                ));
-            }
-        }
+        let mut remarks: Vec<String> = self.rounds.iter().flat_map(Return::remarks).collect();
         if let (Some(ratio), true) = (self.median_p99_ratio, self.rounds.len() > 1) {
             remarks.push(format!("p99 of those who stayed, during / before, median: {ratio:.2}"));
         }

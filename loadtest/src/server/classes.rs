@@ -6,7 +6,7 @@ use clap::ValueEnum;
 /// What is special about a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum TopicClass {
-    /// Policy `conflate`, and each publication has one of 64 keys
+    /// Policy `conflate`, and each publication has one of 16 keys
     Conflate,
     /// Policy `drop-oldest`
     DropOldest,

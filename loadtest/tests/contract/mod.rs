@@ -1,9 +1,13 @@
 //! A small server that keeps the whole base contract (registrations that outlive connections, topics that clients
-//! replace, text pings, a bound for slow clients) or breaks it in one way on purpose, and counts how often it did.
+//! replace, text pings, a bound for slow clients) and what is asked of `fanfare.v1` here, or breaks it in one way on
+//! purpose, and counts how often it did. Of slow clients it drops the newest of topics that begin with `drop-newest.`.
 //! A blocking thread for each connection that cuts requests and frames apart, and a hub that owns everything else.
 
+mod connection;
+mod v1;
+
 use std::collections::{BTreeSet, HashMap};
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -11,7 +15,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use socket2::SockRef;
+use connection::{Connection, Dropped};
+use v1::{History, Subscription};
 
 /// What is done wrong.
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
@@ -36,6 +41,20 @@ pub(crate) enum Breach {
     DropForSlow,
     /// The first client of all is closed with 1013 after so many messages, though it reads.
     CloseReader(u64),
+    /// A client that resumes is told that it has recovered, and does not get the first message it missed.
+    LoseOfReplay,
+    /// A client that resumes gets the last message it missed twice.
+    ReplayTwice,
+    /// A client that resumes misses the next message after what is replayed.
+    LoseAfterReplay,
+    /// A client that resumes is told that what it missed is gone.
+    ForgetHistory,
+    /// What is dropped for a slow client is not told it.
+    ConcealDrops,
+    /// A slow client is told of one drop more than there were.
+    ExaggerateDrops,
+    /// What is dropped for slow clients is in the ledger as conflated.
+    MistakeDrops,
     /// Its ledger has one slow client more than it closed.
     MiscountSlow,
     /// Every publication leaves this many bytes behind for ever.
@@ -53,9 +72,11 @@ enum Order {
         topics: BTreeSet<String>,
         id: SyncSender<u64>,
     },
-    /// `None` comes back for an unknown client, else the connection's number.
+    /// Without an id for somebody who did not register. `None` comes back for an unknown client, else the connection's
+    /// number.
     Join {
-        id: u64,
+        id: Option<u64>,
+        speaks_v1: bool,
         stream: TcpStream,
         joined: SyncSender<Option<u64>>,
     },
@@ -77,8 +98,6 @@ enum Order {
     },
 }
 
-/// MSG_DONTWAIT of Linux.
-const DONT_WAIT: i32 = 0x40;
 /// What may wait for one client before it is closed.
 const WAITING_MAX: usize = 256 * 1024;
 const HANDSHAKE: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -113,7 +132,7 @@ fn serve(stream: TcpStream, orders: &SyncSender<Order>, address: SocketAddr) {
     let mut writer = stream.try_clone().expect("a second handle");
     let mut reader = BufReader::new(stream);
     let order = |order| orders.send(order).expect("the hub runs");
-    while let Some((line, body)) = request(&mut reader) {
+    while let Some((line, body, speaks_v1)) = request(&mut reader) {
         let mut words = line.split(' ');
         let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let answer = if (method, path) == ("POST", "/register") {
@@ -122,10 +141,10 @@ fn serve(stream: TcpStream, orders: &SyncSender<Order>, address: SocketAddr) {
             order(Order::Register { topics: topics(&body["topics"]), id });
             let id = given.recv().expect("the hub answers");
             format!(r#"{{"url":"ws://{address}/ws/{id:032x}"}}"#)
-        } else if let Some(id) = path.strip_prefix("/ws/") {
-            let id = u64::from_str_radix(id, 16).expect("an id of ours");
+        } else if let Some(id) = path.strip_prefix("/ws") {
+            let id = id.strip_prefix('/').map(|id| u64::from_str_radix(id, 16).expect("an id of ours"));
             let (joined, connection) = sync_channel(1);
-            order(Order::Join { id, stream: writer.try_clone().expect("a third handle"), joined });
+            order(Order::Join { id, speaks_v1, stream: writer.try_clone().expect("a third handle"), joined });
             if let Some(connection) = connection.recv().expect("the hub answers") {
                 while let Some(text) = text_frame(&mut reader) {
                     order(Order::Text { connection, text });
@@ -163,7 +182,9 @@ fn topics(value: &serde_json::Value) -> BTreeSet<String> {
     topics.iter().map(|topic| topic.as_str().expect("a topic").to_owned()).collect()
 }
 
-fn request(reader: &mut BufReader<TcpStream>) -> Option<(String, Vec<u8>)> {
+/// The request line, the body, and whether `fanfare.v1` is offered.
+fn request(reader: &mut BufReader<TcpStream>) -> Option<(String, Vec<u8>, bool)> {
+    let mut offers_v1 = false;
     let mut first = String::new();
     let mut length = 0;
     loop {
@@ -175,13 +196,15 @@ fn request(reader: &mut BufReader<TcpStream>) -> Option<(String, Vec<u8>)> {
             first = line;
         } else if line == "\r\n" {
             break;
+        } else if line == "Sec-WebSocket-Protocol: fanfare.v1\r\n" {
+            offers_v1 = true;
         } else if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
             length = value.trim().parse().ok()?;
         }
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
-    Some((first, body))
+    Some((first, body, offers_v1))
 }
 
 /// The next text a client sends; control frames are passed over.
@@ -215,27 +238,16 @@ struct Client {
     was_here: bool,
 }
 
-struct Connection {
-    client: u64,
-    stream: TcpStream,
-    /// Not taken by the socket yet.
-    waiting: Vec<u8>,
-    /// To be broken off when `waiting` is out.
-    ends: bool,
-    /// For the breaches that skip messages: topic (or any), and how many are still delivered before the one lost.
-    skip: Option<(Option<String>, u32)>,
-    /// For the breach that delivers too much.
-    left: BTreeSet<String>,
-}
-
 #[derive(Default)]
 struct Hub {
     breach: Breach,
     clients: HashMap<u64, Client>,
     connections: HashMap<u64, Connection>,
     joined: u64,
+    history: History,
     published: u64,
     written: u64,
+    dropped: u64,
     closed_slow: u64,
     leaked: Vec<Vec<u8>>,
     done: Arc<AtomicU64>,
@@ -249,7 +261,12 @@ impl Hub {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            let gone = |_: &u64, connection: &mut Connection| !connection.flush();
+            let gone = |_: &u64, connection: &mut Connection| {
+                if connection.waiting.is_empty() {
+                    connection.tell_drops(self.breach, &self.done);
+                }
+                !connection.flush()
+            };
             let gone: Vec<u64> = self.connections.extract_if(gone).map(|(number, _)| number).collect();
             gone.into_iter().for_each(|number| self.leave(number));
         }
@@ -262,8 +279,8 @@ impl Hub {
                 self.clients.insert(number, Client { topics, ..Client::default() });
                 id.send(number).expect("the registration waits");
             }
-            Order::Join { id, stream, joined } => {
-                let connection = self.join(id, stream);
+            Order::Join { id, speaks_v1, stream, joined } => {
+                let connection = self.join(id, speaks_v1, stream);
                 joined.send(connection).expect("the upgrade waits");
             }
             Order::Text { connection, text } => self.text(connection, &text),
@@ -279,21 +296,31 @@ impl Hub {
         }
     }
 
-    /// Only of a server that loses nothing.
+    /// Only of a server that loses nothing, or tells what it loses.
     fn ledger(&self) -> Option<String> {
         let closed = match self.breach {
             Breach::None => self.closed_slow,
             // Right as long as there was none, so that what is added is too much.
             Breach::MiscountSlow => self.closed_slow + u64::from(self.closed_slow > 0),
+            Breach::ConcealDrops | Breach::ExaggerateDrops | Breach::MistakeDrops => self.closed_slow,
             _ => return None,
         };
-        let written = self.written;
+        let (written, matched) = (self.written, self.written + self.dropped);
+        let (dropped, conflated) = match self.breach {
+            Breach::MistakeDrops => (0, self.dropped),
+            _ => (self.dropped, 0),
+        };
         Some(format!(
-            r#"{{"ledger":{{"matched":{written},"written":{written},"queued":0,"dropped":{{}},"closed":{{"slow":{closed}}}}}}}"#
+            r#"{{"ledger":{{"matched":{matched},"written":{written},"queued":0,"dropped":{{"bound":{dropped}}},"conflated":{conflated},"closed":{{"slow":{closed}}}}}}}"#
         ))
     }
 
-    fn join(&mut self, id: u64, mut stream: TcpStream) -> Option<u64> {
+    fn join(&mut self, id: Option<u64>, speaks_v1: bool, mut stream: TcpStream) -> Option<u64> {
+        let id = id.unwrap_or_else(|| {
+            let number = self.clients.len() as u64;
+            self.clients.insert(number, Client::default());
+            number
+        });
         let client = self.clients.get_mut(&id)?;
         if client.was_here && self.breach == Breach::ForgetClients {
             self.done.fetch_add(1, SeqCst);
@@ -304,14 +331,16 @@ impl Hub {
         self.joined += 1;
         client.connection = Some(self.joined);
         // From here on it takes part; whatever is published after the 101 is due to it.
-        let _ = stream.write_all(HANDSHAKE);
+        let _ = stream.write_all(&handshake(speaks_v1));
         let connection = Connection {
             client: id,
+            speaks_v1,
             stream,
             waiting: Vec::new(),
             ends: false,
             skip: loses.then_some((None, 1)),
             left: BTreeSet::new(),
+            dropped: None,
         };
         self.connections.insert(self.joined, connection);
         Some(self.joined)
@@ -326,6 +355,9 @@ impl Hub {
     fn text(&mut self, number: u64, text: &str) {
         let Some(connection) = self.connections.get_mut(&number) else { return };
         let client = self.clients.get_mut(&connection.client).expect("a connection has a client");
+        if connection.speaks_v1 {
+            return self.subscribe(number, &Subscription::parse(text));
+        }
         if text == "ping" {
             if self.breach == Breach::IgnorePings {
                 self.done.fetch_add(1, SeqCst);
@@ -347,21 +379,51 @@ impl Hub {
         }
     }
 
+    /// Lets a client into a topic, and replays what it missed.
+    fn subscribe(&mut self, number: u64, Subscription { topic, since }: &Subscription) {
+        let head = self.history.head(topic);
+        let mut answer = v1::joined(topic, head, since.map(|_| self.breach != Breach::ForgetHistory));
+        let mut replay = since.map_or_else(Vec::new, |since| self.history.behind(topic, since));
+        let mut loses = false;
+        let breaks = match (self.breach, since) {
+            (Breach::LoseOfReplay, Some(_)) if !replay.is_empty() => {
+                replay.remove(0);
+                true
+            }
+            (Breach::ReplayTwice, Some(_)) => {
+                replay.extend(replay.last().cloned());
+                !replay.is_empty()
+            }
+            (Breach::LoseAfterReplay, Some(_)) => {
+                loses = true;
+                false
+            }
+            (Breach::ForgetHistory, Some(since)) if head > *since => {
+                answer.extend(v1::gap(topic, head, head - since, "history"));
+                replay.clear();
+                true
+            }
+            _ => false,
+        };
+        self.done.fetch_add(u64::from(breaks), SeqCst);
+        let connection = self.connections.get_mut(&number).expect("it was there just now");
+        connection.skip = loses.then_some((None, 0));
+        connection.waiting.extend(answer);
+        self.written += replay.len() as u64;
+        connection.waiting.extend(replay.concat());
+        let client = self.clients.get_mut(&connection.client).expect("a connection has a client");
+        client.topics.insert(topic.clone());
+    }
+
     fn publish(&mut self, topic: &str, body: &[u8]) {
         self.published += 1;
+        let offset = self.history.keep(topic, body);
+        let may_drop = self.breach == Breach::DropForSlow || topic.starts_with("drop-newest.");
         if let Breach::Leak(size) = self.breach {
             self.leaked.push(vec![1; size]);
             self.done.fetch_add(1, SeqCst);
         }
-        let mut frame = vec![0x81];
-        match body.len() {
-            length @ 0..126 => frame.push(length as u8),
-            length => {
-                frame.push(126);
-                frame.extend_from_slice(&(length as u16).to_be_bytes());
-            }
-        }
-        frame.extend_from_slice(body);
+        let (plain, v1) = (v1::text_frame(body), v1::message(topic, offset, body));
         for (&number, connection) in &mut self.connections {
             let is_in = self.clients[&connection.client].topics.contains(topic);
             let is_too_much = !is_in && connection.left.remove(topic);
@@ -374,8 +436,11 @@ impl Hub {
                 continue;
             }
             let is_behind = connection.waiting.len() > WAITING_MAX;
-            if is_behind && self.breach == Breach::DropForSlow {
-                self.done.fetch_add(1, SeqCst);
+            if is_behind && may_drop {
+                let count = connection.dropped.take().map_or(0, |dropped| dropped.count) + 1;
+                connection.dropped = Some(Dropped { topic: topic.to_owned(), to: offset, count });
+                self.dropped += 1;
+                self.done.fetch_add(u64::from(self.breach == Breach::DropForSlow), SeqCst);
                 continue;
             }
             let is_closed =
@@ -389,7 +454,8 @@ impl Hub {
                 connection.ends = true;
                 self.closed_slow += 1;
             } else {
-                connection.waiting.extend_from_slice(&frame);
+                connection.tell_drops(self.breach, &self.done);
+                connection.waiting.extend_from_slice(if connection.speaks_v1 { &v1 } else { &plain });
                 self.written += 1;
                 // At once, so that the order of publications is that of the wire.
                 connection.flush();
@@ -398,35 +464,11 @@ impl Hub {
     }
 }
 
-impl Connection {
-    /// Whether the message about to be sent is one to be lost.
-    fn skips(&mut self, topic: &str) -> bool {
-        let Some((of, before)) = &mut self.skip else { return false };
-        if of.as_deref().is_some_and(|of| of != topic) {
-            return false;
-        }
-        if *before > 0 {
-            *before -= 1;
-            return false;
-        }
-        self.skip = None;
-        true
+/// The handshake's answer, and in `fanfare.v1` the greeting.
+fn handshake(speaks_v1: bool) -> Vec<u8> {
+    if !speaks_v1 {
+        return HANDSHAKE.to_vec();
     }
-
-    /// `false` if it is at its end.
-    fn flush(&mut self) -> bool {
-        while !self.waiting.is_empty() {
-            // The reading thread shares the socket, and is to block.
-            match SockRef::from(&self.stream).send_with_flags(&self.waiting, DONT_WAIT) {
-                Ok(sent) => drop(self.waiting.drain(..sent)),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return true,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return false,
-            }
-        }
-        if self.ends {
-            let _ = self.stream.shutdown(std::net::Shutdown::Write);
-        }
-        !self.ends
-    }
+    let head = HANDSHAKE.strip_suffix(b"\r\n").expect("it ends with an empty line");
+    [head, b"Sec-WebSocket-Protocol: fanfare.v1\r\n\r\n", &v1::hello()].concat()
 }

@@ -27,6 +27,8 @@ const DIALS_PER_TURN: usize = 32;
 pub(super) struct Arrivals {
     address: SocketAddr,
     topics: Vec<String>,
+    /// What clients offer.
+    subprotocol: Option<&'static str>,
     token: Token,
     /// Open while there are registrations to make: a server may close it when it is idle.
     pipeline: Option<Pipeline>,
@@ -49,6 +51,7 @@ impl Arrivals {
     pub(super) fn new(
         address: SocketAddr,
         topics: Vec<String>,
+        subprotocol: Option<&'static str>,
         token: Token,
         under_way_max: usize,
         receive_buffer: Option<usize>,
@@ -56,6 +59,7 @@ impl Arrivals {
         Self {
             address,
             topics,
+            subprotocol,
             token,
             pipeline: None,
             nameless: VecDeque::new(),
@@ -102,7 +106,7 @@ impl Arrivals {
             let receive_buffer = self.receive_buffer.filter(|_| life.role == Role::Slow);
             let mut stream = dial(self.address, source(0, life.number), receive_buffer)?;
             registry.register(&mut stream, Token(place), Interest::READABLE | Interest::WRITABLE)?;
-            life.connect(stream, handshake::request(&life.path, self.address, None));
+            life.connect(stream, handshake::request(&life.path, self.address, self.subprotocol));
             self.under_way += 1;
         }
         Ok(())

@@ -9,6 +9,7 @@ use socket2::SockRef;
 
 use super::Role;
 use super::standing::Standing;
+use super::track::Track;
 use crate::handshake::{self, Sending};
 
 /// Where a client is.
@@ -48,8 +49,10 @@ pub(super) struct Life {
     pub(super) path: String,
     /// One for each topic of the run.
     pub(super) standings: Vec<Standing>,
+    /// Where it stands in its only topic, if it speaks `fanfare.v1`.
+    pub(super) track: Track,
     pub(super) pace: Pace,
-    /// It was connected before, vanished, and has got no message since.
+    /// It was connected before, vanished, and has got no message since; or not yet everything, if it resumes.
     pub(super) unserved: bool,
     /// It has been connected before.
     pub(super) was_here: bool,
@@ -67,6 +70,7 @@ impl Life {
             kept: Vec::new(),
             path: String::new(),
             standings,
+            track: Track::default(),
             pace: Pace::Free,
             unserved: false,
             was_here: false,
@@ -91,14 +95,17 @@ impl Life {
         Ok(())
     }
 
-    /// Ends the connection without a word: the server gets a reset, as from a client that crashed.
-    pub(super) fn vanish(&mut self) {
+    /// Ends the connection without a word: the server gets a reset, as from a client that crashed. Unless it `resumes`
+    /// when it comes back, what is published until then is not due to it.
+    pub(super) fn vanish(&mut self, resumes: bool) {
         if let Some(stream) = &self.stream {
             // Without it the server gets a FIN, which is nearly as abrupt.
             let _ = SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
         }
         self.depart(State::Away);
-        self.standings.iter_mut().for_each(Standing::vanished);
+        if !resumes {
+            self.standings.iter_mut().for_each(Standing::vanished);
+        }
         self.unserved = true;
     }
 
@@ -108,5 +115,6 @@ impl Life {
         self.kept = Vec::new();
         self.state = state;
         self.asked_at = None;
+        self.track.vanished();
     }
 }

@@ -12,30 +12,30 @@
 
 mod arrivals;
 mod life;
+mod outcome;
 mod publisher;
 mod random;
 mod reading;
 mod rhythm;
 mod shared;
 mod standing;
+mod track;
 mod worker;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread::{self, JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
-
-use super::Faults;
+use crate::dialect::Framing;
 use crate::error::{Context, Error, Result};
 use crate::message::Message;
 use crate::round::Interrupt;
-use crate::timeline::{Recorder, Timeline};
+use crate::timeline::Recorder;
 use life::Life;
+pub(crate) use outcome::{Closing, Outcome};
 use publisher::{Published, Publisher};
 use shared::{Phase, Shared};
 use standing::Standing;
@@ -43,6 +43,8 @@ use worker::{Findings, Worker};
 
 /// How often the directing thread looks at things while it waits.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Where clients connect that did not register.
+const UNREGISTERED: &str = "/ws";
 /// How long no further client may get connected before the run is given up.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(15);
 
@@ -57,6 +59,27 @@ pub(crate) enum Role {
     Slow,
 }
 
+/// What clients speak, and how they come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Speech {
+    /// They register and speak the plain protocol.
+    Plain,
+    /// They register and speak `fanfare.v1`. There is one topic.
+    V1,
+    /// They speak `fanfare.v1` without registering, and subscribe by themselves to the one topic there is. Who comes back
+    /// says what it had, and everything since is due to it.
+    Resuming,
+}
+
+impl Speech {
+    fn framing(self) -> Framing {
+        match self {
+            Self::Plain => Framing::Plain,
+            Self::V1 | Self::Resuming => Framing::V1,
+        }
+    }
+}
+
 /// What a crowd is and does.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
@@ -69,6 +92,9 @@ pub(crate) struct Plan {
     pub(crate) message: Message,
     /// Publications a second, over all topics.
     pub(crate) rate: f64,
+    /// Each publication has a key.
+    pub(crate) keyed: bool,
+    pub(crate) speech: Speech,
     /// Shares of the clients with each role; spread evenly.
     pub(crate) vanishing: f64,
     pub(crate) slow: f64,
@@ -108,6 +134,8 @@ impl Plan {
             threads,
             message,
             rate,
+            keyed: false,
+            speech: Speech::Plain,
             vanishing: 0.0,
             slow: 0.0,
             read_rate: 0.0,
@@ -149,59 +177,13 @@ impl Plan {
     fn life(&self, number: usize) -> Life {
         let count = self.topics.len();
         let is_in = |topic: usize| (topic + count - number % count) % count < self.topics_each;
-        Life::new(number, self.role(number), (0..count).map(|topic| Standing::new(is_in(topic))).collect())
+        let standings = (0..count).map(|topic| Standing::new(is_in(topic))).collect();
+        let mut life = Life::new(number, self.role(number), standings);
+        if self.speech == Speech::Resuming {
+            UNREGISTERED.clone_into(&mut life.path);
+        }
+        life
     }
-}
-
-/// A connection the server ended.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Closing {
-    /// Its client was reading slowly.
-    pub(crate) was_slow: bool,
-    /// `None` is without a close frame.
-    pub(crate) code: Option<u16>,
-    pub(crate) at: Instant,
-}
-
-impl Closing {
-    /// As it stands in reports.
-    pub(crate) fn name(&self) -> String {
-        self.code.map_or_else(|| "no close frame".to_owned(), |code| code.to_string())
-    }
-}
-
-/// What all threads found together.
-#[derive(Debug)]
-pub(crate) struct Outcome {
-    pub(crate) faults: Faults,
-    /// Nanoseconds from the intended send time to reading, by segment, of the steady clients.
-    pub(crate) latencies: Vec<Histogram<u64>>,
-    /// The same of slow clients while they are slow.
-    pub(crate) ages: Histogram<u64>,
-    /// Nanoseconds from a command to its pong.
-    pub(crate) commands: Histogram<u64>,
-    pub(crate) closings: Vec<Closing>,
-    /// Upgrades that failed and were tried again, by reason.
-    pub(crate) retries: BTreeMap<String, u64>,
-    pub(crate) published: u64,
-    pub(crate) refused: u64,
-    pub(crate) deliveries: u64,
-    pub(crate) slow_deliveries: u64,
-    /// How late the latest publication left the publisher.
-    pub(crate) late_max: Duration,
-    /// The longest time in which no socket was looked at while publishing.
-    pub(crate) turn_max: Duration,
-    pub(crate) vanished: u64,
-    pub(crate) back: u64,
-    pub(crate) never_back: u64,
-    pub(crate) commands_sent: u64,
-    pub(crate) commands_unanswered: u64,
-    pub(crate) vanished_at: Option<Instant>,
-    pub(crate) first_back: Option<Instant>,
-    pub(crate) last_back: Option<Instant>,
-    pub(crate) last_served: Option<Instant>,
-    /// The run up to when nothing was due any more, moment by moment.
-    pub(crate) timeline: Timeline,
 }
 
 /// The running threads. Dropping it ends them.
@@ -234,14 +216,7 @@ impl Crowd {
             let thread = thread::Builder::new().name(format!("crowd-{index}")).spawn(|| worker.run());
             crowd.workers.push(thread.context(|| "cannot start a thread".to_owned())?);
         }
-        let publisher = Publisher::new(
-            plan.address,
-            &plan.topics,
-            plan.message.clone(),
-            plan.rate,
-            false,
-            Arc::clone(&shared),
-        );
+        let publisher = Publisher::new(plan, Arc::clone(&shared));
         let thread = thread::Builder::new().name("publisher".to_owned()).spawn(|| publisher.run());
         crowd.publisher = Some(thread.context(|| "cannot start a thread".to_owned())?);
         if crowd.connect()? { Ok(crowd) } else { Err(crowd.why_it_failed()) }
@@ -406,87 +381,4 @@ impl Drop for Crowd {
 
 fn joined<T>(thread: JoinHandle<Result<T>>) -> Result<T> {
     thread.join().map_err(|_| Error::Failed("a generator thread panicked".to_owned())).and_then(|found| found)
-}
-
-impl Outcome {
-    /// Clients the server closed though they read, by code.
-    pub(crate) fn closed_readers(&self) -> BTreeMap<String, u64> {
-        let mut closed = BTreeMap::new();
-        for closing in self.closings.iter().filter(|closing| !closing.was_slow) {
-            *closed.entry(closing.name()).or_default() += 1;
-        }
-        closed
-    }
-
-    /// Marks when the first slow client was closed, and the last.
-    fn mark_ends(&self, recorder: &mut Recorder) {
-        let ends = || self.closings.iter().filter(|closing| closing.was_slow).map(|closing| closing.at);
-        let (Some(first), Some(last)) = (ends().min(), ends().max()) else { return };
-        recorder.event_at(first, "first slow one saw its end");
-        if last > first {
-            recorder.event_at(last, "last slow one saw its end");
-        }
-    }
-
-    fn of(found: Vec<Findings>, published: &Published, count: u64) -> Result<Self> {
-        let mut outcome = Self {
-            faults: Faults::default(),
-            latencies: (0..shared::SEGMENTS).map(|_| reading::histogram()).collect::<Result<_>>()?,
-            ages: reading::histogram()?,
-            commands: reading::histogram()?,
-            closings: Vec::new(),
-            retries: BTreeMap::new(),
-            published: count,
-            refused: published.refused.len() as u64,
-            deliveries: 0,
-            slow_deliveries: 0,
-            late_max: published.late_max,
-            turn_max: Duration::ZERO,
-            vanished: 0,
-            back: 0,
-            never_back: 0,
-            commands_sent: 0,
-            commands_unanswered: 0,
-            vanished_at: None,
-            first_back: None,
-            last_back: None,
-            last_served: None,
-            timeline: Timeline::default(),
-        };
-        for findings in found {
-            outcome.add(findings, published);
-        }
-        Ok(outcome)
-    }
-
-    fn add(&mut self, found: Findings, published: &Published) {
-        let reading = found.reading;
-        self.faults.add(reading.ledger.settle(&published.refused));
-        for (all, one) in self.latencies.iter_mut().zip(&reading.latencies) {
-            // All histograms have the same bounds, so that adding cannot fail.
-            let _ = all.add(one);
-        }
-        let _ = self.ages.add(&reading.ages);
-        let _ = self.commands.add(&reading.commands);
-        self.closings.extend(found.closings);
-        for (reason, count) in found.retries {
-            *self.retries.entry(reason).or_default() += count;
-        }
-        self.deliveries += reading.deliveries;
-        self.slow_deliveries += reading.slow_deliveries;
-        self.turn_max = self.turn_max.max(found.turn_max);
-        self.vanished += found.vanished;
-        self.back += found.back;
-        self.never_back += found.never_back;
-        self.commands_sent += found.commands_sent;
-        self.commands_unanswered += found.unanswered;
-        self.vanished_at = earliest(self.vanished_at, found.vanished_at);
-        self.first_back = earliest(self.first_back, found.first_back);
-        self.last_back = self.last_back.max(found.last_back);
-        self.last_served = self.last_served.max(reading.last_served);
-    }
-}
-
-fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
-    one.into_iter().chain(other).min()
 }

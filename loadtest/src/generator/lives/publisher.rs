@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Poll, Token};
 
+use super::Plan;
 use super::shared::{Phase, Shared};
 use crate::dialect::{Dialect, Envelope};
 use crate::error::{Context, Result};
@@ -48,24 +49,16 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    pub(super) fn new(
-        address: SocketAddr,
-        topics: &[String],
-        message: Message,
-        rate: f64,
-        keyed: bool,
-        shared: Arc<Shared>,
-    ) -> Self {
+    pub(super) fn new(plan: &Plan, shared: Arc<Shared>) -> Self {
         let way = Dialect::CONTRACT.publishing;
+        let envelope =
+            |topic: &String| way.envelope(plan.address, topic, None, plan.keyed, plan.message.size());
         Self {
             shared,
-            address,
-            envelopes: topics
-                .iter()
-                .map(|topic| way.envelope(address, topic, None, keyed, message.size()))
-                .collect(),
-            message,
-            every: Duration::from_secs_f64(1.0 / rate),
+            address: plan.address,
+            envelopes: plan.topics.iter().map(envelope).collect(),
+            message: plan.message.clone(),
+            every: Duration::from_secs_f64(1.0 / plan.rate),
             unanswered: VecDeque::new(),
             published: Published::default(),
         }

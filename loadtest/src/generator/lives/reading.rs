@@ -5,10 +5,12 @@ use std::time::Instant;
 
 use hdrhistogram::Histogram;
 
-use super::Role;
 use super::life::{Life, Pace, State};
 use super::shared::{Phase, SEGMENTS, Shared};
 use super::standing::Taken;
+use super::track::Joined;
+use super::{Plan, Role, Speech};
+use crate::dialect::v1::{self, Told};
 use crate::error::{Error, Result};
 use crate::generator::frame::{self, Front, Kind};
 use crate::generator::ledger::Ledger;
@@ -40,6 +42,9 @@ pub(super) enum Turn {
 pub(super) struct Reading {
     scratch: Vec<u8>,
     message: Message,
+    speech: Speech,
+    /// The only one, if clients speak `fanfare.v1`.
+    topic: String,
     pub(super) ledger: Ledger,
     /// From the intended send time to reading, by segment, of the steady clients.
     pub(super) latencies: [Histogram<u64>; SEGMENTS],
@@ -51,9 +56,12 @@ pub(super) struct Reading {
     pub(super) deliveries: u64,
     /// Those among them that came to clients which read slowly, while they do.
     pub(super) slow_deliveries: u64,
-    /// How often a client that had vanished got its first message again.
+    /// How often a client that had vanished got its first message again; or everything it had missed, if it resumed.
     pub(super) served_again: u64,
     pub(super) last_served: Option<Instant>,
+    /// How often a client that had come back was told that everything it missed follows, and that it does not.
+    pub(super) recovered: u64,
+    pub(super) not_recovered: u64,
 }
 
 pub(super) fn histogram() -> Result<Histogram<u64>> {
@@ -62,10 +70,13 @@ pub(super) fn histogram() -> Result<Histogram<u64>> {
 }
 
 impl Reading {
-    pub(super) fn new(message: Message) -> Result<Self> {
+    pub(super) fn new(plan: &Plan) -> Result<Self> {
+        let message = plan.message.clone();
         Ok(Self {
             scratch: vec![0; SCRATCH_MIN.max(4 * message.size())],
             message,
+            speech: plan.speech,
+            topic: plan.topics.first().cloned().unwrap_or_default(),
             ledger: Ledger::default(),
             latencies: [histogram()?, histogram()?, histogram()?, histogram()?],
             ages: histogram()?,
@@ -74,6 +85,8 @@ impl Reading {
             slow_deliveries: 0,
             served_again: 0,
             last_served: None,
+            recovered: 0,
+            not_recovered: 0,
         })
     }
 
@@ -107,16 +120,20 @@ impl Reading {
             let filled = kept + read;
             let mut from = 0;
             if life.state == State::Upgrading {
-                match handshake::answer(&self.scratch[..filled], None) {
+                match handshake::answer(&self.scratch[..filled], self.speech.framing().subprotocol()) {
                     Answer::Incomplete => {}
                     Answer::Refused(reason) => return Turn::Refused(reason),
                     Answer::Accepted(end) => {
                         from = end;
                         life.state = State::Open;
-                        for (topic, standing) in life.standings.iter_mut().enumerate() {
-                            standing.connected(shared.sent(topic));
-                        }
                         upgraded = true;
+                        if self.speech == Speech::Resuming {
+                            if self.subscribe(life).is_err() {
+                                return Turn::Closed(None);
+                            }
+                        } else {
+                            connected(life, shared);
+                        }
                     }
                 }
             }
@@ -158,7 +175,8 @@ impl Reading {
             let body = &scratch[at + frame.body..at + frame.end];
             at += frame.end;
             match frame.kind {
-                Kind::Message => self.take_message(life, body, now, shared),
+                Kind::Message if self.speech == Speech::Plain => self.take_message(life, body, now, shared),
+                Kind::Message => self.take_frame(life, body, now, shared),
                 Kind::Close => break Some(Ended(Some(frame::close_code(body)))),
                 Kind::Ping => {
                     // A pong that does not fit now is left out: the server is not reading, and will see no other.
@@ -172,6 +190,64 @@ impl Reading {
         };
         self.scratch = scratch;
         ended.map_or(Ok(at), Err)
+    }
+
+    /// Takes what a server says that speaks `fanfare.v1`.
+    fn take_frame(&mut self, life: &mut Life, body: &[u8], now: Instant, shared: &Shared) {
+        match v1::delivery(body, self.message.size()) {
+            Some(delivery) if life.track.is_greeted() => {
+                let before = self.deliveries;
+                self.take_message(life, &body[delivery.message], now, shared);
+                // What is not in its turn is counted for that.
+                if !life.track.take(delivery.offset) && self.deliveries > before {
+                    self.ledger.garbled();
+                }
+            }
+            Some(_) => self.ledger.garbled(),
+            None => self.take_told(life, body, shared),
+        }
+        if life.unserved && life.track.has_recovered() {
+            self.served(life, now);
+        }
+    }
+
+    /// The same of what is no delivery. The greeting comes first, and each client learns where its topic stands.
+    fn take_told(&mut self, life: &mut Life, body: &[u8], shared: &Shared) {
+        match v1::told(body) {
+            Some(Told::Hello) if life.track.greet() => {}
+            Some(Told::Bye) if life.track.is_greeted() => {}
+            Some(Told::Gap(gap)) if life.track.is_greeted() => life.track.told.add(gap),
+            Some(Told::Joined(positions)) if life.track.is_greeted() => {
+                let joined = positions.get(&self.topic).map(|position| life.track.join(position));
+                match joined {
+                    Some(Joined::First) if self.speech == Speech::Resuming => connected(life, shared),
+                    Some(Joined::First) => {}
+                    Some(Joined::Recovered) => self.recovered += 1,
+                    Some(Joined::NotRecovered) => self.not_recovered += 1,
+                    Some(Joined::Nonsense) | None => self.ledger.garbled(),
+                }
+            }
+            _ => self.ledger.garbled(),
+        }
+    }
+
+    /// Asks for the topic, and for everything it missed if the client was there before.
+    fn subscribe(&self, life: &mut Life) -> std::io::Result<()> {
+        let command = v1::subscribe(&self.topic, life.track.ask());
+        let mut frame = Vec::new();
+        frame::push_text(&command, &mut frame);
+        match &mut life.stream {
+            // The buffer of a new socket holds it.
+            Some(stream) => stream.write_all(&frame),
+            None => Ok(()),
+        }
+    }
+
+    /// A client that had vanished is served again.
+    fn served(&mut self, life: &mut Life, now: Instant) {
+        life.unserved = false;
+        self.served_again += 1;
+        self.last_served = Some(now);
     }
 
     fn take_message(&mut self, life: &mut Life, body: &[u8], now: Instant, shared: &Shared) {
@@ -194,13 +270,15 @@ impl Reading {
         match life.standings[place.stream() as usize].take(place.number()) {
             Taken::Late => return self.ledger.came_late(life.number, place),
             Taken::Stray => return self.ledger.misdelivered(),
-            Taken::Skipped(due) => self.ledger.skipped(life.number, place.at(due.start), due.end),
+            Taken::Skipped(due) => {
+                life.track.missed += due.end - due.start;
+                self.ledger.skipped(life.number, place.at(due.start), due.end);
+            }
             Taken::InTurn => {}
         }
         self.deliveries += 1;
-        if std::mem::take(&mut life.unserved) {
-            self.served_again += 1;
-            self.last_served = Some(now);
+        if life.unserved && self.speech != Speech::Resuming {
+            self.served(life, now);
         }
         let Some(sent_ns) = message::sent_ns(body) else { return };
         let age = self.message.clock(now).saturating_sub(sent_ns);
@@ -210,6 +288,13 @@ impl Reading {
             self.slow_deliveries += 1;
             self.ages.saturating_record(age);
         }
+    }
+}
+
+/// A client is in its topics from now on, and knows it.
+fn connected(life: &mut Life, shared: &Shared) {
+    for (topic, standing) in life.standings.iter_mut().enumerate() {
+        standing.connected(shared.sent(topic));
     }
 }
 

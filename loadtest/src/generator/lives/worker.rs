@@ -17,7 +17,8 @@ use super::reading::{Reading, Turn};
 use super::rhythm::Rhythm;
 use super::shared::{Phase, Shared};
 use super::standing::{Hold, Standing};
-use super::{Closing, Plan, Role};
+use super::{Closing, Plan, Role, Speech};
+use crate::dialect::v1::Gaps;
 use crate::error::{Context, Error, Result};
 use crate::generator::frame;
 use crate::place::Place;
@@ -53,6 +54,17 @@ pub(super) struct Findings {
     pub(super) unanswered: u64,
     /// Clients that vanished and were not connected again in the end.
     pub(super) never_back: u64,
+    pub(super) fates: Vec<Fate>,
+}
+
+/// What became of one client.
+pub(super) struct Fate {
+    pub(super) number: usize,
+    pub(super) is_slow: bool,
+    /// It was connected in the end.
+    pub(super) is_open: bool,
+    /// What it was told it misses, if its protocol says so.
+    pub(super) told: Option<Gaps>,
 }
 
 /// A thread's state; [`Worker::run`] is the thread.
@@ -81,6 +93,7 @@ impl Worker {
         let mut arrivals = Arrivals::new(
             plan.address,
             plan.topics.clone(),
+            plan.speech.framing().subprotocol(),
             REGISTRAR,
             FIRST_UNDER_WAY_MAX,
             plan.receive_buffer,
@@ -98,7 +111,7 @@ impl Worker {
             open: 0,
             vanished_to: 0,
             found: Findings {
-                reading: Reading::new(plan.message.clone())?,
+                reading: Reading::new(plan)?,
                 closings: Vec::new(),
                 retries: BTreeMap::new(),
                 vanished_at: None,
@@ -110,6 +123,7 @@ impl Worker {
                 commands_sent: 0,
                 unanswered: 0,
                 never_back: 0,
+                fates: Vec::new(),
             },
             slow_clock: Rhythm::new(plan.read_rate),
             changes: Rhythm::new(plan.changes_per_second * share),
@@ -283,7 +297,7 @@ impl Worker {
 
     fn vanish(&mut self, place: usize, now: Instant) {
         let life = &mut self.lives[place];
-        life.vanish();
+        life.vanish(self.plan.speech == Speech::Resuming);
         if self.plan.anew {
             life.path.clear();
         }
@@ -388,12 +402,12 @@ impl Worker {
         match life.state {
             State::Gone => true,
             State::Open => {
-                life.asked_at.is_none()
-                    && life
-                        .standings
-                        .iter()
-                        .enumerate()
-                        .all(|(topic, standing)| standing.missing(self.shared.sent(topic)).is_empty())
+                let missing = |(topic, standing): (usize, &Standing)| {
+                    let missing = standing.missing(self.shared.sent(topic));
+                    missing.end - missing.start
+                };
+                let pending: u64 = life.standings.iter().enumerate().map(missing).sum();
+                life.asked_at.is_none() && (pending == 0 || life.track.excuses(pending))
             }
             State::Away | State::Connecting | State::Upgrading => false,
         }
@@ -416,6 +430,12 @@ impl Worker {
                 State::Gone => {}
                 State::Away | State::Connecting | State::Upgrading => self.found.never_back += 1,
             }
+            self.found.fates.push(Fate {
+                number: life.number,
+                is_slow: life.role == Role::Slow,
+                is_open: life.state == State::Open,
+                told: (self.plan.speech != Speech::Plain).then_some(life.track.told),
+            });
         }
         self.found
     }

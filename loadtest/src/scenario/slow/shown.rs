@@ -72,6 +72,11 @@ impl Slow {
                 "slow",
                 "closed",
                 "by the ledger",
+                "missed",
+                "told: dropped",
+                "conflated",
+                "ledger: dropped",
+                "conflated",
                 "got",
                 "age p50",
                 "age p99",
@@ -88,6 +93,14 @@ impl Slow {
             row.extend([round.slow as u64, closed].map(units::grouped));
             let ledger = round.audit.as_ref().map(|audit| audit.ledger.closed);
             row.push(ledger.map_or_else(unknown, |closed| units::grouped(closed.slow)));
+            row.push(units::grouped(round.lost_by_policy));
+            let both = |both: Option<[u64; 2]>| match both {
+                Some(both) => both.map(units::grouped),
+                None => [unknown(), unknown()],
+            };
+            row.extend(both(round.told.map(|told| [told.dropped, told.conflated])));
+            let books = round.audit.as_ref().map(|audit| audit.ledger);
+            row.extend(both(books.map(|ledger| [ledger.dropped.total(), ledger.conflated])));
             row.push(units::grouped(round.slow_deliveries));
             row.extend([round.age.p50_ns, round.age.p99_ns].map(|ns| match round.age.samples {
                 0 => "-".to_owned(),
