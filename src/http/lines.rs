@@ -2,7 +2,7 @@
 
 use std::{rc::Rc, time::Duration};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Body;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -11,23 +11,19 @@ use super::{
     answer::Refusal,
     connections::{Account, Connections},
 };
+use crate::protocol::lines::{LineSplitter, Split};
 
 /// A body that is read line by line.
 pub(super) struct Lines<B> {
     body: B,
-    /// Longest line, bytes.
-    max: usize,
+    splitter: LineSplitter,
     /// How long a line may take.
     wait: Duration,
     /// What came last and was not looked at.
     piece: Bytes,
-    /// The begin of a line whose end has not come.
-    begun: BytesMut,
-    /// Whether the rest of a line that is too long is passed over.
-    passes_over: bool,
     /// When the next line must be there, once it is waited for.
     until: Option<Instant>,
-    /// What `begun` takes of the bytes a shard may hold.
+    /// What the line that has begun takes of the bytes a shard may hold.
     account: Account,
     connections: Rc<Connections>,
 }
@@ -53,11 +49,9 @@ impl<B: Body<Data = Bytes> + Unpin> Lines<B> {
     pub(super) fn new(body: B, max: usize, wait: Duration, connections: &Rc<Connections>) -> Self {
         Self {
             body,
-            max,
+            splitter: LineSplitter::new(max),
             wait,
             piece: Bytes::new(),
-            begun: BytesMut::new(),
-            passes_over: false,
             until: None,
             account: connections.account(),
             connections: connections.clone(),
@@ -100,56 +94,42 @@ impl<B: Body<Data = Bytes> + Unpin> Lines<B> {
                 Ok(Some(Err(_))) => return Line::Broken,
                 // Trailers say nothing here.
                 Ok(Some(Ok(frame))) => self.piece = frame.into_data().unwrap_or_default(),
-                Ok(None) if self.passes_over => {
-                    self.passes_over = false;
-                    return Line::TooLong;
-                }
-                Ok(None) if self.begun.iter().all(u8::is_ascii_whitespace) => return Line::End,
-                Ok(None) => return Line::Whole(self.begun.split().freeze()),
+                Ok(None) => return self.splitter.end().map_or(Line::End, Line::from),
             }
         }
     }
 
     /// The line whose end is in the piece.
     fn take_line(&mut self) -> Option<Line> {
-        loop {
-            let length = self.piece.iter().position(|&byte| byte == b'\n')?;
-            let mut line = self.piece.split_to(length);
-            self.piece.advance(1);
+        let before = self.piece.len();
+        let line = self.splitter.next(&mut self.piece);
+        if self.piece.len() < before {
+            // A line has ended, though perhaps only a blank one: what it held is free, and the next has all the time.
             self.until = None;
-            if std::mem::take(&mut self.passes_over) || self.begun.len() + line.len() > self.max {
-                self.forget_begun();
-                return Some(Line::TooLong);
-            }
-            if !self.begun.is_empty() {
-                self.begun.extend_from_slice(&line);
-                line = self.begun.split().freeze();
-                self.forget_begun();
-            }
-            if !line.iter().all(u8::is_ascii_whitespace) {
-                return Some(Line::Whole(line));
-            }
+            self.account = self.connections.account();
         }
+        line.map(Line::from)
     }
 
     /// Puts the piece, which has no end of a line, behind the line that has begun. Says whether the shard may hold it.
     fn keep_piece(&mut self) -> bool {
         let piece = std::mem::take(&mut self.piece);
-        if self.passes_over || self.begun.len() + piece.len() > self.max {
-            self.passes_over = true;
-            self.forget_begun();
-            return true;
-        }
-        if !self.account.charge(piece.len()) {
+        if !self.splitter.keeps(piece.len()) {
+            self.account = self.connections.account();
+        } else if !self.account.charge(piece.len()) {
             return false;
         }
-        self.begun.extend_from_slice(&piece);
+        self.splitter.keep(&piece);
         true
     }
+}
 
-    fn forget_begun(&mut self) {
-        self.begun = BytesMut::new();
-        self.account = self.connections.account();
+impl From<Split> for Line {
+    fn from(split: Split) -> Self {
+        match split {
+            Split::Line(line) => Self::Whole(line),
+            Split::TooLong => Self::TooLong,
+        }
     }
 }
 

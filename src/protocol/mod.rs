@@ -7,6 +7,7 @@
 pub mod error;
 mod ignored;
 pub(crate) mod json;
+pub mod lines;
 pub mod plain;
 pub mod publish_answer;
 pub mod publish_body;
