@@ -11,8 +11,6 @@ use std::collections::VecDeque;
 pub(crate) use lane::Lane;
 
 use bytes::Bytes;
-use foldhash::fast::RandomState;
-use hashbrown::HashMap;
 use slab::Slab;
 
 use super::{
@@ -28,6 +26,7 @@ use crate::{
 };
 
 mod copying;
+mod inspection;
 mod lane;
 
 /// Segments kept for reuse when nobody points into them any more.
@@ -405,25 +404,6 @@ impl Log {
     /// The end of the frame that the byte at `start` belongs to, if `start` is not that frame's begin.
     pub(crate) fn cut_frame_end(&self, segment: u32, start: u32) -> Option<u32> {
         self.segments[segment as usize].frames.cut_frame_end(start)
-    }
-
-    /// Ranges that point into all segments.
-    pub(crate) fn all_pins(&self) -> u64 {
-        self.segments.iter().map(|(_, segment)| u64::from(segment.pins)).sum()
-    }
-
-    /// Segments that live only as long as somebody points into them.
-    pub(crate) fn pinned_segments(&self) -> usize {
-        self.segments.iter().filter(|(_, segment)| segment.stage != Stage::Open).count()
-    }
-
-    /// Books that somebody has or refers to besides the frames that are still here.
-    pub(crate) fn books_besides_frames(&self) -> usize {
-        let mut frames: HashMap<u32, u64, RandomState> = HashMap::default();
-        for note in self.segments.iter().flat_map(|(_, segment)| segment.frames.notes()) {
-            *frames.entry(note.book).or_default() += 1;
-        }
-        self.books.held_besides(|book| frames.get(&book).copied().unwrap_or(0))
     }
 
     /// Ranges that point into `segment`.

@@ -10,6 +10,7 @@ mod driver;
 mod known;
 mod model;
 mod net;
+mod policies;
 mod random;
 mod resumes;
 mod resumes_model;
@@ -24,8 +25,9 @@ mod world;
 use steps::Steps;
 
 /// Seeds of a run that is told nothing.
-const SEEDS: u64 = 300;
-const RESUMING_SEEDS: u64 = 200;
+const SEEDS: u64 = 200;
+const RESUMING_SEEDS: u64 = 120;
+const POLICED_SEEDS: u64 = 250;
 
 fn from_environment(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;
@@ -64,4 +66,9 @@ fn seeds() {
 #[test]
 fn resuming_seeds() {
     for_seeds("resuming_seeds", RESUMING_SEEDS, resumes::run, seen::Resumed::never);
+}
+
+#[test]
+fn policed_seeds() {
+    for_seeds("policed_seeds", POLICED_SEEDS, policies::run, seen::Policed::never);
 }

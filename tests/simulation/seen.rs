@@ -66,3 +66,28 @@ counts! {
         frames,
     }
 }
+
+counts! {
+    /// As [`Seen`], of classes that let frames go.
+    Policed {
+        matched,
+        written,
+        conflated,
+        oldest_dropped,
+        newest_dropped,
+        dropped_bound,
+        dropped_age,
+        dropped_memory,
+        dropped_closed,
+        gaps,
+        held,
+        lagging,
+        refused,
+        refused_changes,
+        closed_slow,
+        conflating_for_memory,
+        dropping_for_memory,
+        closing_for_memory,
+        compactions,
+    }
+}

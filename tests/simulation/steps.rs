@@ -94,8 +94,11 @@ pub(crate) fn run<T>(name: &str, seed: u64, one: impl Fn(u64, &mut Steps<'_>) ->
     let shown = attempt(Some(&made)).err().unwrap_or_else(|| failure.clone());
     let lines = LINES.take().unwrap_or_default();
     let mut text = format!(
-        "seed {seed} fails in step {last}: {}\n  at {}\nmade shorter, it fails so: {}\n",
-        failure.words, failure.place, shown.words
+        "seed {seed} fails in {}: {}\n  at {}\nmade shorter, it fails so: {}\n",
+        if last == usize::MAX { "the end".to_owned() } else { format!("step {last}") },
+        failure.words,
+        failure.place,
+        shown.words
     );
     lines.iter().for_each(|line| writeln!(text, "  {line}").expect("a text takes everything"));
     writeln!(text, "again: FANFARE_SEED={seed} cargo test --test simulation {name}").expect("as above");
@@ -146,9 +149,9 @@ fn listen() {
             }
             let place = info.location().map(ToString::to_string).unwrap_or_default();
             let payload = info.payload();
-            let words = payload.downcast_ref::<&str>().map(ToString::to_string);
-            let words = words.or_else(|| payload.downcast_ref::<String>().cloned());
-            let words = words.unwrap_or_else(|| "it does not say".to_owned());
+            let text = payload.downcast_ref::<String>().map(String::as_str);
+            let words = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("it does not say");
+            let words = words.to_owned();
             FAILURE.set(Some(Failure { place, words }));
         }));
     });

@@ -15,6 +15,15 @@ pub(crate) const CLOSE: u8 = 8;
 pub(crate) const PING: u8 = 9;
 pub(crate) const PONG: u8 = 10;
 
+/// Decides the homes of topics, in every run alike.
+pub(crate) const HASH_SEED: u64 = 1;
+
+/// An encoded control frame that carries a letter and a number.
+pub(crate) fn control_frame(opcode: u8, letter: u8, number: u32) -> Vec<u8> {
+    let [a, b, c, d] = number.to_be_bytes();
+    vec![0x80 | opcode, 5, letter, a, b, c, d]
+}
+
 /// The bytes of one connection, from its first to the last that came.
 #[derive(Debug, Default)]
 pub(crate) struct Stream {

@@ -7,8 +7,8 @@ use fanfare::{
 };
 
 use super::{
-    stream::{CLOSE, Frame, PING, PONG},
-    world::{Stage, World, control_frame},
+    stream::{CLOSE, Frame, PING, PONG, control_frame},
+    world::{Stage, World},
 };
 
 impl World {

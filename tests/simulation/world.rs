@@ -20,11 +20,8 @@ use super::{
     random::Random,
     seen::Seen,
     steps::note,
-    stream::{PING, PONG},
+    stream::{HASH_SEED, PING, PONG, control_frame},
 };
-
-/// Decides the homes of topics.
-const HASH_SEED: u64 = 1;
 
 /// Where a subscriber stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -339,11 +336,6 @@ impl World {
             self.common.mailboxes.to_shard(shard, Fanout::Stop(goodbye));
         }
     }
-}
-
-pub(crate) fn control_frame(opcode: u8, letter: u8, number: u32) -> Vec<u8> {
-    let [a, b, c, d] = number.to_be_bytes();
-    vec![0x80 | opcode, 5, letter, a, b, c, d]
 }
 
 /// Settings with small limits.
