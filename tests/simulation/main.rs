@@ -1,5 +1,5 @@
 //! A simulation of the engine: shards, delayed queues, and connections that are slow, stuck, cut, fickle or gone,
-//! against a naive model, in one thread and without time, sockets or sleep.
+//! against naive models, in one thread and without time, sockets or sleep.
 //!
 //! Each seed is one run: which limits, how many shards, what happens next. `FANFARE_SEEDS=2000 cargo test --test
 //! simulation` runs more of them. A seed that fails is shown with the fewest steps that were found to fail in the same place,

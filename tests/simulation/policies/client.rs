@@ -107,7 +107,7 @@ pub(super) struct Client {
     pub(super) has: Vec<Option<u64>>,
     /// Topics of the change that waits for its joins.
     pub(super) pending: Option<Vec<usize>>,
-    /// Topics of one that was given up when the client was closed, or refused where that is not told in its place: what is queued
+    /// Topics of those that were given up when the client was closed, or refused where that is not told in its place: what is queued
     /// of those is written all the same.
     pub(super) given_up: Vec<usize>,
     /// Whether a place is kept for the answer to that.

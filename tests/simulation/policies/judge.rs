@@ -147,7 +147,7 @@ impl World {
                         Err(_) => {
                             client.refused |= client.stage == Stage::Attaching;
                             if !client.tells() {
-                                client.given_up = wanted.unwrap_or_default();
+                                client.given_up.extend(wanted.unwrap_or_default());
                             }
                             self.counts.refused_changes += 1;
                         }
@@ -156,7 +156,7 @@ impl World {
                 Event::Closing { .. } => {
                     client.stage = Stage::Closing;
                     if let Some(wanted) = client.pending.take() {
-                        client.given_up = wanted;
+                        client.given_up.extend(wanted);
                     }
                 }
                 Event::Ended { .. } => {

@@ -333,7 +333,7 @@ impl World {
             client.asks(id, wanted.to_vec());
             self.shards[shard].answer(key, control_frame(PING, b'a', id));
         } else {
-            client.given_up = wanted.to_vec();
+            client.given_up.extend(wanted);
         }
     }
 
