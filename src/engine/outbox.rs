@@ -327,10 +327,13 @@ impl Outbox {
     }
 
     /// Whether it is a slow consumer's: its connection takes nothing, and more than `bound` bytes wait for it. One that
-    /// waits for its socket is not slow; how long that takes is bounded by the upgrade, and the log by its own bound.
+    /// waits for its socket or for an answer is not slow; how long that takes is up to the upgrade and to homes, and what it
+    /// costs meanwhile is bounded by the log's own bound.
     #[inline]
     pub(crate) fn is_over(&self, bound: usize) -> bool {
-        self.flags.has(Flags::BLOCKED) && !self.flags.has(Flags::ATTACHING) && self.bytes() > bound
+        self.flags.has(Flags::BLOCKED)
+            && !self.flags.has(Flags::ATTACHING.and(Flags::HELD))
+            && self.bytes() > bound
     }
 
     /// Bytes queued.

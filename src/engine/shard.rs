@@ -345,8 +345,8 @@ impl Shard {
         outbox.blocked_at = self.blocked.push(index, self.congestion.clock());
     }
 
-    /// Writes nothing to a subscriber until [`Self::release`]: it counts as blocked, so that its queue is judged, and looked
-    /// through when memory is short, as any other that is not written.
+    /// Writes nothing to a subscriber until [`Self::release`]: it stands in the blocked list, so that its queue is found when
+    /// memory is short, as any other that is not written.
     pub(super) fn hold(&mut self, index: u32) {
         let outbox = &mut self.subscribers.outboxes[index as usize];
         let flags = outbox.flags;

@@ -35,7 +35,6 @@ impl Shard {
         if rule.policy != Policy::DropNewest {
             flags.clear(Flags::ONLY_NEWEST);
         }
-        let is_held = flags.has(Flags::HELD);
         let bytes = |shard: &Self| shard.subscribers.outboxes[index as usize].bytes();
         let has_room = bytes(self) <= rule.outbox_bytes || self.make_room(index, rule, pushed);
         if rule.policy != Policy::Disconnect {
@@ -43,10 +42,9 @@ impl Shard {
             if !has_room {
                 self.doomed.push((index, Loss::Bound));
             }
-        } else if !has_room && (is_held || rule.outbox_bytes < self.common.bounds.outbox_bytes) {
+        } else if !has_room && rule.outbox_bytes < self.common.bounds.outbox_bytes {
             self.doomed.push((index, Loss::Bound));
-        } else if !is_held && bytes(self) > self.common.bounds.behind_bytes() {
-            // One that waits for an answer is not waited for: that comes by the queue which would be held back.
+        } else if bytes(self) > self.common.bounds.behind_bytes() {
             self.note_behind(index);
         }
     }
@@ -164,7 +162,9 @@ impl Shard {
         let blocked: Vec<u32> = self.blocked.indexes().collect();
         for index in blocked {
             let outbox = &self.subscribers.outboxes[index as usize];
-            if outbox.flags.has(Flags::CLOSING) {
+            // Who is held only waits for an answer of ours.
+            let waits = outbox.flags.has(Flags::HELD) && !outbox.flags.has(Flags::HELD_FULL);
+            if outbox.flags.has(Flags::CLOSING) || waits {
                 continue;
             }
             let oldest = outbox.ranges().next().and_then(|range| self.log.frames_in(range).next());

@@ -330,7 +330,7 @@ fn refused_change_takes_nothing_that_was_queued_before() {
 }
 
 #[test]
-fn queue_that_waits_for_an_answer_is_bounded_as_one_that_waits_for_its_socket() {
+fn who_waits_for_an_answer_is_no_slow_consumer() {
     for policy in [Policy::DropOldest, Policy::Disconnect] {
         let mut bench = Bench::new(policy, 100);
         let key = bench.client(Encoding::V1);
@@ -343,23 +343,50 @@ fn queue_that_waits_for_an_answer_is_bounded_as_one_that_waits_for_its_socket() 
         let text = "x".repeat(1_000);
         for _ in 0..100 {
             bench.publish(&old, &text);
-            bench.shards[0].begin_turn(0);
-            bench.shards[0].sockets_looked_at();
-            bench.shards[0].sequence(64);
-            while bench.shards[0].take(64) + bench.shards[0].flush(&mut bench.wire, 64) > 0 {}
+            bench.turns(&[0]);
             // The answer comes by the same queue: nothing may be held back for the sake of who waits for it.
             assert!(!bench.shards[0].holds_back());
-            assert!(bench.shards[0].queued_bytes(key) <= BOUND);
         }
-        let is_open = bench.shards[0].is_open(key);
-        assert_eq!(is_open, policy == Policy::DropOldest);
-        if is_open {
-            bench.turns(&[1, 0]);
+        assert!(bench.shards[0].queued_bytes(key) > BOUND);
+        bench.turns(&[1, 0]);
+        let texts = bench.read(key);
+        assert!(texts[0].starts_with(r#"{"ok":7"#), "{}", texts[0]);
+        assert_eq!(texts.iter().filter(|text| is_message(text, &old)).count(), 100);
+    }
+}
+
+#[test]
+fn queue_that_got_long_while_its_answer_was_awaited_is_cut_when_its_socket_takes_nothing() {
+    for (policy, stays) in
+        [(Policy::DropOldest, true), (Policy::DropNewest, true), (Policy::Disconnect, false)]
+    {
+        let mut bench = Bench::new(policy, 100);
+        let key = bench.client(Encoding::V1);
+        let (old, near, far) = (topic_of(0, "old"), topic_of(0, "near"), topic_of(1, "far"));
+        bench.subscribe(key, &[&old], &[]);
+        bench.turns(&[0]);
+        bench.subscribe(key, &[&old, &near, &far], &[&near, &far]);
+        bench.turns(&[0]);
+        bench.read(key);
+        let text = "x".repeat(1_000);
+        (0..100).for_each(|_| bench.publish(&old, &text));
+        bench.turns(&[0, 0]);
+        bench.wire.shut = true;
+        bench.shards[1].sequence(64);
+        bench.shards[0].take(64);
+        while bench.shards[0].flush(&mut bench.wire, 64) > 0 {}
+        assert_eq!(bench.shards[0].is_open(key), stays, "{policy:?}");
+        assert!(bench.shards[0].queued_bytes(key) <= BOUND, "{policy:?}");
+        if stays {
+            bench.wire.shut = false;
+            bench.shards[0].writable(key);
+            bench.turns(&[0]);
             let texts = bench.read(key);
+            let got = texts.iter().filter(|text| is_message(text, &old)).count() as u64;
             let lost = bench.common.metrics.total().dropped_bound;
-            assert!(texts[0].starts_with(r#"{"ok":7"#), "{}", texts[0]);
-            assert_eq!(gaps(&texts), [(1, lost, lost)]);
-            assert_eq!(texts.iter().filter(|text| is_message(text, &old)).count() as u64, 100 - lost);
+            assert_eq!(got + lost, 100);
+            let told = if policy == Policy::DropOldest { (1, lost) } else { (got + 1, 100) };
+            assert_eq!(gaps(&texts), [(told.0, told.1, lost)], "{policy:?}");
         }
     }
 }

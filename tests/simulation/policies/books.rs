@@ -11,10 +11,12 @@ pub(super) enum Loss {
     Age,
     Memory,
     Closed,
+    Left,
 }
 
 impl Loss {
-    pub(super) const ALL: [Self; 5] = [Self::Conflated, Self::Bound, Self::Age, Self::Memory, Self::Closed];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Conflated, Self::Bound, Self::Age, Self::Memory, Self::Closed, Self::Left];
 
     fn of(self, ledger: &TopicLedger) -> u64 {
         match self {
@@ -23,6 +25,7 @@ impl Loss {
             Self::Age => ledger.dropped_age,
             Self::Memory => ledger.dropped_memory,
             Self::Closed => ledger.dropped_closed,
+            Self::Left => ledger.dropped_left,
         }
     }
 }

@@ -42,6 +42,8 @@ struct Untold {
     /// Which of the client's losses it is.
     number: u64,
     reasons: Vec<Loss>,
+    /// Whether it stood behind the place of an answer that was not known yet.
+    is_held: bool,
 }
 
 /// What a client reads.
@@ -204,7 +206,19 @@ impl Client {
         let untold = &mut self.untold[frame.topic];
         let at = untold.partition_point(|other| other.rank < frame.rank);
         self.lost += 1;
-        untold.insert(at, Untold { rank: frame.rank, number: self.lost, reasons });
+        untold.insert(at, Untold { rank: frame.rank, number: self.lost, reasons, is_held: frame.is_held });
+    }
+
+    /// The answer it waited for is in its place: what stands behind it stands where everything does from now on.
+    pub(super) fn is_answered(&mut self) {
+        self.is_held = false;
+        self.queue.iter_mut().for_each(|frame| frame.is_held = false);
+        self.untold.iter_mut().flatten().for_each(|untold| untold.is_held = false);
+    }
+
+    /// It has left a topic at the place of an answer: what was lost behind that place it is not told, for it was not to have it.
+    pub(super) fn leaves_at_answer(&mut self, topic: usize) {
+        self.untold[topic].retain(|untold| !untold.is_held);
     }
 
     /// It reads something.

@@ -17,6 +17,9 @@ use super::{
 };
 use crate::known;
 
+/// Answers, gaps and greetings that may stand in a queue besides its frames, bytes.
+const ANSWERS_BYTES: usize = 16 * 1024;
+
 /// What was called.
 #[derive(Clone, Debug)]
 pub(super) enum Cause {
@@ -104,7 +107,9 @@ impl World {
             }
             self.judge(number, &fates, &cause);
             let client = &mut self.clients[number];
-            client.is_held &= client.pending.is_some();
+            if client.is_held && client.pending.is_none() {
+                client.is_answered();
+            }
         }
         for topic in 0..self.topics.len() {
             for encoding in [Encoding::Plain, Encoding::V1] {
@@ -190,6 +195,9 @@ impl World {
                         || matches!(cause, Cause::Joined(joins) if joins.key == client.key);
                     assert!(may || !is_open, "it has topic {topic} no longer, and did not ask for that");
                     client.has[topic] = None;
+                    if matches!(cause, Cause::Joined(_)) {
+                        client.leaves_at_answer(topic);
+                    }
                 }
                 (None, true) => {
                     let Cause::Joined(joins) = cause else {
@@ -275,12 +283,13 @@ impl World {
         let lost = fates.lost();
         if !lost.is_empty() {
             let replaced = self.replaced(fates);
+            let is_shortened = self.may_be_shortened(fates, cause);
             for &place in &lost {
                 let frame = &fates.queue[place];
-                let reasons = self.reasons(number, frame, cause, replaced[place]);
+                let reasons = self.reasons(number, frame, cause, replaced[place], is_shortened);
                 assert!(!reasons.is_empty(), "{frame:?} is lost, and nothing allows that: {cause:?}");
                 self.count(&reasons, frame);
-                if self.clients[number].tells() && reasons != [Loss::Closed] {
+                if self.clients[number].tells() && !matches!(reasons[..], [Loss::Closed | Loss::Left]) {
                     self.clients[number].misses(frame, reasons.clone());
                 }
                 self.books.lost(frame.book, reasons);
@@ -308,16 +317,33 @@ impl World {
         replaced
     }
 
+    /// Whether a queue may be over the largest bound when it is offered or answered: it may have become so long while an
+    /// answer was awaited. Answers are in it besides.
+    fn may_be_shortened(&self, fates: &Fates, cause: &Cause) -> bool {
+        let bytes: usize = fates.queue.iter().map(|frame| frame.bytes).sum();
+        matches!(cause, Cause::Flush | Cause::Joined(_)) && bytes + ANSWERS_BYTES > self.settings.outbox_bytes
+    }
+
     /// Why a frame may be lost.
-    fn reasons(&self, number: usize, frame: &Queued, cause: &Cause, is_replaced: bool) -> Vec<Loss> {
+    fn reasons(
+        &self,
+        number: usize,
+        frame: &Queued,
+        cause: &Cause,
+        is_replaced: bool,
+        is_shortened: bool,
+    ) -> Vec<Loss> {
         let client = &self.clients[number];
         let policy = self.policy_of(frame);
         let mut reasons = Vec::new();
         let conflates = matches!(cause, Cause::Deliver(_) | Cause::Turn | Cause::Unblock);
-        if is_replaced && conflates {
+        if is_replaced && (conflates || is_shortened) {
             reasons.push(Loss::Conflated);
         }
         let lets_go = !client.open || policy != Policy::Disconnect;
+        if is_shortened && (!client.open || matches!(policy, Policy::DropOldest | Policy::DropNewest)) {
+            reasons.push(Loss::Bound);
+        }
         match cause {
             Cause::Deliver(_) if client.open && matches!(policy, Policy::Conflate | Policy::Disconnect) => {}
             Cause::Deliver(_) | Cause::Change(_) if lets_go => reasons.push(Loss::Bound),
@@ -326,9 +352,12 @@ impl World {
                 let is_left = client.has[frame.topic].is_none();
                 // What was queued ahead of the answer is written ahead of it.
                 if is_left && (frame.is_held || !known::REFUSED_CHANGES_NOTHING) {
-                    reasons.push(Loss::Closed);
+                    if client.open {
+                        return vec![Loss::Left];
+                    }
+                    reasons.push(Loss::Left);
                 }
-                if !client.open {
+                if !client.open && !is_shortened {
                     reasons.push(Loss::Bound);
                 }
             }
@@ -434,7 +463,11 @@ impl World {
                     "closed, and what is queued could make way"
                 );
             }
-            Cause::Turn => assert!(was_blocked, "I9: memory is taken from who does not hold it up"),
+            // Who waits for an answer of ours holds memory too, and that answer may come by a queue of which nothing is taken
+            // before there is some.
+            Cause::Turn => {
+                assert!(was_blocked || client.is_held, "I9: memory is taken from who does not hold it up");
+            }
             Cause::Overdue => {
                 assert!(was_blocked, "I9: a connection that takes bytes is no slow consumer");
                 assert!(has(&[Policy::Disconnect]), "closed for what is old, and all of that could go");
