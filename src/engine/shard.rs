@@ -421,8 +421,11 @@ impl Shard {
         }
         let outbox = &self.subscribers.outboxes[key.index as usize];
         // The bytes of one that the flush has not reached are not its own fault.
-        if outbox.is_over(self.common.bounds.outbox_bytes) || outbox.is_at_range_limit() {
+        if outbox.is_at_range_limit() {
             self.close_slow(key, Loss::Bound);
+        } else if outbox.is_over(self.common.bounds.outbox_bytes) {
+            // Messages that may go make way for an answer.
+            self.shorten(key.index);
         } else {
             self.make_dirty(key.index);
         }

@@ -474,3 +474,18 @@ fn newest_that_cannot_be_told_apart_any_more_stays() {
     assert_eq!(bench.total().dropped_bound, 1, "the next goes");
     assert_eq!(bench.read().len(), 602);
 }
+
+#[test]
+fn messages_that_may_go_make_way_for_an_answer() {
+    for (name, stays) in [("n", true), ("o", true), ("c", false), ("d", false)] {
+        let mut bench = Bench::new(&[name]);
+        while bench.queued() + 1_004 <= BOUND {
+            bench.publish(name, None, 1_000);
+        }
+        bench.shard.answer(bench.key, b"\x81\x7e\x04\x00".iter().copied().chain([b'0'; 1_024]).collect());
+        bench.turn();
+        assert_eq!(bench.closed, !stays, "{name}");
+        assert!(bench.queued() <= BOUND);
+        assert!(!stays || bench.total().dropped_bound > 0);
+    }
+}

@@ -8,6 +8,7 @@
 
 mod books;
 mod client;
+mod closes;
 mod judge;
 mod op;
 mod reading;

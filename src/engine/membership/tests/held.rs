@@ -1,0 +1,242 @@
+//! Changes of topics between several homes, whose answer is awaited: what follows it, what it costs, who is judged.
+
+use super::*;
+
+#[test]
+fn nothing_of_a_left_topic_follows_the_answer_though_homes_answer_one_after_the_other() {
+    let mut bench = Bench::new(Policy::Disconnect, 100);
+    let key = bench.client(Encoding::V1);
+    let (old, near, far) = (topic_of(0, "old"), topic_of(0, "near"), topic_of(1, "far"));
+    bench.subscribe(key, &[&old], &[]);
+    bench.turns(&[0]);
+    assert_eq!(bench.read(key).len(), 1);
+    bench.wire.shut = true;
+    bench.publish(&old, "ahead");
+    bench.turns(&[0]);
+    bench.subscribe(key, &[&near, &far], &[&near, &far]);
+    bench.turns(&[0]);
+    bench.publish(&old, "between");
+    bench.publish(&near, "between");
+    bench.publish(&old, "between");
+    bench.turns(&[0, 1, 0]);
+    bench.publish(&old, "after");
+    bench.wire.shut = false;
+    bench.shards[0].writable(key);
+    bench.turns(&[0]);
+    let texts = bench.read(key);
+    assert!(is_message(&texts[0], &old) && texts[0].contains("ahead"), "{texts:?}");
+    assert!(texts[1].starts_with(r#"{"ok":7"#), "{texts:?}");
+    assert!(is_message(&texts[2], &near), "{texts:?}");
+    assert_eq!(texts.len(), 3, "{texts:?}");
+    let total = bench.common.metrics.total();
+    assert_eq!((total.matched, total.written, total.dropped_left), (4, 2, 2));
+}
+
+#[test]
+fn refused_change_takes_nothing_that_was_queued_before() {
+    let mut bench = Bench::new(Policy::Disconnect, 1);
+    let key = bench.client(Encoding::V1);
+    let (near, far) = (topic_of(0, "near"), topic_of(1, "far"));
+    bench.subscribe(key, &[&near], &[]);
+    bench.turns(&[0]);
+    bench.wire.shut = true;
+    bench.publish(&near, "before");
+    bench.turns(&[0]);
+    bench.subscribe(key, &[], &[]);
+    bench.subscribe(key, &[&near, &far], &[&near, &far]);
+    bench.turns(&[0]);
+    bench.publish(&near, "between");
+    bench.turns(&[0, 1, 0]);
+    bench.wire.shut = false;
+    bench.shards[0].writable(key);
+    bench.turns(&[0]);
+    let texts = bench.read(key);
+    assert!(is_message(&texts[1], &near) && texts[1].contains("before"), "{texts:?}");
+    assert!(texts[3].contains("error"), "{texts:?}");
+    assert_eq!(texts.len(), 4, "{texts:?}");
+}
+
+#[test]
+fn who_waits_for_an_answer_is_no_slow_consumer() {
+    for policy in [Policy::DropOldest, Policy::Disconnect] {
+        let mut bench = Bench::new(policy, 100);
+        let key = bench.client(Encoding::V1);
+        let (old, near, far) = (topic_of(0, "old"), topic_of(0, "near"), topic_of(1, "far"));
+        bench.subscribe(key, &[&old], &[]);
+        bench.turns(&[0]);
+        bench.subscribe(key, &[&old, &near, &far], &[&near, &far]);
+        bench.turns(&[0]);
+        bench.read(key);
+        let text = "x".repeat(1_000);
+        for _ in 0..100 {
+            bench.publish(&old, &text);
+            bench.turns(&[0]);
+            // The answer comes by the same queue: nothing may be held back for the sake of who waits for it.
+            assert!(!bench.shards[0].holds_back());
+        }
+        assert!(bench.shards[0].queued_bytes(key) > BOUND);
+        bench.turns(&[1, 0]);
+        let texts = bench.read(key);
+        assert!(texts[0].starts_with(r#"{"ok":7"#), "{}", texts[0]);
+        assert_eq!(texts.iter().filter(|text| is_message(text, &old)).count(), 100);
+    }
+}
+
+#[test]
+fn queue_that_got_long_while_its_answer_was_awaited_is_cut_when_its_socket_takes_nothing() {
+    for (policy, stays) in
+        [(Policy::DropOldest, true), (Policy::DropNewest, true), (Policy::Disconnect, false)]
+    {
+        let mut bench = Bench::new(policy, 100);
+        let key = bench.client(Encoding::V1);
+        let (old, near, far) = (topic_of(0, "old"), topic_of(0, "near"), topic_of(1, "far"));
+        bench.subscribe(key, &[&old], &[]);
+        bench.turns(&[0]);
+        bench.subscribe(key, &[&old, &near, &far], &[&near, &far]);
+        bench.turns(&[0]);
+        bench.read(key);
+        let text = "x".repeat(1_000);
+        (0..100).for_each(|_| bench.publish(&old, &text));
+        bench.turns(&[0, 0]);
+        bench.wire.shut = true;
+        bench.shards[1].sequence(64);
+        bench.shards[0].take(64);
+        while bench.shards[0].flush(&mut bench.wire, 64) > 0 {}
+        assert_eq!(bench.shards[0].is_open(key), stays, "{policy:?}");
+        assert!(bench.shards[0].queued_bytes(key) <= BOUND, "{policy:?}");
+        if stays {
+            bench.wire.shut = false;
+            bench.shards[0].writable(key);
+            bench.turns(&[0]);
+            let texts = bench.read(key);
+            let got = texts.iter().filter(|text| is_message(text, &old)).count() as u64;
+            let lost = bench.common.metrics.total().dropped_bound;
+            assert_eq!(got + lost, 100);
+            let told = if policy == Policy::DropOldest { (1, lost) } else { (got + 1, 100) };
+            assert_eq!(gaps(&texts), [(told.0, told.1, lost)], "{policy:?}");
+        }
+    }
+}
+
+#[test]
+fn memory_is_taken_from_who_waits_for_an_answer_too() {
+    let mut bench = Bench::new(Policy::Disconnect, 100);
+    let (old, near, far) = (topic_of(0, "old"), topic_of(0, "near"), topic_of(1, "far"));
+    let clients: Vec<Key> = (0..60).map(|_| bench.client(Encoding::V1)).collect();
+    let own: Vec<Topic> = (0..60).map(|n| topic_of(0, &format!("own{n}-"))).collect();
+    for (&key, own) in clients.iter().zip(&own) {
+        bench.subscribe(key, &[own, &old], &[]);
+    }
+    bench.turns(&[0]);
+    for (&key, own) in clients.iter().zip(&own) {
+        bench.subscribe(key, &[own, &old, &near, &far], &[&near, &far]);
+    }
+    bench.turns(&[0]);
+    let text = "x".repeat(1_000);
+    // Each may have 64 KiB queued; all together may not have 60 times that.
+    for _ in 0..50 {
+        for own in &own {
+            bench.publish(own, &text);
+            bench.shards[0].begin_turn(0);
+            bench.shards[0].sockets_looked_at();
+            bench.shards[0].sequence(64);
+            while bench.shards[0].take(64) + bench.shards[0].flush(&mut bench.wire, 64) > 0 {}
+        }
+    }
+    let total = bench.common.metrics.total();
+    assert_eq!(total.sequenced, 50 * 60);
+    assert!(bench.common.mailboxes.fanout(0).is_empty(), "everything was taken");
+    assert!(total.closed_slow > 0 && total.dropped_memory > 0, "{total:?}");
+    assert!(bench.shards[0].log_bytes() < 2 * LOG_BYTES, "{}", bench.shards[0].log_bytes());
+}
+
+#[test]
+fn joins_of_those_who_are_gone_are_not_sent() {
+    let mut bench = Bench::new(Policy::Disconnect, 1_000);
+    let clients: Vec<Key> = (0..JOINS_INFLIGHT + 50).map(|_| bench.client(Encoding::V1)).collect();
+    let far: Vec<Topic> = (0..clients.len()).map(|n| topic_of(1, &format!("far{n}-"))).collect();
+    for (&key, far) in clients.iter().zip(&far) {
+        bench.subscribe(key, &[far], &[far]);
+    }
+    assert_eq!(bench.shards[0].joining.waiting.len(), 50);
+    for &key in &clients[JOINS_INFLIGHT..] {
+        bench.shards[0].remove(key);
+    }
+    for _ in 0..10 {
+        bench.turns(&[1, 0]);
+    }
+    assert_eq!(bench.shards[0].joining.waiting.len(), 0);
+    let total = bench.common.metrics.total();
+    assert_eq!((total.topics, total.records), (JOINS_INFLIGHT as u64, JOINS_INFLIGHT as u64));
+}
+
+#[test]
+fn greeting_is_kept_when_what_is_queued_is_thrown_away_before_there_is_a_socket() {
+    let mut bench = Bench::new(Policy::Disconnect, 100);
+    let topic = topic_of(0, "near");
+    let key = bench.shards[0].add(None, None, Encoding::V1);
+    bench.shards[0].keep_place(key);
+    bench.shards[0].set_topics(key, vec![topic.clone()]);
+    bench.turns(&[0]);
+    bench.publish(&topic, "one");
+    bench.turns(&[0]);
+    let goodbye = Goodbye { code: CloseCode::REPLACED, reason: "replaced" };
+    bench.shards[0].close(key, goodbye, Manner::Discard);
+    bench.shards[0].fill_place(key, b"\x81\x05hello".to_vec());
+    bench.shards[0].attached(key);
+    bench.shards[0].begin_turn(0);
+    while bench.shards[0].flush(&mut bench.wire, 64) > 0 {}
+    let bytes = bench.wire.taken.remove(&key).expect("something came");
+    assert_eq!(&bytes[..7], b"\x81\x05hello");
+    assert!(bytes.ends_with(b"replaced"), "the close follows");
+}
+
+#[test]
+fn message_to_a_left_and_a_new_topic_comes_once_in_the_new_one() {
+    let mut bench = Bench::new(Policy::Disconnect, 100);
+    let key = bench.client(Encoding::V1);
+    let (old, near, far) = (topic_of(0, "old"), topic_of(0, "near"), topic_of(1, "far"));
+    bench.subscribe(key, &[&old], &[]);
+    bench.turns(&[0]);
+    bench.subscribe(key, &[&near, &far], &[&near, &far]);
+    bench.turns(&[0]);
+    bench.read(key);
+    let topics = Arc::from([old.clone(), near.clone()]);
+    let credits = bench.admission.try_admit_all(2, 10).expect("little is under way");
+    let (order, _) = Order::new(topics, Message::text("both").into(), None, false, credits);
+    bench.common.mailboxes.to_home(0, Ingress::Order(Box::new(order)));
+    bench.turns(&[0, 1, 0]);
+    let texts = bench.read(key);
+    assert!(texts[0].starts_with(r#"{"ok":7"#) && is_message(&texts[1], &near), "{texts:?}");
+    assert_eq!(texts.len(), 2, "{texts:?}");
+}
+
+#[test]
+fn loss_of_a_topic_that_was_left_and_joined_again_is_told_behind_the_answers() {
+    let mut bench = Bench::new(Policy::DropOldest, 100);
+    let (key, other, topic) = (bench.client(Encoding::V1), bench.client(Encoding::V1), topic_of(0, "near"));
+    // The other one keeps the topic, so that to this shard it is the same one all the time.
+    bench.shards[0].set_topics(other, vec![topic.clone()]);
+    bench.shards[0].set_topics(key, vec![topic.clone()]);
+    bench.turns(&[0]);
+    bench.wire.shut = true;
+    let publish_many = |bench: &mut Bench| {
+        for _ in 0..200 {
+            bench.publish(&topic, &"x".repeat(1_000));
+            bench.turns(&[0]);
+        }
+    };
+    publish_many(&mut bench);
+    bench.subscribe(key, &[], &[]);
+    bench.subscribe(key, &[&topic], &[&topic]);
+    bench.turns(&[0]);
+    publish_many(&mut bench);
+    bench.wire.shut = false;
+    bench.shards[0].writable(key);
+    bench.turns(&[0]);
+    let texts = bench.read(key);
+    let joined = texts.iter().rposition(|text| text.starts_with(r#"{"ok""#)).expect("it is answered");
+    let (before, after) = (gaps(&texts[..joined]), gaps(&texts[joined..]));
+    assert_eq!((before.len(), after.len()), (1, 1), "{before:?}, {after:?}");
+    assert!(before[0].1 <= 200 && after[0].0 == 201, "{before:?}, {after:?}");
+}
