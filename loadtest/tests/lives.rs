@@ -290,7 +290,9 @@ fn slow_clients_may_lose_what_is_counted_and_told() {
     for same in ["/lost_by_policy", "/told/dropped", "/audit/dropped/bound"] {
         assert_eq!(with.pointer(same).and_then(Value::as_u64), lost, "{same}\n{}", run.output);
     }
-    assert_eq!((&with["untold"], &with["told"]["gaps"]), (&0.into(), &2.into()), "{}", run.output);
+    // One each, and one more whenever something was taken in between.
+    assert_eq!(with["untold"], 0, "{}", run.output);
+    assert!(with["told"]["gaps"].as_u64() >= Some(2), "{}", run.output);
 }
 
 #[test]
