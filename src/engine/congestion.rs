@@ -295,7 +295,9 @@ impl Shard {
             if outbox.is_over(bound) {
                 over.push((key.index, Loss::Bound));
             }
-            if outbox.flags.has(Flags::BLOCKED) && blocked.is_stalled(outbox.blocked_at, clock) {
+            // Who waits for an answer of ours gets it by the queue of which nothing would be taken.
+            let is_held = outbox.flags.has(Flags::HELD);
+            if is_held || outbox.flags.has(Flags::BLOCKED) && blocked.is_stalled(outbox.blocked_at, clock) {
                 Standing::Stalls
             } else {
                 Standing::Moves

@@ -43,6 +43,7 @@ impl Shard {
         if done > 0 {
             self.congestion.wrote();
         }
+        self.close_doomed();
         self.settle_receipts();
         if self.dirty.is_empty() && self.dirty.capacity() > 4_096 && self.dirty.capacity() > 4 * done {
             self.dirty.shrink_to(self.subscribers.len());
@@ -153,12 +154,15 @@ impl Shard {
         }
     }
 
-    /// Notes that the connection of a subscriber takes no more of its queue now. It may have more queued than it may only if
-    /// it was held, and so not written to: nobody has looked at its queue since.
+    /// Notes that the connection of a subscriber takes no more of its queue now. It may have more queued than it may, if
+    /// it was not written to for a while, because it waited for its socket or for an answer: what may go goes, and if that
+    /// is not enough it is behind like one that reads, and judged when the sockets were looked at.
     fn block_with_queue(&mut self, index: u32) {
         self.block(index);
-        if self.subscribers.outboxes[index as usize].is_over(self.common.bounds.outbox_bytes) {
-            self.shorten(index);
+        if self.subscribers.outboxes[index as usize].is_over(self.common.bounds.outbox_bytes)
+            && !self.drop_what_may_go(index)
+        {
+            self.note_behind(index);
         }
     }
 

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     classes::{ClassId, Classes},
-    limits::SHARDS_MAX,
+    limits::{MEMORY_HISTORIES_MS, SHARDS_MAX},
     publication::{Content, Epoch, Position},
     topic::Topic,
 };
@@ -164,6 +164,8 @@ pub(crate) struct Home {
     /// When the history of a record is to be looked at, milliseconds; each record stands here once at most, and not
     /// later than when its oldest message has been kept for long enough.
     due: BinaryHeap<Reverse<(u64, u32)>>,
+    /// When some of the histories were let go for the sake of memory, milliseconds.
+    thinned_out_at: Option<u64>,
     /// What all histories cost, bytes.
     history_bytes: usize,
     budget: RecordBudget,
@@ -190,6 +192,7 @@ impl Home {
             records: Slab::new(),
             idle: AgeList::new(),
             due: BinaryHeap::new(),
+            thinned_out_at: None,
             history_bytes: 0,
             budget,
             classes,
@@ -303,10 +306,17 @@ impl Home {
         }
     }
 
-    /// Lets go of the older half of so many histories, those first whose oldest message is due first.
+    /// Lets go of the older half of so many histories at most, those first whose oldest message is due first; not again
+    /// before [`MEMORY_HISTORIES_MS`] have passed, for it takes a while until what queues hold of them is gone too.
     pub(crate) fn thin_out(&mut self, histories: usize, now: u64) {
-        for _ in 0..histories {
-            let Some(Reverse((_, number))) = self.due.pop() else { return };
+        if self.thinned_out_at.is_some_and(|at| now < at + MEMORY_HISTORIES_MS) {
+            return;
+        }
+        self.thinned_out_at = Some(now);
+        let chosen: Vec<u32> = std::iter::from_fn(|| self.due.pop().map(|Reverse((_, number))| number))
+            .take(histories)
+            .collect();
+        for number in chosen {
             self.change_history(number, History::drop_older_half);
             self.list_due_again(number, now);
         }

@@ -308,7 +308,8 @@ impl Log {
 
     /// The oldest segment of which nothing can be saved. What holds no more than the rest of a frame comes last.
     pub(crate) fn oldest_dense(&self) -> Option<u32> {
-        self.dense.oldest().or(self.compact_tail).or(self.rests.oldest())
+        let compact = self.compact_tail.filter(|&id| self.segments[id as usize].pins > 0);
+        self.dense.oldest().or(compact).or(self.rests.oldest())
     }
 
     /// Moves the wanted frames of a fresh segment into a compact one and frees it. `ranges` are all ranges that point

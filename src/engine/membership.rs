@@ -15,6 +15,7 @@ use super::{
     history::Resume,
     home::{JoinPoint, TopicsFull},
     outbox::{ControlFrame, Flags},
+    replay::Elsewhere,
     shard::Shard,
     subscribers::{Key, PendingAnswer, PendingTopics, Positions},
     traffic::{Ingress, Join, Joined, Wanted},
@@ -165,7 +166,7 @@ impl Shard {
                 .take_if(|pending| pending.ticket == ticket),
             false => None,
         };
-        if let Some(PendingTopics { answer: Some(answer), resume, .. }) = change.as_deref_mut()
+        if let Some(PendingTopics { answer: Some(answer), resume, wanted, .. }) = change.as_deref_mut()
             && answer.positions.is_none()
         {
             // Its place is ahead of everything that is published to what is joined now.
@@ -174,6 +175,8 @@ impl Shard {
             let mut positions = self.positions_of(key.index, &answer.answer.topics);
             positions.retain(|(topic, ..)| !resume.contains_key(topic));
             answer.positions = Some(positions);
+            let leaves = self.numbers_but(key.index, wanted).into_iter();
+            answer.left = leaves.map(|number| (number, self.topics.entry(number).position)).collect();
         }
         for (topic, joined) in topics {
             let number =
@@ -235,7 +238,9 @@ impl Shard {
         }
         let mut recovered = None;
         if let Some(past) = past {
-            let replayed = self.replay((index, number), *past, position, &change.resume);
+            let left = change.answer.as_ref().map_or(&[][..], |answer| &answer.left);
+            let elsewhere = Elsewhere { resume: &change.resume, left };
+            let replayed = self.replay((index, number), *past, position, &elsewhere);
             self.has_from(index, number, replayed.from);
             recovered = replayed.recovered;
             match &mut change.answer {
@@ -267,9 +272,10 @@ impl Shard {
             self.keep_only(key.index, &wanted);
             Ok(())
         };
-        if let Some(PendingAnswer { answer, positions, gaps }) = answer {
+        if let Some(PendingAnswer { answer, positions, gaps, .. }) = answer {
             let frame = match refused {
-                true => answer.refusal(),
+                // What was resumed of topics it has follows a refusal too.
+                true => [answer.refusal(), gaps].concat(),
                 false => [answer.frame(positions.unwrap_or_default()), gaps].concat(),
             };
             self.fill_and_release(key.index, Some(frame));

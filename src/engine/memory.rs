@@ -23,6 +23,9 @@ use crate::{
     metrics::Loss,
 };
 
+/// Histories go when memory is short if they are at least this part of what queues hold.
+const HISTORY_PARTS: usize = 4;
+
 /// How near the node is to its budget, and so what is done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -105,7 +108,8 @@ impl Shard {
         if rung >= Rung::Conflate {
             self.thin_out(rung);
         }
-        if rung >= Rung::Drop {
+        // Where queues hold nearly all of it, histories are what their subscribers will need.
+        if rung >= Rung::Drop && kept * HISTORY_PARTS >= held {
             self.home.thin_out(MEMORY_LOOKED_THROUGH, self.now);
         }
         if held > self.common.bounds.log_bytes || rung >= Rung::Close {

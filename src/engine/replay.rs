@@ -16,10 +16,11 @@ use super::{
     frame_index::Note,
     history::{Kept, Missed, Past, Resume, Run, Stretch},
     log::{Lane, Log, Range},
-    outbox::{ControlFrame, Pushed},
+    outbox::{ControlFrame, Flags, Pushed},
     shard::Shard,
 };
 use crate::{
+    classes::Policy,
     limits::{BEHIND_QUARTERS, LARGE_FRAME_BYTES, REPLAY_SHARED_MS, REPLAYS_SHARED},
     protocol::v1::encode::{self, GapReason},
     publication::{Audience, Epoch, MessageKey, Position},
@@ -68,6 +69,14 @@ struct Frame {
     particular: Option<Arc<Kept>>,
 }
 
+/// What a change of topics says of topics besides the one that is replayed.
+pub(super) struct Elsewhere<'a> {
+    /// Topics it resumes, which are not all joined yet.
+    pub(super) resume: &'a TopicMap<Resume>,
+    /// Topics it leaves, and where they stood at the place of its answer.
+    pub(super) left: &'a [(u32, Option<Position>)],
+}
+
 /// A topic as its subscribers in one encoding get it.
 struct Source<'a> {
     topic: &'a Topic,
@@ -77,14 +86,14 @@ struct Source<'a> {
 }
 
 impl Shard {
-    /// What a subscriber that has just become a member of a topic, whose last position is `head`, gets of its past. In the
-    /// same change it wants to `resume` topics that it has not all joined yet.
+    /// What a subscriber that has just become a member of a topic, whose last position is `head`, gets of its past. What it
+    /// may have by other topics depends on the `change`.
     pub(super) fn replay(
         &mut self,
         (index, number): (u32, u32),
         past: Past,
         head: Position,
-        resume: &TopicMap<Resume>,
+        change: &Elsewhere<'_>,
     ) -> Replayed {
         let Past { part, missed, run } = past;
         let entry = self.topics.entry(number);
@@ -105,7 +114,7 @@ impl Shard {
         let is_meant = |frame: &Frame| {
             frame.particular.as_ref().is_none_or(|kept| {
                 self.is_meant(index, &kept.content.audience)
-                    && (is_reset || !self.has_elsewhere(index, kept, resume))
+                    && (is_reset || !self.has_elsewhere(index, kept, change))
             })
         };
         let fitting = fitting(frames, most, self.replay_bytes(index, book), is_meant);
@@ -169,6 +178,14 @@ impl Shard {
         metrics.replayed.add(frames);
         let book = self.topics.entry(number).book;
         self.log.books.matched(book, frames);
+        let policy = self.common.rules[self.log.books.get(book).class.index()].policy;
+        let flags = &mut self.subscribers.outboxes[index as usize].flags;
+        if policy == Policy::Conflate {
+            flags.set(Flags::CONFLATES);
+        }
+        if policy != Policy::DropNewest {
+            flags.clear(Flags::ONLY_NEWEST);
+        }
         self.make_dirty(index);
     }
 
@@ -192,25 +209,28 @@ impl Shard {
 
     /// Whether a subscriber has a message that went to several topics by another of them: it is a member there and got it; or
     /// it resumes that one too, from behind it, and so says that it has it.
-    fn has_elsewhere(&self, index: u32, kept: &Kept, resume: &TopicMap<Resume>) -> bool {
+    fn has_elsewhere(&self, index: u32, kept: &Kept, change: &Elsewhere<'_>) -> bool {
         let Some(part) = &kept.part else { return false };
         part.elsewhere().any(|(topic, position)| {
-            let says_so = match resume.get(topic) {
+            let says_so = match change.resume.get(topic) {
                 Some(Resume::Since { epoch, offset }) => {
                     *epoch == Some(position.epoch) && position.offset <= *offset
                 }
                 Some(Resume::Last(_)) | None => false,
             };
-            says_so || self.got(index, topic, position)
+            says_so || self.got(index, topic, position, change)
         })
     }
 
-    /// Whether a subscriber, as a member of a topic, got what stands at a position, live or replayed.
-    fn got(&self, index: u32, topic: &Topic, position: Position) -> bool {
+    /// Whether a subscriber, as a member of a topic, got what stands at a position, live or replayed. What comes in a topic that
+    /// it is leaving counts up to the place of the answer only: the rest will be dropped.
+    fn got(&self, index: u32, topic: &Topic, position: Position, change: &Elsewhere<'_>) -> bool {
         let profile = &self.subscribers.profiles[index as usize];
         let Some(number) = self.topics.number(topic, profile.encoding) else { return false };
         let has_come = |here: Position| here.epoch == position.epoch && position.offset <= here.offset;
-        self.topics.entry(number).position.is_some_and(has_come)
+        let left = change.left.iter().find(|(left, _)| *left == number);
+        let came = left.map_or(self.topics.entry(number).position, |&(_, position)| position);
+        came.is_some_and(has_come)
             && profile
                 .memberships
                 .iter()

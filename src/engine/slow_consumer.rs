@@ -108,21 +108,49 @@ impl Shard {
         }
     }
 
-    /// Makes room in the queue of a blocked subscriber that is over the largest bound, whatever arrived last: what may be
-    /// conflated is, then the oldest and last the newest frames of classes that let them go are dropped; if that is not
-    /// enough, it is disconnected.
+    /// Makes room in the queue of a blocked subscriber that is over the largest bound, whatever arrived last, and disconnects
+    /// it if that is not enough.
     pub(super) fn shorten(&mut self, index: u32) {
+        if !self.drop_what_may_go(index) {
+            self.close_slow(self.subscribers.key(index), Loss::Bound);
+        }
+    }
+
+    /// Makes room in a queue that is over the largest bound: what may be conflated is, then the oldest and last the newest
+    /// frames of classes that let them go are dropped. Says whether it is within its bound now.
+    pub(super) fn drop_what_may_go(&mut self, index: u32) -> bool {
         let bound = self.common.bounds.outbox_bytes;
+        let bytes = |shard: &Self| shard.subscribers.outboxes[index as usize].bytes();
+        // A gap that tells of it takes room too, so that one look may not be enough.
+        loop {
+            let before = bytes(self);
+            if before <= bound {
+                return true;
+            }
+            self.drop_some(index, before - bound);
+            if bytes(self) >= before {
+                // The rest of a frame that is partly written is finished, whatever its class.
+                let rest = self.subscribers.outboxes[index as usize].rest().map_or(0, Range::len);
+                return bytes(self) - rest <= bound;
+            }
+        }
+    }
+
+    /// Drops frames of at least `over` bytes of a queue, and some to spare, as far as their classes let them go.
+    fn drop_some(&mut self, index: u32, over: usize) {
         let rules = self.common.rules.clone();
+        let spare = self.common.bounds.outbox_bytes / SPARE_PART;
         self.look_through(index, |shard, frames, losses| {
             let policy = |frame: &Queued| rules[shard.log.books.get(frame.note.book).class.index()].policy;
-            let bytes = shard.subscribers.outboxes[index as usize].bytes();
             let conflated = mark_replaced(frames, losses, |frame| policy(frame) == Policy::Conflate);
-            let mut over = bytes.saturating_sub(bound + conflated);
+            if conflated >= over {
+                return;
+            }
+            let mut wanted = over - conflated + spare;
             let mut drop = |frame: &Queued, loss: &mut Option<Loss>| {
-                if over > 0 && loss.is_none() {
+                if wanted > 0 && loss.is_none() {
                     *loss = Some(Loss::Bound);
-                    over = over.saturating_sub(frame.range.len());
+                    wanted = wanted.saturating_sub(frame.range.len());
                 }
             };
             for (frame, loss) in frames.iter().zip(losses.iter_mut()) {
@@ -136,9 +164,6 @@ impl Shard {
                 }
             }
         });
-        if self.subscribers.outboxes[index as usize].bytes() > bound {
-            self.close_slow(self.subscribers.key(index), Loss::Bound);
-        }
     }
 
     /// Throws away the queued frames of a subscriber that younger ones with their topic and key replace. A survivor keeps

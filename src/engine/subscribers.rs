@@ -89,6 +89,8 @@ pub(crate) struct PendingAnswer {
     pub(crate) positions: Option<Positions>,
     /// Frames that say what could not be replayed of those topics; they follow the answer.
     pub(crate) gaps: ControlFrame,
+    /// Topics that are left with the change, and where they stood when the place was kept.
+    pub(crate) left: Vec<(u32, Option<Position>)>,
 }
 
 /// Where topics stand, and whether what was asked for of the past could be replayed, if something was.
@@ -96,7 +98,7 @@ pub(crate) type Positions = Vec<(Topic, Position, Option<bool>)>;
 
 impl PendingAnswer {
     pub(crate) fn new(answer: Answer) -> Self {
-        Self { answer, positions: None, gaps: ControlFrame::new() }
+        Self { answer, positions: None, gaps: ControlFrame::new(), left: Vec::new() }
     }
 }
 

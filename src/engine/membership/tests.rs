@@ -1,15 +1,15 @@
 //! What a client of `fanfare.v1` is told of its topics, and where in its stream.
 
-use std::{collections::HashMap, io::IoSlice, sync::Arc};
+use std::{collections::HashMap, io::IoSlice, sync::Arc, time::Duration};
 
 use tokio::sync::oneshot;
 
 use crate::{
     admission::Admission,
-    classes::{Class, Classes, Policy},
+    classes::{Class, Classes, History, Policy},
     engine::{
-        Answer, Common, Encoding, Event, Goodbye, Ingress, Key, Manner, Offered, Order, Shard, TopicChange,
-        Transport,
+        Answer, Common, Encoding, Event, Goodbye, Ingress, Key, Manner, Offered, Order, Resume, Shard,
+        TopicChange, Transport,
     },
     limits::{self, JOINS_INFLIGHT},
     protocol::v1::CommandId,
@@ -53,7 +53,16 @@ struct Bench {
 
 impl Bench {
     fn new(policy: Policy, topics_max: usize) -> Self {
-        let class = Class { policy, ..Class::default_with(BOUND, settings().outbox_age) };
+        Self::of(Class { policy, ..Class::default_with(BOUND, settings().outbox_age) }, topics_max)
+    }
+
+    /// One whose topics keep a history.
+    fn keeping() -> Self {
+        let history = History { messages: 100, bytes: BOUND / 2, ttl: Duration::from_secs(60) };
+        Self::of(Class { history: Some(history), ..Class::default_with(BOUND, settings().outbox_age) }, 100)
+    }
+
+    fn of(class: Class, topics_max: usize) -> Self {
         let classes = Arc::new(Classes::only(class));
         let common = Common::new(&Settings { classes, topics_max, ..settings() }, 1);
         let shards = (0..2).map(|number| Shard::new(number, common.clone())).collect();

@@ -23,7 +23,7 @@ impl World {
             }
             Cause::Patience => {
                 assert!(
-                    was_blocked && has(&[Policy::Disconnect]),
+                    was_blocked && has(&[Policy::Disconnect, Policy::Conflate]),
                     "closed, and what is queued could make way"
                 );
             }

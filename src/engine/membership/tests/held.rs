@@ -84,7 +84,7 @@ fn who_waits_for_an_answer_is_no_slow_consumer() {
 
 #[test]
 fn queue_that_got_long_while_its_answer_was_awaited_is_cut_when_its_socket_takes_nothing() {
-    for (policy, stays) in
+    for (policy, drops) in
         [(Policy::DropOldest, true), (Policy::DropNewest, true), (Policy::Disconnect, false)]
     {
         let mut bench = Bench::new(policy, 100);
@@ -102,9 +102,10 @@ fn queue_that_got_long_while_its_answer_was_awaited_is_cut_when_its_socket_takes
         bench.shards[1].sequence(64);
         bench.shards[0].take(64);
         while bench.shards[0].flush(&mut bench.wire, 64) > 0 {}
-        assert_eq!(bench.shards[0].is_open(key), stays, "{policy:?}");
-        assert!(bench.shards[0].queued_bytes(key) <= BOUND, "{policy:?}");
-        if stays {
+        // Where nothing may go it is behind, and judged when it was seen whether its socket takes anything.
+        assert!(bench.shards[0].is_open(key), "{policy:?}");
+        assert_eq!(bench.shards[0].queued_bytes(key) <= BOUND, drops, "{policy:?}");
+        if drops {
             bench.wire.shut = false;
             bench.shards[0].writable(key);
             bench.turns(&[0]);
@@ -114,6 +115,16 @@ fn queue_that_got_long_while_its_answer_was_awaited_is_cut_when_its_socket_takes
             assert_eq!(got + lost, 100);
             let told = if policy == Policy::DropOldest { (1, lost) } else { (got + 1, 100) };
             assert_eq!(gaps(&texts), [(told.0, told.1, lost)], "{policy:?}");
+        } else {
+            bench.wire.shut = false;
+            bench.shards[0].writable(key);
+            bench.turns(&[0]);
+            let texts = bench.read(key);
+            assert_eq!(
+                texts.iter().filter(|text| is_message(text, &old)).count(),
+                100,
+                "it reads, and has it all"
+            );
         }
     }
 }
@@ -239,4 +250,59 @@ fn loss_of_a_topic_that_was_left_and_joined_again_is_told_behind_the_answers() {
     let (before, after) = (gaps(&texts[..joined]), gaps(&texts[joined..]));
     assert_eq!((before.len(), after.len()), (1, 1), "{before:?}, {after:?}");
     assert!(before[0].1 <= 200 && after[0].0 == 201, "{before:?}, {after:?}");
+}
+
+#[test]
+fn small_messages_make_room_for_an_answer_and_for_the_gap_that_tells_of_them() {
+    let mut bench = Bench::new(Policy::DropOldest, 100);
+    let key = bench.client(Encoding::V1);
+    let topics: Vec<Topic> = (0..20).map(|n| topic_of(0, &format!("near{n}-"))).collect();
+    bench.subscribe(key, &topics.iter().collect::<Vec<_>>(), &[]);
+    bench.turns(&[0]);
+    bench.wire.shut = true;
+    for n in 0..3_000 {
+        bench.publish(&topics[n % 20], "x");
+        bench.turns(&[0]);
+    }
+    for _ in 0..1_000 {
+        bench.shards[0].answer(key, b"\x81\x04pong".to_vec());
+        assert!(bench.shards[0].queued_bytes(key) <= BOUND);
+    }
+    assert!(bench.shards[0].is_open(key));
+    assert!(bench.common.metrics.total().dropped_bound > 0);
+}
+
+#[test]
+fn message_to_a_left_and_a_resumed_topic_is_replayed_if_it_came_behind_the_place_of_the_answer() {
+    let mut bench = Bench::keeping();
+    let key = bench.client(Encoding::V1);
+    let (old, near, far) = (topic_of(0, "old"), topic_of(0, "near"), topic_of(1, "far"));
+    bench.subscribe(key, &[&old], &[]);
+    bench.turns(&[0]);
+    let order = |bench: &mut Bench, text: &'static str| {
+        let topics = Arc::from([old.clone(), far.clone()]);
+        let credits = bench.admission.try_admit_all(2, 10).expect("little is under way");
+        let (order, _) = Order::new(topics, Message::text(text).into(), None, false, credits);
+        bench.common.mailboxes.to_home(0, Ingress::Order(Box::new(order)));
+        bench.turns(&[0]);
+        bench.shards[1].sequence(64);
+    };
+    order(&mut bench, "first");
+    bench.turns(&[0]);
+    assert!(bench.read(key).iter().any(|text| text.contains("first")));
+    let answer = Answer { id: CommandId::parse("7").ok(), topics: [near.clone(), far.clone()].into() };
+    let mut resume = TopicMap::default();
+    resume.insert(far.clone(), Resume::Last(10));
+    let wanted = [near.clone(), far.clone()].into();
+    bench.shards[0].change_topics(key, TopicChange { wanted, resume, answer: Some(answer) });
+    // The far home is asked last, though what is published goes there before.
+    let held = bench.common.mailboxes.ingress(1).pop().expect("the join is on its way");
+    bench.turns(&[0]);
+    order(&mut bench, "second");
+    bench.common.mailboxes.to_home(1, held);
+    bench.turns(&[1, 0]);
+    let texts = bench.read(key);
+    assert!(texts[0].starts_with(r#"{"ok":7"#), "{texts:?}");
+    assert_eq!(texts.iter().filter(|text| text.contains("second")).count(), 1, "{texts:?}");
+    assert!(!texts.iter().any(|text| text.contains("first") || is_message(text, &old)), "{texts:?}");
 }
