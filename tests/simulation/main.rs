@@ -7,7 +7,6 @@
 
 mod chaos;
 mod driver;
-mod known;
 mod model;
 mod net;
 mod policies;

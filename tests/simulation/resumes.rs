@@ -2,7 +2,7 @@
 //! what is replayed, what is live and what gaps count must be exactly what was meant for each.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -22,7 +22,6 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::{
-    known,
     net::{Manners, Net},
     random::Random,
     resumes_model::{All, Gap, Published, Subscription, Who},
@@ -52,16 +51,6 @@ struct Client {
     pending: bool,
     asked: VecDeque<Asked>,
     subscriptions: HashMap<usize, Subscription>,
-    /// Topics it had once.
-    had: HashSet<usize>,
-}
-
-impl Client {
-    /// Whether what comes of a topic follows the answer that it is left, and that is not held against the engine yet.
-    fn left_behind(&self, topic: usize) -> bool {
-        let left = !self.subscriptions.contains_key(&topic) && self.had.contains(&topic);
-        left && !known::NOTHING_LEFT_FOLLOWS_ITS_ANSWER
-    }
 }
 
 /// The answer to a publish, on its way.
@@ -235,7 +224,6 @@ impl World {
             pending: false,
             asked: VecDeque::new(),
             subscriptions: HashMap::new(),
-            had: HashSet::new(),
         });
     }
 
@@ -426,16 +414,12 @@ impl World {
                 let recovered =
                     position.get("recovered").map(|recovered| recovered.as_bool().expect("a bool"));
                 let subscription = Subscription::new(topic, resume, (epoch, head), recovered, &self.all);
-                client.had.insert(topic);
                 client.subscriptions.insert(topic, subscription);
                 let known = parse_epoch(epoch);
                 self.positions.entry(topic).or_default().push((known, head));
             }
         } else if let Some(gap) = said.get("gap") {
             let topic = topic_of(&gap["topic"]);
-            if client.left_behind(topic) {
-                return;
-            }
             let subscription = client.subscriptions.get_mut(&topic).expect("it has the topic");
             let reason = gap["reason"].as_str().expect("a text");
             let lost = int(&gap["conflated"]) + int(&gap["dropped"]);
@@ -444,9 +428,6 @@ impl World {
             subscription.gap(gap, &client.who, &self.all, class, self.now, &mut self.counts);
         } else {
             let topic = topic_of(&said["topic"]);
-            if client.left_behind(topic) {
-                return;
-            }
             let subscription = client.subscriptions.get_mut(&topic).expect("it has the topic");
             let text = said["message"].as_str().expect("a text");
             let offset = int(&said["offset"]);

@@ -10,7 +10,6 @@ use fanfare::{
 };
 
 use super::{books::Loss, world::OFFSETS};
-use crate::known;
 
 /// A frame that is queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,8 +116,6 @@ pub(super) struct Client {
     asked: VecDeque<Asked>,
     /// For each topic whether the client knows that it has it.
     granted: Vec<bool>,
-    /// For each topic whether something of it may follow the answer that it is left, for that is known to happen.
-    left_behind: Vec<bool>,
     /// For each topic the epoch, by its number, that it was joined in last.
     pub(super) epochs: Vec<u64>,
     /// For each topic the last rank that came.
@@ -159,7 +156,6 @@ impl Client {
             is_held: false,
             asked: VecDeque::new(),
             granted: vec![false; topics],
-            left_behind: vec![false; topics],
             epochs: vec![0; topics],
             seen: vec![0; topics],
             untold: (0..topics).map(|_| Vec::new()).collect(),
@@ -195,8 +191,6 @@ impl Client {
             if has && !self.granted[topic] {
                 self.seen[topic] = 0;
             }
-            let is_left = self.granted[topic] && !has;
-            self.left_behind[topic] = is_left && !known::NOTHING_LEFT_FOLLOWS_ITS_ANSWER;
             self.granted[topic] = has;
         }
     }
@@ -227,8 +221,7 @@ impl Client {
             Said::Hello => self.greeted = true,
             // These go ahead of everything.
             Said::Close { .. } | Said::Ping => {}
-            _ if known::GREETING_COMES_FIRST => assert!(self.greeted, "{said:?} comes ahead of the greeting"),
-            _ => {}
+            _ => assert!(self.greeted, "{said:?} comes ahead of the greeting"),
         }
         match said {
             Said::Message { topic, rank } => self.reads_message(*topic, *rank),
@@ -263,7 +256,7 @@ impl Client {
     pub(super) fn check_complete(&self) {
         assert!(self.queue.is_empty(), "not everything that is queued came: {:?}", self.queue);
         assert!(self.asked.is_empty(), "an answer is missing: {:?}", self.asked);
-        assert!(self.greeted || !known::GREETING_COMES_FIRST, "it was not greeted");
+        assert!(self.greeted, "it was not greeted");
         let untold: Vec<_> =
             self.untold.iter().enumerate().filter(|(_, untold)| !untold.is_empty()).collect();
         assert!(untold.is_empty(), "I5: losses it was never told of: {untold:?}");
@@ -275,7 +268,6 @@ impl Client {
         let is_asked = || self.asked.iter().any(|asked| asked.wanted.contains(&topic));
         let is_pending = || self.pending.as_ref().is_some_and(|wanted| wanted.contains(&topic));
         let may = self.granted[topic]
-            || self.left_behind[topic]
             || self.given_up.contains(&topic)
             || !self.tells() && (is_asked() || is_pending() || self.has[topic].is_some());
         assert!(

@@ -6,7 +6,6 @@ use super::{
     judge::{Cause, Fates},
     world::World,
 };
-use crate::known;
 
 impl World {
     /// A client is closed: it was asked for, or it is slow and nothing else could be done.
@@ -36,7 +35,7 @@ impl World {
                 assert!(was_blocked, "I9: a connection that takes bytes is no slow consumer");
                 assert!(has(&[Policy::Disconnect]), "closed for what is old, and all of that could go");
             }
-            Cause::Joined(_) if known::HELD_MAY_LET_GO => {
+            Cause::Joined(_) => {
                 let closes = has(&[Policy::Disconnect, Policy::Conflate]) || is_long;
                 assert!(closes, "closed when its change was answered, and something could go: {client:?}");
             }

@@ -15,7 +15,6 @@ use super::{
     op::CLASSES,
     world::{OFFSETS, World},
 };
-use crate::known;
 
 /// Answers, gaps and greetings that may stand in a queue besides its frames, bytes.
 const ANSWERS_BYTES: usize = 16 * 1024;
@@ -351,7 +350,7 @@ impl World {
                 assert_eq!(joins.key, client.key, "somebody else loses something");
                 let is_left = client.has[frame.topic].is_none();
                 // What was queued ahead of the answer is written ahead of it.
-                if is_left && (frame.is_held || !known::REFUSED_CHANGES_NOTHING) {
+                if is_left && frame.is_held {
                     if client.open {
                         return vec![Loss::Left];
                     }
@@ -391,7 +390,7 @@ impl World {
                     assert!(bound_of <= bound, "{frame:?} may have more queued than what arrived");
                     assert!(!is_older_kept, "{frame:?} is dropped, and an older one stays");
                 }
-                // The first may be partly written.
+                // The first may be partly written; it cannot go alone.
                 Policy::DropOldest if place > 0 && bound_of <= bound => {
                     is_older_kept = true;
                 }
@@ -434,10 +433,8 @@ impl World {
             let most = class.outbox_age.min(self.settings.outbox_age).as_millis() as u64;
             match fates.fates[place] {
                 Fate::Lost => assert!(age > most, "{frame:?} is dropped at {age} of {most} ms"),
-                // The first may be partly written.
-                _ if place > 0
-                    || known::PARTLY_WRITTEN_AGES && self.policy_of(frame) == Policy::Disconnect =>
-                {
+                // The first may be partly written; it cannot go alone.
+                _ if place > 0 || self.policy_of(frame) == Policy::Disconnect => {
                     assert!(age <= most, "{frame:?} stays at {age} of {most} ms");
                 }
                 _ => {}

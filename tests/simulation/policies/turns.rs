@@ -11,7 +11,7 @@ use super::{
     op::Manners,
     world::{Handed, Inbox, World},
 };
-use crate::{known, seen::Policed, steps::note};
+use crate::{seen::Policed, steps::note};
 
 /// Turns without anything to do, but for memory that is to be relieved, after which a shard is said to be stuck.
 const IDLE_TURNS: usize = 300;
@@ -222,9 +222,7 @@ impl World {
                 self.now += HELD_BACK_LOOK_MS;
             }
         }
-        if known::HELD_LETS_OTHERS_TAKE {
-            panic!("a shard takes nothing, and nothing will change that");
-        }
+        panic!("a shard takes nothing, and nothing will change that");
     }
 
     /// Everyone whose connection takes bytes gets what is owed, whatever the others do (I9).
