@@ -292,7 +292,8 @@ impl Shard {
                 outbox.flags.clear(Flags::BEHIND);
                 return Standing::CaughtUp;
             }
-            if outbox.is_over(bound) {
+            // The rest of a frame that is partly written is finished, whatever its class.
+            if outbox.is_over(bound) && outbox.bytes_behind_rest() > bound {
                 over.push((key.index, Loss::Bound));
             }
             // Who waits for an answer of ours gets it by the queue of which nothing would be taken.

@@ -130,8 +130,7 @@ impl Shard {
             self.drop_some(index, before - bound);
             if bytes(self) >= before {
                 // The rest of a frame that is partly written is finished, whatever its class.
-                let rest = self.subscribers.outboxes[index as usize].rest().map_or(0, Range::len);
-                return bytes(self) - rest <= bound;
+                return self.subscribers.outboxes[index as usize].bytes_behind_rest() <= bound;
             }
         }
     }

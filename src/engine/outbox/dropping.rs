@@ -115,6 +115,11 @@ impl Outbox {
         }
     }
 
+    /// Bytes queued, without that rest.
+    pub(crate) fn bytes_behind_rest(&self) -> usize {
+        self.bytes() - self.rest().map_or(0, Range::len)
+    }
+
     /// Has the rest of a partly written frame copied out of its segment, if that is much larger. Whoever has the same
     /// rest shares the copy.
     pub(crate) fn copy_rest_out(&mut self, log: &mut Log) {
