@@ -494,6 +494,23 @@ mod tests {
     }
 
     #[test]
+    fn histories_go_by_halves_and_not_several_times_at_once() {
+        let history = classes::History { messages: 1_000, bytes: 1 << 19, ttl: Duration::from_secs(60) };
+        let mut home = home_keeping(Some(history), 10);
+        for _ in 0..100 {
+            sequence(&mut home, &topic(1), 0).expect("there is room");
+        }
+        let all = home.history_bytes();
+        home.thin_out(16, 10);
+        let half = home.history_bytes();
+        assert!(half < all * 6 / 10 && half > all * 4 / 10, "{half} of {all}");
+        home.thin_out(16, 10 + MEMORY_HISTORIES_MS - 1);
+        assert_eq!(home.history_bytes(), half, "it has not been long");
+        home.thin_out(16, 10 + MEMORY_HISTORIES_MS);
+        assert!(home.history_bytes() < half);
+    }
+
+    #[test]
     fn idle_record_is_freed_and_comes_back_in_another_epoch() {
         let mut home = home(10);
         let (first, _) = sequence(&mut home, &topic(1), 0).expect("there is room");
