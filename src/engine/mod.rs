@@ -22,6 +22,7 @@ mod frame_index;
 mod history;
 mod home;
 mod inspection;
+mod interest;
 mod joining;
 mod log;
 mod membership;
