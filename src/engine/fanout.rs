@@ -289,12 +289,11 @@ impl Shard {
             return;
         }
         if let Some(served) = &mut marked.served {
-            // What comes in a topic that it is leaving will be dropped, if it has another of its topics too.
-            let counts = !self.is_leaving(index, number);
             if served.has(index) {
                 return;
             }
-            if counts {
+            // What comes in a topic that it is leaving will be dropped, if it has another of its topics too.
+            if !self.is_leaving(index, number) {
                 served.insert(index);
             }
         }

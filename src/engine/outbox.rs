@@ -56,7 +56,8 @@ impl Flags {
     pub(crate) const ONLY_NEWEST: Self = Self(64);
     /// It has frames that younger ones may have replaced.
     pub(crate) const CONFLATES: Self = Self(128);
-    /// A place is kept in it for an answer: nothing is written until that is filled. It counts as blocked meanwhile.
+    /// A place is kept in it for an answer: nothing is written until that is filled. It stands in the
+    /// blocked list meanwhile, and is not judged.
     pub(crate) const HELD: Self = Self(256);
     /// Its socket takes nothing now, while it is held.
     pub(crate) const HELD_FULL: Self = Self(512);
