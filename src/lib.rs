@@ -50,6 +50,7 @@ pub mod limits;
 pub mod mailbox;
 pub mod metrics;
 pub mod node;
+pub mod peer;
 pub mod protocol;
 pub mod publication;
 pub mod server;

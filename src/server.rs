@@ -29,6 +29,7 @@ use crate::{
     http::{self, HandshakeSlot},
     limits::{DESCRIPTORS_RESERVED, HANDSHAKES_OPEN},
     node::{HttpCount, Node},
+    peer::Peer,
     settings::Settings,
 };
 
@@ -36,7 +37,15 @@ use crate::{
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A connection on its way from the acceptor to its shard.
-type Accepted = (std::net::TcpStream, HandshakeSlot, HttpCount);
+#[derive(Debug)]
+struct Accepted {
+    stream: std::net::TcpStream,
+    peer: Peer,
+    /// Its place between accept and first response.
+    slot: HandshakeSlot,
+    /// It counts among the connections of its shard.
+    count: HttpCount,
+}
 
 /// A running server. Dropping it begins to stop it; [`Server::wait`] waits until that is done.
 #[derive(Debug)]
@@ -190,9 +199,9 @@ impl Acceptor {
             let connections: usize = (0..self.shards.len()).map(|shard| self.node.load(shard)).sum();
             let accepted = if connections < most { listener.accept().await } else { Err(no_descriptors()) };
             match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, address)) => {
                     complained = false;
-                    self.hand_out(stream, HandshakeSlot::new(slot));
+                    self.hand_out(stream, address, HandshakeSlot::new(slot));
                 }
                 // The peer went away between its connect and our accept.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -208,12 +217,16 @@ impl Acceptor {
         }
     }
 
-    fn hand_out(&self, stream: TcpStream, slot: HandshakeSlot) {
+    fn hand_out(&self, stream: TcpStream, address: SocketAddr, slot: HandshakeSlot) {
+        // It has no address of ours if it is gone already.
+        let Ok(local) = stream.local_addr() else { return };
+        let peer = Peer::direct(address, local);
         let least =
             (0..self.shards.len()).min_by_key(|&shard| self.node.load(shard)).expect("there is a shard");
         let Ok(stream) = stream.into_std() else { return };
         let count = self.node.count_http(least);
-        if self.shards[least].try_send((stream, slot, count)).is_err() {
+        let accepted = Accepted { stream, peer, slot, count };
+        if self.shards[least].try_send(accepted).is_err() {
             tracing::error!(shard = least, "a shard takes no connections");
         }
     }
@@ -260,12 +273,12 @@ async fn serve_all(local: &Local, mut accepted: mpsc::Receiver<Accepted>) {
             biased;
             Some(_ended) = serving.join_next() => {}
             next = accepted.recv() => {
-                let Some((stream, slot, count)) = next else { break };
+                let Some(Accepted { stream, peer, slot, count }) = next else { break };
                 match TcpStream::from_std(stream) {
                     Ok(stream) => {
                         let (local, connections) = (local.clone(), connections.clone());
                         serving.spawn_local(async move {
-                            http::serve(local, connections, stream, slot).await;
+                            http::serve(local, connections, stream, peer, slot).await;
                             drop(count);
                         });
                     }

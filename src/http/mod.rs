@@ -4,7 +4,7 @@
 //! and [`Connections`] and one of its [`HandshakeSlot`]s. Paths are read in `route`, the match below is the
 //! router, each group of routes has a file. Nothing here knows frames or subscribers, and no client id is ever logged.
 
-use std::{net::SocketAddr, rc::Rc, time::Duration};
+use std::{rc::Rc, time::Duration};
 
 use hyper::{Method, Request, body::Incoming};
 use tokio::net::TcpStream;
@@ -15,7 +15,7 @@ use self::{
     connections::Entry,
     route::Route,
 };
-use crate::{connection::Local, limits};
+use crate::{connection::Local, limits, peer::Peer};
 
 mod answer;
 mod batch;
@@ -40,7 +40,7 @@ mod upgrade;
 /// What there is here, as an OpenAPI document; `tests/conformance/openapi` holds it against a running server.
 const DESCRIPTION: &[u8] = include_bytes!("openapi.json");
 
-/// Speaks HTTP on `stream` until it ends, or until its socket is the shard's.
+/// Speaks HTTP with `peer` on `stream` until it ends, or until its socket is the shard's.
 ///
 /// Runs on the shard's thread, in its runtime, where `spawn_local` works. Ends by itself soon after the node's
 /// `stopping` has resolved: the request in work is answered, no further one is read.
@@ -48,6 +48,7 @@ pub(crate) async fn serve(
     local: Local,
     connections: Rc<Connections>,
     stream: TcpStream,
+    peer: Peer,
     slot: HandshakeSlot,
 ) {
     let Some(entry) = connections.enter(slot) else { return };
@@ -58,15 +59,14 @@ pub(crate) async fn serve(
     #[cfg(target_os = "linux")]
     let _ = socket2::SockRef::from(&stream)
         .set_tcp_user_timeout(Some(Duration::from_millis(limits::HTTP_UNREAD_MS)));
-    let Ok(address) = stream.local_addr() else { return };
     let entry = Rc::new(entry);
     let stopping = local.node().stopping();
-    let handle = async |request| answer(&local, &entry, address, request).await;
+    let handle = async |request| answer(&local, &entry, &peer, request).await;
     conversation::converse(entry.clone(), stream, stopping, handle).await;
 }
 
 /// The answer to any request.
-async fn answer(local: &Local, entry: &Entry, address: SocketAddr, request: Request<Incoming>) -> Answer {
+async fn answer(local: &Local, entry: &Entry, peer: &Peer, request: Request<Incoming>) -> Answer {
     let uri = request.uri().clone();
     let Some(route) = Route::of(uri.path()) else {
         return Refusal::not_found("there is nothing at this path").into_answer();
@@ -84,7 +84,7 @@ async fn answer(local: &Local, entry: &Entry, address: SocketAddr, request: Requ
             Ok(health::health(node.is_stopping(), &node.metrics().total(), node.memory()))
         }
         Route::Description => Ok(answer::json(DESCRIPTION)),
-        Route::Register => register::register(local, connections, address, request).await,
+        Route::Register => register::register(local, connections, peer, request).await,
         Route::Registration(id) => register::unregister(local, connections, id).await,
         Route::Publish => publish::publish(local, connections, request).await,
         Route::Batch => batch::batch(local, connections, request).await,

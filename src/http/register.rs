@@ -13,6 +13,7 @@ use super::{
 use crate::{
     connection::Local,
     identity::ClientId,
+    peer::Peer,
     protocol::{json::push_str, register_body},
 };
 
@@ -20,7 +21,7 @@ use crate::{
 pub(super) async fn register(
     local: &Local,
     connections: &Rc<Connections>,
-    address: SocketAddr,
+    peer: &Peer,
     request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
     let node = local.node();
@@ -28,7 +29,7 @@ pub(super) async fn register(
     ContentType::of(request.headers()).json_or_absent()?;
     let base = match &settings.public_url {
         Some(url) => url.clone(),
-        None => format!("ws://{}", host(request.version(), request.uri(), request.headers(), address)?),
+        None => base(peer, &host(request.version(), request.uri(), request.headers(), peer.local)?),
     };
     let bounds = Bounds {
         max: settings.max_body,
@@ -65,6 +66,11 @@ pub(super) async fn unregister(
     let _work = connections.work(node.settings.publish_wait).await.ok_or_else(Refusal::overloaded)?;
     node.unregister(id).await;
     Ok(json("{}"))
+}
+
+/// What a URL begins with for whoever reached us by `host`.
+fn base(peer: &Peer, host: &str) -> String {
+    format!("{}://{host}", if peer.secure { "wss" } else { "ws" })
 }
 
 fn url_json(base: &str, id: ClientId) -> Vec<u8> {
@@ -157,6 +163,14 @@ mod tests {
             assert_eq!(host_of(Version::HTTP_11, "/register", &[bad]), Err(400), "{bad}");
         }
         assert!(valid_host(&"a".repeat(300)).is_err());
+    }
+
+    #[test]
+    fn url_is_encrypted_where_the_request_was() {
+        let local = SocketAddr::from(([127, 0, 0, 1], 8000));
+        let plain = Peer::direct(SocketAddr::from(([127, 0, 0, 1], 4711)), local);
+        assert_eq!(base(&plain, "a.example"), "ws://a.example");
+        assert_eq!(base(&Peer { secure: true, ..plain }, "a.example"), "wss://a.example");
     }
 
     #[test]
