@@ -88,7 +88,7 @@ impl ClassId {
 }
 
 /// The classes of a node, and which topics are of which.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Classes {
     /// The default class first.
     classes: Vec<Class>,

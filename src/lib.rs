@@ -47,6 +47,7 @@ pub mod engine;
 mod http;
 pub mod identity;
 pub mod limits;
+pub mod logging;
 pub mod mailbox;
 pub mod metrics;
 pub mod node;

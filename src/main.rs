@@ -5,13 +5,13 @@
 //! configuration file or an option that is not allowed.
 
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     process::ExitCode,
 };
 
 use fanfare::{
-    config::{self, Cli, Config, LogFormat, LogOptions, Task},
-    limits,
+    config::{self, Cli, Config, LogFormat, Task},
+    limits, logging,
     units::{Size, Span},
 };
 use tracing::{info, warn};
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     if task == Task::DefaultConfig {
         return print(&config::default_file());
     }
-    let config = match Config::read(cli) {
+    let config = match Config::read(&cli) {
         Ok(config) => config,
         Err(error) => {
             eprintln!("error: {error}\n\nFor more information, try 'fanfare --help'.");
@@ -35,9 +35,10 @@ fn main() -> ExitCode {
     if task == Task::CheckConfig {
         return print(&config.to_string());
     }
-    start_log(&config.log);
+    let json = config.log.format == LogFormat::Json;
+    let log = logging::start(json, &config.log.filter).expect("the configuration has checked the filter");
     tell(&config, raise_descriptor_limit());
-    match fanfare::server::run(config.listen, config.settings) {
+    match fanfare::server::run(cli, config, log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("fanfare: {error}");
@@ -55,21 +56,6 @@ fn print(text: &str) -> ExitCode {
             eprintln!("fanfare: cannot print: {error}");
             ExitCode::FAILURE
         }
-    }
-}
-
-/// Sends the log to standard error; what the server prints besides stays readable by programs.
-fn start_log(options: &LogOptions) {
-    let subscriber = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        // A log that nobody reads any more must not take the server with it: to complain would be to panic.
-        .log_internal_errors(false)
-        .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_env_filter(&options.filter);
-    match options.format {
-        LogFormat::Text => subscriber.init(),
-        LogFormat::Json => subscriber.json().flatten_event(true).init(),
     }
 }
 

@@ -11,6 +11,7 @@ use std::{
     },
 };
 
+use arc_swap::{ArcSwap, Guard};
 use crossbeam_utils::CachePadded;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch},
@@ -42,8 +43,8 @@ mod topics;
 /// A node: everything its shards share. A handle to it is an `Arc<Node>`.
 #[derive(Debug)]
 pub struct Node {
-    /// The checked options.
-    pub settings: Settings,
+    /// The checked options. Looked up by each request and each turn of a shard, never for a delivery.
+    settings: ArcSwap<Settings>,
     /// The registered clients.
     pub clients: Clients,
     /// What this start of the node is called.
@@ -125,8 +126,19 @@ impl Node {
             http_connections: (0..settings.shards).map(|_| CachePadded::default()).collect(),
             stopping: watch::Sender::new(false),
             common,
-            settings,
+            settings: ArcSwap::from_pointee(settings),
         })
+    }
+
+    /// The options in force. They may be others the next time: whoever needs several that fit together asks once.
+    pub fn settings(&self) -> Guard<Arc<Settings>> {
+        self.settings.load()
+    }
+
+    /// Puts other options in force, as far as they can be changed while the node runs: see [`Settings::changed_to`].
+    pub fn reconfigure(&self, wanted: Settings) {
+        let settings = self.settings().changed_to(wanted);
+        self.settings.store(Arc::new(settings));
     }
 
     /// Publishes `content` (a [`Message`](crate::publication::Message) is for everyone) to `topic`: waits for credits, then for its place. When this returns, the publication is in
@@ -140,7 +152,7 @@ impl Node {
     /// # Cancel safety
     /// Dropped while it waits for credits, nothing was taken. Dropped later, the publication goes on.
     pub async fn publish(&self, topic: Topic, content: impl Into<Content>) -> Result<Position, PublishError> {
-        let until = Instant::now() + self.settings.publish_wait;
+        let until = Instant::now() + self.settings().publish_wait;
         self.submit(topic, content.into(), until).await?.position().await
     }
 
@@ -153,7 +165,7 @@ impl Node {
         until: Instant,
     ) -> Result<Submitted, PublishError> {
         let credits = self.credits(1, &content, until).await?;
-        let home = topic.home(self.settings.shards);
+        let home = topic.home(self.settings().shards);
         let publication = Publication { topic, content, credits };
         let (reply, answer) = oneshot::channel();
         self.mailboxes().to_home(home, Ingress::Publish(Box::new(publication), reply));
@@ -166,7 +178,7 @@ impl Node {
         topic: &Topic,
         shards: impl Iterator<Item = usize>,
     ) -> Result<Vec<AtShard>, QueryError> {
-        let until = Instant::now() + self.settings.join_wait;
+        let until = Instant::now() + self.settings().join_wait;
         // The semaphore is never closed.
         let credit = timeout_at(until, self.queries.clone().acquire_owned()).await;
         let credit = credit.ok().and_then(Result::ok).map(Arc::new).ok_or(QueryError::Overloaded)?;
@@ -239,7 +251,7 @@ impl Node {
     /// Has every shard say goodbye, behind everything that is in its fanout queue. To be called once.
     pub(crate) fn say_goodbye(&self) {
         let goodbye = Goodbye { code: CloseCode::RESTART, reason: "restart" };
-        for shard in 0..self.settings.shards {
+        for shard in 0..self.settings().shards {
             self.mailboxes().to_shard(shard, Fanout::Stop(goodbye));
         }
     }
@@ -279,7 +291,7 @@ impl Node {
     /// The credits to publish `content` so many times, `until` at the latest.
     async fn credits(&self, count: u32, content: &Content, until: Instant) -> Result<Credits, PublishError> {
         let bytes = content.message.bytes().len();
-        if bytes > self.settings.max_message {
+        if bytes > self.settings().max_message {
             return Err(PublishError::MessageTooLarge);
         }
         if self.common.memory.rung() == Rung::Refuse {

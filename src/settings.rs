@@ -85,6 +85,34 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// What a node with these settings has when it is told to have those `wanted`: from them what can be changed while it
+    /// runs. The rest, which sizes queues and tables that are in use, is as it was.
+    pub fn changed_to(&self, wanted: Self) -> Self {
+        let fixed = self.clone();
+        Self {
+            shards: fixed.shards,
+            registration_ttl: fixed.registration_ttl,
+            registration_grace: fixed.registration_grace,
+            outbox_bytes: fixed.outbox_bytes,
+            max_message: fixed.max_message,
+            ping_interval: fixed.ping_interval,
+            pong_timeout: fixed.pong_timeout,
+            http_head_timeout: fixed.http_head_timeout,
+            registrations_max: fixed.registrations_max,
+            topics_max: fixed.topics_max,
+            inflight_publications: fixed.inflight_publications,
+            inflight_bytes: fixed.inflight_bytes,
+            idempotency_keys: fixed.idempotency_keys,
+            idempotency_ttl: fixed.idempotency_ttl,
+            log_bytes: fixed.log_bytes,
+            memory_bytes: fixed.memory_bytes,
+            shard_lag: fixed.shard_lag,
+            outbox_age: fixed.outbox_age,
+            classes: fixed.classes,
+            ..wanted
+        }
+    }
+
     /// Longest client command, bytes: the longest list of topics fits, with a position for each, and where clients may
     /// publish the longest message too.
     pub fn command_bytes(&self) -> usize {

@@ -73,7 +73,7 @@ pub enum Task {
 }
 
 /// A command line that was understood, with what the environment adds to it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Cli {
     pub(super) task: Task,
     /// The configuration file, if one is named.

@@ -19,10 +19,12 @@ use crate::settings::Settings;
 use file::File;
 use origins::Origins;
 
+pub use changes::{Change, changes};
 pub use cli::{Cli, Task};
 pub use error::ConfigError;
 pub use print::default_file;
 
+mod changes;
 mod checks;
 mod cli;
 mod error;
@@ -36,7 +38,7 @@ mod topic_classes;
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8000);
 
 /// What a node is to run with, checked.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// The address to listen on.
     pub listen: SocketAddr,
@@ -80,9 +82,9 @@ impl Config {
     ///
     /// # Errors
     /// When the file cannot be read or understood, and for the first value that is not allowed.
-    pub fn read(cli: Cli) -> Result<Self, ConfigError> {
+    pub fn read(cli: &Cli) -> Result<Self, ConfigError> {
         let file = cli.file.clone().map(File::read).transpose()?;
-        Self::checked(cli, file)
+        Self::checked(cli.clone(), file)
     }
 
     fn checked(cli: Cli, file: Option<File>) -> Result<Self, ConfigError> {

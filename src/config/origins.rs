@@ -24,7 +24,7 @@ pub(super) enum Origin {
 }
 
 /// Where the options came from.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Origins {
     /// All options that were given, by id.
     given: HashMap<String, Origin>,

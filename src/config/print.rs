@@ -116,7 +116,7 @@ impl fmt::Display for Config {
             Some(file) => writeln!(f, "# In force with {}:", file.display())?,
             None => writeln!(f, "# In force without a file:")?,
         }
-        let values = table(&Options::of(self.listen, &self.settings, &self.log));
+        let values = values(self);
         let mut result = Ok(());
         each_option(|option, starts_table| {
             let line = format!("{} = {}", option.id, value(&values, option));
@@ -171,12 +171,17 @@ fn defaults() -> Table {
     table(&Options::of(LISTEN, &Settings::default(), &LogOptions::default()))
 }
 
+/// What the options of a configuration come to, by table and key.
+pub(super) fn values(config: &Config) -> Table {
+    table(&Options::of(config.listen, &config.settings, &config.log))
+}
+
 fn table(options: &Options) -> Table {
     Table::try_from(options).expect("strings, numbers and lists of strings can be written")
 }
 
 /// The value of an option, by its table and key.
-fn value(values: &Table, option: &Described) -> Value {
+pub(super) fn value(values: &Table, option: &Described) -> Value {
     let value = values.get(&option.table).and_then(|table| table.get(&option.id));
     value.expect("what clap describes is a field of its options").clone()
 }

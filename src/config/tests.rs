@@ -35,7 +35,7 @@ fn default_settings() -> Settings {
 
 #[test]
 fn without_anything_it_is_the_default_settings() {
-    let config = Config::read(Cli::try_parse_from(["fanfare"]).unwrap()).unwrap();
+    let config = Config::read(&Cli::try_parse_from(["fanfare"]).unwrap()).unwrap();
     assert_eq!(config.listen, SocketAddr::from(([127, 0, 0, 1], 8000)));
     assert_eq!(format!("{:?}", config.settings), format!("{:?}", default_settings()));
     assert_eq!(config.log, LogOptions { format: LogFormat::Text, filter: "info".into() });

@@ -51,7 +51,7 @@ impl Local {
             TopicsKind::Add => with(state.shard.topics_of(key), &named),
             TopicsKind::Replace | TopicsKind::Remove => named.clone(),
         };
-        let most = self.node().settings.max_topics_per_client;
+        let most = self.node().settings().max_topics_per_client;
         if wanted.len() > most {
             let message = format!("a client has at most {most} topics; nothing was changed");
             say(state, key, |text| encode::error(text, Code::BadRequest, &message, id.as_ref()));
@@ -129,7 +129,7 @@ impl Local {
         let ordered = self.order(topics.into_iter().collect(), content, wishes, until).await?;
         drop(place);
         let placed = ordered.placed().await?;
-        let published = placed.published(Instant::now() + self.node().settings.receipt_wait).await;
+        let published = placed.published(Instant::now() + self.node().settings().receipt_wait).await;
         let results: Vec<TopicResult<'_>> = published.iter().map(Published::result).collect();
         match &results[..] {
             [TopicResult { topic, outcome: Ok(stands) }] if !is_list => {
@@ -174,7 +174,7 @@ impl PublishRefusal {
 }
 
 fn may_publish(node: &Node, topic: &Topic) -> bool {
-    let classes = &node.settings.classes;
+    let classes = &node.settings().classes;
     classes.get(classes.of(topic)).publishers == Publishers::Clients
 }
 

@@ -85,6 +85,7 @@ impl Local {
         let began = Instant::now();
         let state = &mut *self.state();
         state.shard.begin_turn(now);
+        state.keep_limits_of(&self.node().settings());
         let more_events = self.look_at_sockets(state);
         // At least one, however long the look at the poller took.
         while self.read_one(state, now) && began.elapsed() < READING {}

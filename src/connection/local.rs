@@ -26,9 +26,10 @@ use super::{
 use crate::{
     clients::{Claim, Deadlines, Due, Release},
     engine::{Key, Shard, TopicsFull},
-    limits::{CLIENT_PUBLICATIONS_WAITING, CLOSE_MS, READ_TURN_BYTES},
+    limits::{CLIENT_PUBLICATIONS_WAITING, CLOSE_MS, FRAGMENTS_MAX, READ_TURN_BYTES},
     node::{Node, Ordered, PublishError, Submitted, Wishes},
     publication::Content,
+    settings::Settings,
     topic::{SharedTopics, Topic},
     websocket::ReaderLimits,
 };
@@ -59,7 +60,9 @@ pub(super) struct State {
     pub(super) ready: VecDeque<Key>,
     /// The read buffer of all sockets.
     pub(super) scratch: Box<[u8]>,
+    /// Of the settings that were in force when the last turn began.
     pub(super) reader_limits: ReaderLimits,
+    limits_of: Arc<Settings>,
     pub(super) liveness: Liveness,
     /// Upgrades that wait for their joins.
     pub(super) attaching: HashMap<Key, oneshot::Sender<Result<(), TopicsFull>>>,
@@ -84,8 +87,7 @@ impl Local {
     /// # Errors
     /// When there is no descriptor for its poller.
     pub(crate) fn new(node: Arc<Node>, number: usize) -> io::Result<Self> {
-        let settings = &node.settings;
-        let command = settings.command_bytes();
+        let settings = node.settings();
         let state = State {
             shard: Shard::new(number, node.common().clone()),
             sockets: Sockets::default(),
@@ -93,11 +95,8 @@ impl Local {
             happened: Vec::new(),
             ready: VecDeque::new(),
             scratch: vec![0; READ_TURN_BYTES].into(),
-            reader_limits: ReaderLimits {
-                frame: command,
-                message: command,
-                fragments: crate::limits::FRAGMENTS_MAX,
-            },
+            reader_limits: reader_limits(&settings),
+            limits_of: Arc::clone(&settings),
             liveness: Liveness::new(settings.ping_interval, settings.pong_timeout),
             attaching: HashMap::new(),
             changing: HashMap::new(),
@@ -110,6 +109,7 @@ impl Local {
             stopped: false,
         };
         let waiting_publications = Arc::new(Semaphore::new(CLIENT_PUBLICATIONS_WAITING));
+        drop(settings);
         let (began, state) = (Instant::now(), RefCell::new(state));
         Ok(Self(Rc::new(Inner { node, number, began, waiting_publications, state })))
     }
@@ -237,6 +237,14 @@ impl Local {
 }
 
 impl State {
+    /// Has the limits of readers be those of the settings in force.
+    pub(super) fn keep_limits_of(&mut self, settings: &Arc<Settings>) {
+        if !Arc::ptr_eq(&self.limits_of, settings) {
+            self.reader_limits = reader_limits(settings);
+            self.limits_of = settings.clone();
+        }
+    }
+
     /// Remembers when a registration that was given up is to be looked at again.
     fn keep_deadline(&mut self, released: Release) {
         if let Release::Kept(Some(due)) = released {
@@ -276,6 +284,11 @@ impl State {
     pub(super) fn is_empty(&self) -> bool {
         self.shard.subscribers() == 0
     }
+}
+
+fn reader_limits(settings: &Settings) -> ReaderLimits {
+    let command = settings.command_bytes();
+    ReaderLimits { frame: command, message: command, fragments: FRAGMENTS_MAX }
 }
 
 /// The time until the next slot of the shard's clock.

@@ -79,7 +79,7 @@ impl Local {
 
     /// Parses bytes and does what they ask for, at most a turn's worth of frames. What is left is held.
     fn parse(&self, state: &mut State, key: Key, now: u64, bytes: &mut [u8]) {
-        let settings = &self.node().settings;
+        let settings = self.node().settings();
         let mut input = Input::new(bytes);
         for _ in 0..READ_TURN_FRAMES {
             let State { shard, sockets, reader_limits, changing, shared_topics, .. } = &mut *state;
@@ -93,7 +93,7 @@ impl Local {
                 }
             };
             shard.count_command();
-            match socket.session.receive(incoming, socket.encoding, now, settings) {
+            match socket.session.receive(incoming, socket.encoding, now, &settings) {
                 Effect::None => {}
                 Effect::Answer(frame) => shard.answer(key, frame),
                 Effect::AnswerAhead(frame) => shard.answer_ahead(key, frame),

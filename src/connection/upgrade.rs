@@ -112,7 +112,7 @@ impl Local {
                 }
             }
         };
-        match tokio::time::timeout(self.node().settings.join_wait, joined).await {
+        match tokio::time::timeout(self.node().settings().join_wait, joined).await {
             Ok(Ok(Ok(()))) => Ok(()),
             Ok(Ok(Err(TopicsFull))) => Err(AttachError::TopicsFull),
             Ok(Err(_)) | Err(_) => Err(AttachError::Overloaded),
@@ -137,8 +137,8 @@ impl Attaching {
         let hello = Hello {
             node: node.name(),
             client: self.client,
-            ping_ms: u64::try_from(node.settings.ping_interval.as_millis()).unwrap_or(u64::MAX),
-            max_message: node.settings.max_message,
+            ping_ms: u64::try_from(node.settings().ping_interval.as_millis()).unwrap_or(u64::MAX),
+            max_message: node.settings().max_message,
             user,
         };
         encode::hello(&mut text, &hello);
@@ -163,7 +163,7 @@ impl Attaching {
     }
 
     fn try_adopt(&mut self, stream: TcpStream, early: &[u8]) -> std::io::Result<()> {
-        let settings = &self.local.node().settings;
+        let settings = self.local.node().settings();
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
         let options = SockRef::from(&stream);
@@ -174,7 +174,7 @@ impl Attaching {
         // As an HTTP connection it had one; how long a WebSocket may be silent is for pings and the outbox to say.
         #[cfg(target_os = "linux")]
         options.set_tcp_user_timeout(None)?;
-        let session = Session::new(self.client, self.local.now(), settings);
+        let session = Session::new(self.client, self.local.now(), &settings);
         let stream = mio::net::TcpStream::from_std(stream);
         let mut socket = Socket::new(stream, self.key.generation, session, self.encoding);
         if !early.is_empty() {

@@ -45,7 +45,7 @@ pub(super) async fn batch(
     }
     let place = connections.batch().ok_or_else(Refusal::overloaded)?;
     let queue = Queue::new(local.clone(), connections.clone(), is_ordered);
-    let settings = &local.node().settings;
+    let settings = local.node().settings();
     if is_stream {
         let waits = request.headers().contains_key(EXPECT);
         let mut body =

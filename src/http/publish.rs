@@ -31,7 +31,7 @@ pub(super) async fn publish(
     connections: &Rc<Connections>,
     request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
-    let settings = &local.node().settings;
+    let settings = local.node().settings();
     ContentType::of(request.headers()).json_or_absent()?;
     let bounds = Bounds {
         max: settings.max_body,
@@ -50,7 +50,7 @@ pub(super) async fn publish_to(
     topic: &str,
     request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
-    let settings = &local.node().settings;
+    let settings = local.node().settings();
     let topic =
         Topic::parse(&percent::decode(topic)?).map_err(|error| Refusal::bad_request(error.to_string()))?;
     let options = options(request.uri().query().unwrap_or_default())?;
@@ -71,7 +71,7 @@ async fn take(
     connections: &Rc<Connections>,
     publication: PublishBody,
 ) -> Result<Answer, Refusal> {
-    let settings = &local.node().settings;
+    let settings = local.node().settings();
     let wait = settings.publish_wait;
     // One deadline for both waits: a publisher is told after `publish_wait`, wherever it stood.
     let until = Instant::now() + wait;

@@ -25,7 +25,7 @@ pub(super) async fn register(
     request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
     let node = local.node();
-    let settings = &node.settings;
+    let settings = node.settings();
     ContentType::of(request.headers()).json_or_absent()?;
     let base = match &settings.public_url {
         Some(url) => url.clone(),
@@ -63,7 +63,7 @@ pub(super) async fn unregister(
     let malformed = || Refusal::not_found("a client id is 32 hex digits: DELETE /register/{id}");
     let id = ClientId::parse(id).ok_or_else(malformed)?;
     let node = local.node();
-    let _work = connections.work(node.settings.publish_wait).await.ok_or_else(Refusal::overloaded)?;
+    let _work = connections.work(node.settings().publish_wait).await.ok_or_else(Refusal::overloaded)?;
     node.unregister(id).await;
     Ok(json("{}"))
 }

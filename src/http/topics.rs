@@ -31,7 +31,7 @@ pub(super) async fn topic(
     if let Some(name) = parameters(uri).next().transpose()?.map(|(name, _)| name) {
         return Err(unknown_parameter(&name, "none"));
     }
-    let wait = local.node().settings.join_wait;
+    let wait = local.node().settings().join_wait;
     let _work = connections.work(wait).await.ok_or_else(Refusal::overloaded)?;
     let state = local.node().topic(&topic).await?;
     Ok(json(state_json(&topic, &state)))
@@ -46,7 +46,7 @@ pub(super) async fn history(
 ) -> Result<Answer, Refusal> {
     let topic = parse(topic)?;
     let Part { since, limit } = Part::of(uri)?;
-    let wait = local.node().settings.join_wait;
+    let wait = local.node().settings().join_wait;
     let _work = connections.work(wait).await.ok_or_else(Refusal::overloaded)?;
     let page = local.node().history(&topic, since, limit, Viewer::Anyone).await?;
     Ok(json(page_json(&topic, &page)))

@@ -39,7 +39,7 @@ pub(super) async fn upgrade(
     let encoding = check(request.version(), request.headers())?;
     let id = ClientId::parse(id).ok_or_else(unknown_client)?;
     let attaching = {
-        let wait = local.node().settings.join_wait;
+        let wait = local.node().settings().join_wait;
         let _work = connections.upgrade(wait).await.ok_or_else(Refusal::overloaded)?;
         local.attach(id, encoding).await?
     };
@@ -53,10 +53,10 @@ pub(super) async fn open(
     request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
     let encoding = check(request.version(), request.headers())?;
-    let most = local.node().settings.max_topics_per_client;
+    let most = local.node().settings().max_topics_per_client;
     let topics = topics(request.uri().query().unwrap_or_default(), most)?;
     let attaching = {
-        let wait = local.node().settings.join_wait;
+        let wait = local.node().settings().join_wait;
         let _work = connections.upgrade(wait).await.ok_or_else(Refusal::overloaded)?;
         local.attach_unregistered(local.share_topics(topics), encoding).await?
     };
@@ -70,7 +70,7 @@ fn switch(local: &Local, attaching: Attaching, mut request: Request<Incoming>) -
     if attaching.encoding() == Encoding::V1 {
         answer.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
     }
-    tokio::task::spawn_local(hand_over(attaching, upgraded, local.node().settings.join_wait));
+    tokio::task::spawn_local(hand_over(attaching, upgraded, local.node().settings().join_wait));
     Ok(answer.map(|_| Payload::default()))
 }
 

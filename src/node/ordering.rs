@@ -94,9 +94,9 @@ impl Node {
         content: impl Into<Content>,
         wishes: Wishes,
     ) -> Result<Vec<Published>, PublishError> {
-        let until = Instant::now() + self.settings.publish_wait;
+        let until = Instant::now() + self.settings().publish_wait;
         let placed = self.order(topics.into(), content.into(), wishes, until).await?.placed().await?;
-        Ok(placed.published(Instant::now() + self.settings.receipt_wait).await)
+        Ok(placed.published(Instant::now() + self.settings().receipt_wait).await)
     }
 
     /// The first half of [`Self::publish_to`]: waits for the credits of all topics, `until` at the latest, and hands the
@@ -113,7 +113,7 @@ impl Node {
             return Err(PublishError::TopicCount { max: most });
         }
         let credits = self.credits(topics.len() as u32, &content, until).await?;
-        let home = topics[0].home(self.settings.shards);
+        let home = topics[0].home(self.settings().shards);
         let Wishes { idempotency_key, receipt } = wishes;
         let (order, outcome) = Order::new(topics.clone(), content, idempotency_key, receipt, credits);
         self.mailboxes().to_home(home, Ingress::Order(Box::new(order)));

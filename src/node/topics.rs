@@ -61,7 +61,7 @@ impl Node {
         limit: usize,
         viewer: Viewer,
     ) -> Result<HistoryPage, QueryError> {
-        let home = topic.home(self.settings.shards);
+        let home = topic.home(self.settings().shards);
         let at_home = self.ask(topic, [home].into_iter()).await?.pop().unwrap_or_default();
         let head = at_home.position.map_or(0, |position| position.offset);
         let run = at_home.run.as_deref().unwrap_or_default();
@@ -91,8 +91,8 @@ impl Node {
     /// # Errors
     /// When there was no answer within `join_wait`.
     pub async fn topic(&self, topic: &Topic) -> Result<TopicState, QueryError> {
-        let answers = self.ask(topic, 0..self.settings.shards).await?;
-        let classes = &self.settings.classes;
+        let answers = self.ask(topic, 0..self.settings().shards).await?;
+        let classes = self.settings().classes.clone();
         let mut state = TopicState {
             position: None,
             class: classes.get(classes.of(topic)).name.clone(),

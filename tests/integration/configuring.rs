@@ -1,43 +1,15 @@
 //! The configuration of the real binary: its file, what goes before what, what it prints, and how it ends when
 //! something is not right.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-    sync::atomic::{AtomicU32, Ordering},
-};
+use std::process::Command;
 
 use rustix::process::Signal;
 
 use crate::support::{
     Http,
+    file::TempFile,
     process::{self, Ended, Process},
 };
-
-/// A file of its own, gone with its test.
-struct TempFile(PathBuf);
-
-impl TempFile {
-    fn new(content: impl AsRef<[u8]>) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("{}-{}.toml", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        fs::write(&path, content).expect("the folder is there");
-        Self(path)
-    }
-
-    fn path(&self) -> &str {
-        self.0.to_str().expect("it is UTF-8")
-    }
-}
-
-impl Drop for TempFile {
-    fn drop(&mut self) {
-        // If it stays, nothing is lost.
-        let _ = fs::remove_file(&self.0);
-    }
-}
 
 /// What `check-config` says to these arguments, with these variables.
 fn check(arguments: &[&str], variables: &[(&str, &str)]) -> Ended {

@@ -108,7 +108,7 @@ fn text_that_is_not_utf8_is_closed_with_1007_as_soon_as_that_is_certain() {
 #[test]
 fn command_that_is_too_long_is_closed_with_1009_before_it_has_come() {
     serve(shards(2), |server| {
-        let most = server.node().settings.command_bytes();
+        let most = server.node().settings().command_bytes();
         let mut client = server.client(&["cats"]);
         client.send(&frame(0x80 | TEXT, &vec![b'x'; most]));
         client.expect_error("bad_request");
@@ -138,7 +138,7 @@ fn flood_of_tiny_fragments_is_closed_with_1008_and_a_long_one_with_1009() {
         let mut empty = frame(BINARY, b"");
         (0..most).for_each(|_| empty.extend(frame(0x00, b"")));
         expect_closed(server, &empty, 1008);
-        let piece = server.node().settings.command_bytes() / 10;
+        let piece = server.node().settings().command_bytes() / 10;
         let mut long = frame(TEXT, &vec![b'x'; piece]);
         (0..10).for_each(|_| long.extend(frame(0x00, &vec![b'x'; piece])));
         expect_closed(server, &long, 1009);

@@ -28,6 +28,7 @@ mod publishing_raw;
 mod receipts;
 mod registering;
 mod registration_life;
+mod reloading;
 mod several_topics;
 mod slow_http;
 mod slow_readers;

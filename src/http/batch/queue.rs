@@ -61,7 +61,7 @@ impl Queue {
         let result: Outcome = match self.begin(object).await {
             Err(refusal) => Box::pin(std::future::ready(refusal.json())),
             Ok(underway) => {
-                let receipt_wait = self.local.node().settings.receipt_wait;
+                let receipt_wait = self.local.node().settings().receipt_wait;
                 let until = Instant::now() + receipt_wait;
                 Box::pin(async move {
                     match underway.placed().await {
@@ -92,7 +92,7 @@ impl Queue {
     }
 
     async fn begin(&mut self, object: Bytes) -> Result<Underway, Refusal> {
-        let settings = &self.local.node().settings;
+        let settings = self.local.node().settings();
         let publication = publish_body::parse(object, settings.max_message)?;
         let is_to_several = publication.topics.len() > 1;
         let until = Instant::now() + settings.publish_wait;

@@ -20,7 +20,7 @@ where
     B: Body<Data = Bytes> + Unpin,
 {
     let node = queue.local().node().clone();
-    let stall = node.settings.batch_stall;
+    let stall = node.settings().batch_stall;
     let mut stopping = pin!(node.stopping());
     let mut end = None;
     while end.is_none() || !queue.is_empty() {
@@ -37,7 +37,7 @@ where
             () = &mut stopping, if end.is_none() => end = Some(Some(Refusal::stopping())),
             line = body.next(), if end.is_none() && queue.has_room() => match line {
                 Line::Whole(line) => queue.publish(line).await,
-                Line::TooLong => queue.refuse(&Refusal::line_too_long(node.settings.max_body)),
+                Line::TooLong => queue.refuse(&Refusal::line_too_long(node.settings().max_body)),
                 Line::End => end = Some(None),
                 Line::Broken => end = Some(Some(Refusal::body_broken())),
                 Line::Late => end = Some(Some(Refusal::line_timeout())),

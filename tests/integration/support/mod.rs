@@ -14,6 +14,7 @@ pub(crate) use self::{
     websocket::{Ended, Frame, WebSocket},
 };
 
+pub(crate) mod file;
 mod http;
 pub(crate) mod process;
 pub(crate) mod v1;
@@ -106,7 +107,7 @@ impl Running {
 
     /// Subscribers of each shard.
     pub(crate) fn subscribers(&self) -> Vec<u64> {
-        let shards = 0..self.node().settings.shards;
+        let shards = 0..self.node().settings().shards;
         shards.map(|shard| self.node().metrics().shard(shard).subscribers.get()).collect()
     }
 

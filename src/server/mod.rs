@@ -19,19 +19,25 @@ use std::{
 use tokio::{
     net::{TcpListener, TcpStream},
     runtime::{Builder, LocalRuntime},
+    signal::unix::{Signal, SignalKind, signal},
     sync::{Semaphore, mpsc},
     task::JoinSet,
     time::{sleep, timeout},
 };
 
+use self::reload::Reloader;
 use crate::{
+    config::{Cli, Config},
     connection::{self, Local},
     http::{self, HandshakeSlot},
     limits::{DESCRIPTORS_RESERVED, HANDSHAKES_OPEN},
+    logging::LogFilter,
     node::{HttpCount, Node},
     peer::Peer,
     settings::Settings,
 };
+
+mod reload;
 
 /// How long the acceptor rests when there are no descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -69,7 +75,7 @@ impl Server {
             .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {listen}: {error}")))?;
         let address = listener.local_addr()?;
         let node = Node::new(settings);
-        let shards = node.settings.shards;
+        let shards = node.settings().shards;
         let slots = HANDSHAKES_OPEN * shards;
         let mut threads = Vec::with_capacity(shards + 1);
         let mut shard_queues = Vec::with_capacity(shards);
@@ -132,26 +138,30 @@ impl Drop for Server {
     }
 }
 
-/// Runs a server until SIGTERM or SIGINT, then stops it; a second signal ends the process at once.
+/// Runs a server until SIGTERM or SIGINT, then stops it; a second signal ends the process at once. SIGHUP has it read its
+/// configuration again: `config` is what `cli` came to when it was read first.
 ///
 /// # Errors
 /// When it cannot be started, or one of its threads failed.
-pub fn run(listen: SocketAddr, settings: Settings) -> io::Result<()> {
+pub fn run(cli: Cli, config: Config, log: LogFilter) -> io::Result<()> {
     // Caught from before the first client: a process that is told to stop while it starts stops as it always does.
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let (mut terminate, mut interrupt) = {
+    let mut signals = {
         let _entered = runtime.enter();
-        signals()?
+        Signals::catch()?
     };
-    let server = Server::start(listen, settings)?;
+    let server = Server::start(config.listen, config.settings.clone())?;
     tracing::info!(address = %server.address(), "listening");
     let node = server.node().clone();
+    let mut reloader = Reloader::new(cli, config, log, node.clone());
     let watch = move || {
         runtime.block_on(async {
-            next_signal(&mut terminate, &mut interrupt).await;
+            while signals.next().await == Asked::ToReload {
+                reloader.reload();
+            }
             node.begin_stopping();
             tracing::info!(connections = node.metrics().total().subscribers, "stopping");
-            next_signal(&mut terminate, &mut interrupt).await;
+            while signals.next().await == Asked::ToReload {}
             tracing::warn!("second signal: ending now");
             std::process::exit(1)
         })
@@ -183,7 +193,7 @@ impl Acceptor {
         drop(listener);
         drop(self.shards);
         // Half of the time for what was taken, the other half for writing it and saying goodbye.
-        let patience = self.node.settings.stop_deadline / 2;
+        let patience = self.node.settings().stop_deadline / 2;
         if timeout(patience, self.node.admission_drained()).await.is_err() {
             tracing::warn!(publications = self.node.inflight(), "stopping with publications still under way");
         }
@@ -247,7 +257,7 @@ fn run_shard(
         drop(ready);
         let deadline = async {
             node.stopping().await;
-            sleep(node.settings.stop_deadline).await;
+            sleep(node.settings().stop_deadline).await;
         };
         let work = async {
             let (driven, ()) = tokio::join!(connection::drive(local.clone()), serve_all(&local, accepted));
@@ -266,7 +276,7 @@ fn run_shard(
 
 /// Serves HTTP on every connection handed out to this shard, until there come no more and all have ended.
 async fn serve_all(local: &Local, mut accepted: mpsc::Receiver<Accepted>) {
-    let connections = http::Connections::new(&local.node().settings);
+    let connections = http::Connections::new(&local.node().settings());
     let mut serving = JoinSet::new();
     loop {
         tokio::select! {
@@ -329,17 +339,36 @@ fn no_descriptors() -> io::Error {
     io::Error::from_raw_os_error(rustix::io::Errno::MFILE.raw_os_error())
 }
 
-type Signal = tokio::signal::unix::Signal;
-
-fn signals() -> io::Result<(Signal, Signal)> {
-    use tokio::signal::unix::{SignalKind, signal};
-    Ok((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
+/// The signals a server hears.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
 }
 
-async fn next_signal(terminate: &mut Signal, interrupt: &mut Signal) {
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    ToStop,
+    ToReload,
+}
+
+impl Signals {
+    fn catch() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            biased;
+            _ = self.terminate.recv() => Asked::ToStop,
+            _ = self.interrupt.recv() => Asked::ToStop,
+            _ = self.hang_up.recv() => Asked::ToReload,
+        }
     }
 }
 
