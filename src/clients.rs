@@ -192,6 +192,11 @@ impl Clients {
         Ok(Claimed { user: registration.user.clone(), topics: registration.topics.clone(), replaced })
     }
 
+    /// Whether a client is registered under this id.
+    pub fn contains(&self, id: ClientId) -> bool {
+        self.map.contains_key(&id)
+    }
+
     /// Removes the registration: `None` if there was none, else the claim of its connection, if it had one; that
     /// connection is to be closed.
     pub fn unregister(&self, id: ClientId) -> Option<Option<Claim>> {

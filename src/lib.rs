@@ -39,6 +39,7 @@
 //! A program that has its own transport drives [`engine::Shard`]s itself: they know neither sockets nor clocks.
 
 pub mod admission;
+pub mod auth;
 pub mod classes;
 pub mod clients;
 pub mod config;

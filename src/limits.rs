@@ -98,6 +98,17 @@ pub const BATCH_RESULTS_BYTES: usize = 64 * 1024;
 /// How long they may, milliseconds; then the stream ends.
 pub const BATCH_STALL_MS: u64 = 30_000;
 
+/// API keys in the configuration.
+pub const API_KEYS_MAX: usize = 256;
+/// Longest name of an API key, bytes.
+pub const API_KEY_NAME_BYTES_MAX: usize = 64;
+/// Shortest API key in a file, bytes: what is shorter could be guessed.
+pub const API_KEY_BYTES_MIN: usize = 20;
+/// Longest API key, bytes; a longer one is not looked at.
+pub const API_KEY_BYTES_MAX: usize = 256;
+/// Origins of pages in the configuration.
+pub const ORIGINS_MAX: usize = 256;
+
 /// Longest configuration file, bytes.
 pub const CONFIG_FILE_BYTES: usize = 4 * 1024 * 1024;
 

@@ -1,5 +1,5 @@
 //! The `fanfare` server: reads its options, sets up its log and its descriptor limit, and runs a node. Beside that it
-//! checks a configuration, and prints one of all defaults.
+//! checks a configuration, prints one of all defaults, and makes API keys.
 //!
 //! Exit codes: 0 when it was told to stop and did, 1 when it could not run (an address in use), 2 for a command line, a
 //! configuration file or an option that is not allowed.
@@ -10,6 +10,7 @@ use std::{
 };
 
 use fanfare::{
+    auth::{KeyHash, keys},
     config::{self, Cli, Config, LogFormat, Task},
     limits, logging,
     units::{Size, Span},
@@ -24,6 +25,9 @@ fn main() -> ExitCode {
     let task = cli.task();
     if task == Task::DefaultConfig {
         return print(&config::default_file());
+    }
+    if task == Task::Key {
+        return new_key();
     }
     let config = match Config::read(&cli) {
         Ok(config) => config,
@@ -45,6 +49,19 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Makes an API key and prints it, with what a configuration file says of it.
+fn new_key() -> ExitCode {
+    let Some(key) = keys::generate() else {
+        eprintln!("fanfare: the system gives no randomness");
+        return ExitCode::FAILURE;
+    };
+    let hash = KeyHash::of(key.as_bytes());
+    print(&format!(
+        "# The key, for whoever calls. It is shown only now:\n#   {key}\n\
+         [[keys]]\nname = \"change-me\"\nscopes = [\"register\", \"publish\"]\nhash = \"{hash}\"\n"
+    ))
 }
 
 /// Prints to standard output. Whoever has read enough may close it.
@@ -99,6 +116,13 @@ fn tell(config: &Config, descriptors: Option<u64>) {
         "messages"
     );
     info!(classes = settings.classes.iter().count(), rules = settings.classes.rule_count(), "topic classes");
+    let origins: Vec<_> = settings.origins.iter().collect();
+    info!(
+        keys = settings.keys.iter().count(),
+        anonymous = settings.lets_anonymous_in(),
+        origins = if origins.is_empty() { "any".to_owned() } else { origins.join(",") },
+        "access"
+    );
     match descriptors {
         Some(limit) if limit < limits::DESCRIPTORS_LOW => warn!(
             limit,

@@ -5,6 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
+    auth::{Anonymous, Keys, PageOrigins},
     classes::{Class, Classes, Publishers},
     limits,
     topic::Topic,
@@ -82,9 +83,31 @@ pub struct Settings {
     pub commands_per_second: u32,
     /// Client messages and control frames at once.
     pub commands_burst: u32,
+    /// The API keys. With any of them, calls need one.
+    pub keys: Arc<Keys>,
+    /// Whether somebody who proves nothing is let in.
+    pub anonymous: Anonymous,
+    /// The origins of pages that may open a WebSocket.
+    pub origins: PageOrigins,
+    /// That anybody who reaches it may do anything was said to be right, wherever it listens.
+    pub insecure_open: bool,
 }
 
 impl Settings {
+    /// Whether there is anything by which a caller can prove who it is; if not, anybody may do anything.
+    pub fn asks_who(&self) -> bool {
+        !self.keys.is_empty()
+    }
+
+    /// Whether somebody who proves nothing is let in.
+    pub fn lets_anonymous_in(&self) -> bool {
+        match self.anonymous {
+            Anonymous::Auto => !self.asks_who(),
+            Anonymous::Allow => true,
+            Anonymous::Refuse => false,
+        }
+    }
+
     /// What a node with these settings has when it is told to have those `wanted`: from them what can be changed while it
     /// runs. The rest, which sizes queues and tables that are in use, is as it was.
     pub fn changed_to(&self, wanted: Self) -> Self {
@@ -165,6 +188,10 @@ impl Default for Settings {
             classes: Arc::new(Classes::only(Class::default_with(usize::MAX, Duration::MAX))),
             commands_per_second: limits::COMMANDS_PER_SECOND,
             commands_burst: limits::COMMANDS_BURST,
+            keys: Arc::default(),
+            anonymous: Anonymous::Auto,
+            origins: PageOrigins::default(),
+            insecure_open: false,
         }
     }
 }

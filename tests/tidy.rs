@@ -19,6 +19,7 @@ const FLOORS: &[&str] = &[
     "topic",
     "identity",
     "peer",
+    "auth",
     "classes",
     "settings",
     "metrics",
@@ -39,7 +40,7 @@ const FLOORS: &[&str] = &[
     "main",
 ];
 /// Modules that know neither time nor sockets: both are arguments there.
-const SANS_IO: [&str; 4] = ["websocket", "protocol", "engine", "session"];
+const SANS_IO: [&str; 5] = ["auth", "websocket", "protocol", "engine", "session"];
 /// What they must not name: a crate or type, and what of it.
 const IO: [(&str, &[&str]); 4] = [
     ("tokio", &["net", "time", "spawn", "task", "runtime", "fs", "io"]),

@@ -5,7 +5,7 @@
 //! like) is a [`Part`]: whoever adds such a thing to [`Settings`] adds a line to [`PARTS`].
 
 use super::{Config, cli, print};
-use crate::settings::Settings;
+use crate::{auth::ApiKey, settings::Settings};
 
 /// Something that two configurations say differently.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,14 +26,24 @@ struct Part {
     shown: fn(&Settings) -> String,
 }
 
-const PARTS: [Part; 1] = [Part {
-    name: "classes",
-    is_same: |one, other| one.classes == other.classes,
-    shown: |settings| {
-        let Settings { classes, .. } = settings;
-        format!("{} classes, {} rules", classes.iter().count(), classes.rule_count())
+const PARTS: &[Part] = &[
+    Part {
+        name: "classes",
+        is_same: |one, other| one.classes == other.classes,
+        shown: |settings| {
+            let Settings { classes, .. } = settings;
+            format!("{} classes, {} rules", classes.iter().count(), classes.rule_count())
+        },
     },
-}];
+    Part {
+        name: "keys",
+        is_same: |one, other| one.keys == other.keys,
+        shown: |settings| {
+            let key = |key: &ApiKey| format!("{} ({})", key.name, key.scopes);
+            settings.keys.iter().map(key).collect::<Vec<_>>().join(", ")
+        },
+    },
+];
 
 /// What `after` says differently than `before`.
 pub fn changes(before: &Config, after: &Config) -> Vec<Change> {

@@ -16,7 +16,7 @@ use super::{options::Options, print};
 const EXAMPLES: &str = "\
 Examples:
   fanfare
-  fanfare --listen 0.0.0.0:8000 --public-url wss://live.example.com
+  fanfare --config fanfare.toml --listen 0.0.0.0:8000 --public-url wss://live.example.com
   FANFARE_LOG=json fanfare --default-topics scores,news --outbox-bytes 4MiB
 
 With a file, which also says which topics are of which class:
@@ -52,6 +52,8 @@ enum TaskArguments {
     CheckConfig(CheckConfig),
     /// Prints a configuration file with every default and what it means
     DefaultConfig,
+    /// Makes an API key, and prints it with the hash that a configuration file holds instead of it
+    Key,
 }
 
 #[derive(Debug, Args)]
@@ -70,6 +72,8 @@ pub enum Task {
     CheckConfig,
     /// To print a file of the defaults.
     DefaultConfig,
+    /// To make an API key.
+    Key,
 }
 
 /// A command line that was understood, with what the environment adds to it.
@@ -119,6 +123,7 @@ impl Cli {
                 return Err(conflict("default-config prints the defaults and takes no options"));
             }
             Some(TaskArguments::DefaultConfig) => (Task::DefaultConfig, None),
+            Some(TaskArguments::Key) => (Task::Key, None),
         };
         let file = file.filter(|file| !file.is_empty()).map(PathBuf::from);
         Ok(Self { task, file, options, given })
@@ -214,6 +219,7 @@ mod tests {
             "Clients:",
             "Messages:",
             "Sockets:",
+            "Access:",
             "Log:",
             "check-config",
             "default-config",

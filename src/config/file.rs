@@ -21,7 +21,10 @@ use super::{
     ConfigError,
     checks::Refused,
     error::Place,
-    options::{ClientOptions, LogLines, MessageOptions, Options, ServerOptions, SocketOptions},
+    keys::KeyTable,
+    options::{
+        AccessOptions, ClientOptions, LogLines, MessageOptions, Options, ServerOptions, SocketOptions,
+    },
     topic_classes::{ClassTable, Rule},
 };
 use crate::{limits, units::Size};
@@ -36,6 +39,8 @@ pub(super) struct File {
     pub(super) classes: BTreeMap<Spanned<String>, ClassTable>,
     /// Which topics are of which class.
     pub(super) topics: Vec<Spanned<Rule>>,
+    /// API keys.
+    pub(super) keys: Vec<Spanned<KeyTable>>,
 }
 
 /// What a file may have.
@@ -46,9 +51,11 @@ struct Content {
     clients: ClientOptions,
     messages: MessageOptions,
     sockets: SocketOptions,
+    access: AccessOptions,
     log: LogLines,
     classes: BTreeMap<Spanned<String>, ClassTable>,
     topics: Vec<Spanned<Rule>>,
+    keys: Vec<Spanned<KeyTable>>,
 }
 
 impl File {
@@ -69,9 +76,9 @@ impl File {
     /// When it is not as a configuration is written.
     pub(super) fn parse(path: PathBuf, text: String) -> Result<Self, ConfigError> {
         match toml::from_str(&text) {
-            Ok(Content { server, clients, messages, sockets, log, classes, topics }) => {
-                let options = Options { server, clients, messages, sockets, log };
-                Ok(Self { path, text, options, classes, topics })
+            Ok(Content { server, clients, messages, sockets, access, log, classes, topics, keys }) => {
+                let options = Options { server, clients, messages, sockets, access, log };
+                Ok(Self { path, text, options, classes, topics, keys })
             }
             Err(error) => {
                 let line = error.span().map_or(0, |span| line_of(&text, span.start));

@@ -8,7 +8,8 @@
 //! ```text
 //!  Cli (cli.rs) ──────► Options (options.rs) ─► checks.rs ─► Settings, LogOptions
 //!  File (file.rs) ─┬──► Options                                 ▲
-//!                  └──► ClassTables (topic_classes.rs) ─► Classes
+//!                  ├──► ClassTables (topic_classes.rs) ─► Classes
+//!                  └──► KeyTables (keys.rs) ─► Keys
 //! ```
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
@@ -29,6 +30,7 @@ mod checks;
 mod cli;
 mod error;
 mod file;
+mod keys;
 mod options;
 mod origins;
 mod print;
@@ -94,7 +96,9 @@ impl Config {
         let (listen, mut settings, log) = checked;
         if let Some(file) = &file {
             settings.classes = Arc::new(topic_classes::checked(file, &settings)?);
+            settings.keys = Arc::new(keys::checked(file)?);
         }
+        checks::check_open(listen, &settings).map_err(|refused| origins.tell(refused))?;
         // A shard that flushed less often could make a client slow that reads all it is sent.
         let least = settings.classes.iter().map(|class| class.outbox_bytes).min();
         settings.shard_lag = settings.shard_lag.min(least.unwrap_or(settings.outbox_bytes) / 2);

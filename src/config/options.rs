@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{LogFormat, LogOptions};
 use crate::{
+    auth::Anonymous,
     settings::Settings,
     units::{self, Count, Size, Span},
 };
@@ -25,6 +26,8 @@ pub(super) struct Options {
     pub(super) messages: MessageOptions,
     #[command(flatten, next_help_heading = "Sockets")]
     pub(super) sockets: SocketOptions,
+    #[command(flatten, next_help_heading = "Access")]
+    pub(super) access: AccessOptions,
     #[command(flatten, next_help_heading = "Log")]
     pub(super) log: LogLines,
 }
@@ -53,7 +56,7 @@ pub(super) struct ServerOptions {
 pub(super) struct ClientOptions {
     /// Topics of a client that registers without naming any; on the command line separated by commas, "" for none
     #[arg(long, env = "FANFARE_DEFAULT_TOPICS", value_name = "TOPICS")]
-    pub(super) default_topics: Option<TopicNames>,
+    pub(super) default_topics: Option<Names>,
 
     /// Most topics one client may have, up to 1024
     #[arg(long, env = "FANFARE_MAX_TOPICS_PER_CLIENT", value_name = "N")]
@@ -119,6 +122,32 @@ pub(super) struct SocketOptions {
     pub(super) socket_send_buffer: Option<Size>,
 }
 
+/// Who is let in.
+#[derive(Clone, Debug, Default, Args, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct AccessOptions {
+    /// Whether clients that prove nothing may connect to /ws and call what topics leave to everyone: allow, refuse, or auto:
+    /// only as long as no keys are configured
+    #[arg(long, env = "FANFARE_ANONYMOUS", value_name = "WHETHER", value_parser = anonymous)]
+    pub(super) anonymous: Option<Anonymous>,
+
+    /// Origins of the pages whose WebSockets are let in, such as https://app.example.com; on the command line separated by
+    /// commas, "" for any. Who sends no Origin is no browser and is let in
+    #[arg(long, env = "FANFARE_ORIGINS", value_name = "ORIGINS")]
+    pub(super) origins: Option<Names>,
+
+    /// Serves on an address that others can reach though anybody may then register and publish
+    #[arg(
+        long,
+        env = "FANFARE_INSECURE_OPEN",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub(super) insecure_open: Option<bool>,
+}
+
 /// What is logged, and how.
 #[derive(Clone, Debug, Default, Args, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, expecting = "a table")]
@@ -132,10 +161,10 @@ pub(super) struct LogLines {
     pub(super) log_level: Option<String>,
 }
 
-/// Names of topics, not looked at yet: a list in a file, separated by commas elsewhere.
+/// Names of topics, or other texts, not looked at yet: a list in a file, separated by commas elsewhere.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(transparent)]
-pub(super) struct TopicNames(pub(super) Vec<String>);
+pub(super) struct Names(pub(super) Vec<String>);
 
 impl Options {
     /// These, and from `other` what is missing here.
@@ -145,6 +174,7 @@ impl Options {
             clients: self.clients.or(other.clients),
             messages: self.messages.or(other.messages),
             sockets: self.sockets.or(other.sockets),
+            access: self.access.or(other.access),
             log: self.log.or(other.log),
         }
     }
@@ -159,7 +189,7 @@ impl Options {
                 public_url: Some(settings.public_url.clone().unwrap_or_default()),
             },
             clients: ClientOptions {
-                default_topics: Some(TopicNames(topics.collect())),
+                default_topics: Some(Names(topics.collect())),
                 max_topics_per_client: Some(Count(settings.max_topics_per_client)),
                 registration_ttl: Some(Span(settings.registration_ttl)),
                 registration_grace: Some(Span(settings.registration_grace)),
@@ -177,6 +207,11 @@ impl Options {
             sockets: SocketOptions {
                 socket_unsent: Some(Size(settings.socket_unsent as usize)),
                 socket_send_buffer: Some(Size(settings.socket_send_buffer as usize)),
+            },
+            access: AccessOptions {
+                anonymous: Some(settings.anonymous),
+                origins: Some(Names(settings.origins.iter().map(str::to_owned).collect())),
+                insecure_open: Some(settings.insecure_open),
             },
             log: LogLines { log: Some(log.format), log_level: Some(log.filter.clone()) },
         }
@@ -228,13 +263,23 @@ impl SocketOptions {
     }
 }
 
+impl AccessOptions {
+    fn or(self, other: Self) -> Self {
+        Self {
+            anonymous: self.anonymous.or(other.anonymous),
+            origins: self.origins.or(other.origins),
+            insecure_open: self.insecure_open.or(other.insecure_open),
+        }
+    }
+}
+
 impl LogLines {
     fn or(self, other: Self) -> Self {
         Self { log: self.log.or(other.log), log_level: self.log_level.or(other.log_level) }
     }
 }
 
-impl FromStr for TopicNames {
+impl FromStr for Names {
     type Err = Infallible;
 
     fn from_str(text: &str) -> Result<Self, Infallible> {
@@ -245,7 +290,7 @@ impl FromStr for TopicNames {
     }
 }
 
-impl fmt::Display for TopicNames {
+impl fmt::Display for Names {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.join(","))
     }
@@ -253,6 +298,15 @@ impl fmt::Display for TopicNames {
 
 fn address(text: &str) -> Result<SocketAddr, &'static str> {
     text.parse().map_err(|_| "an IP address and a port, such as 127.0.0.1:8000 or [::]:8000")
+}
+
+fn anonymous(text: &str) -> Result<Anonymous, &'static str> {
+    match text {
+        "auto" => Ok(Anonymous::Auto),
+        "allow" => Ok(Anonymous::Allow),
+        "refuse" => Ok(Anonymous::Refuse),
+        _ => Err("auto, allow or refuse is allowed"),
+    }
 }
 
 fn log_format(text: &str) -> Result<LogFormat, &'static str> {

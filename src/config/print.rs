@@ -16,6 +16,7 @@ use super::{
     options::Options,
 };
 use crate::{
+    auth::{ApiKey, Keys},
     classes::{Class, Classes, Which},
     settings::Settings,
     units::{Size, Span},
@@ -75,6 +76,14 @@ publishers = "http"
 #[[topics]]
 #name = "prices.daily"
 #class = "default"
+
+# API keys. With any, whoever registers clients (register), publishes (publish), or looks at everything and
+# operates the node (admin) sends one, as Authorization: Bearer KEY or X-Api-Key: KEY. `fanfare key` makes a key
+# and its hash; instead of the hash, key_file may name a file that holds the key.
+#[[keys]]
+#name = "backend"
+#scopes = ["register", "publish"]
+#hash = "sha256:0000000000000000000000000000000000000000000000000000000000000000"
 "#;
 
 /// A file of all defaults, commented, that changes nothing when it is read.
@@ -126,7 +135,8 @@ impl fmt::Display for Config {
             result = result.and_then(|()| writeln!(f, "{table}{line:<BEHIND$} # {origin}"));
         });
         result?;
-        write_classes(f, &self.settings.classes)
+        write_classes(f, &self.settings.classes)?;
+        write_keys(f, &self.settings.keys)
     }
 }
 
@@ -154,6 +164,19 @@ fn write_class(f: &mut fmt::Formatter<'_>, class: &Class) -> fmt::Result {
     if let Some(history) = history {
         let (messages, bytes, ttl) = (history.messages, Size(history.bytes), Span(history.ttl));
         writeln!(f, "history = {{ messages = {messages}, bytes = \"{bytes}\", ttl = \"{ttl}\" }}")?;
+    }
+    Ok(())
+}
+
+/// Writes the keys as their hashes, or where they are: never what they are.
+fn write_keys(f: &mut fmt::Formatter<'_>, keys: &Keys) -> fmt::Result {
+    for ApiKey { name, scopes, hash, file } in keys.iter() {
+        let scopes: Vec<_> = scopes.iter().map(|scope| format!("\"{}\"", scope.as_str())).collect();
+        write!(f, "\n[[keys]]\nname = \"{name}\"\nscopes = [{}]\n", scopes.join(", "))?;
+        match file {
+            Some(file) => writeln!(f, "key_file = {}", Value::from(file.to_string_lossy().as_ref()))?,
+            None => writeln!(f, "hash = \"{hash}\"")?,
+        }
     }
     Ok(())
 }

@@ -65,6 +65,10 @@ fn every_option_can_be_given_in_the_file() {
         [sockets]
         socket_unsent = "5KiB"
         socket_send_buffer = "6KiB"
+        [access]
+        anonymous = "refuse"
+        origins = ["https://a.example", "http://b:1"]
+        insecure_open = true
         [log]
         log = "json"
         log_level = "debug"

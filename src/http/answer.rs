@@ -11,7 +11,7 @@ use hyper::{
     Response, StatusCode,
     header::{
         ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ALLOW, CONNECTION, CONTENT_TYPE,
-        HeaderName, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE,
+        HeaderName, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE,
     },
 };
 
@@ -82,6 +82,25 @@ impl Refusal {
     /// 400.
     pub(super) fn bad_request(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, Code::BadRequest, message)
+    }
+
+    /// 401 for who proves nothing.
+    pub(super) fn unauthorized() -> Self {
+        let message = "this needs an API key: Authorization: Bearer KEY, or X-Api-Key: KEY";
+        let refusal = Self::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, message);
+        Self { header: Some((WWW_AUTHENTICATE, r#"Bearer realm="fanfare""#)), ..refusal }
+    }
+
+    /// 401 for who presents what is not known.
+    pub(super) fn unknown_credentials() -> Self {
+        let refusal = Self::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, "this key is not known");
+        let challenge = r#"Bearer realm="fanfare", error="invalid_token""#;
+        Self { header: Some((WWW_AUTHENTICATE, challenge)), ..refusal }
+    }
+
+    /// 403.
+    pub(super) fn forbidden(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, Code::Forbidden, message)
     }
 
     /// 404.

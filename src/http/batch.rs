@@ -22,11 +22,12 @@ use super::{
     body::{self, Bounds},
     connections::Connections,
     content_type::ContentType,
+    credentials::Caller,
     lines::Lines,
     percent,
     results::results,
 };
-use crate::{connection::Local, limits::BATCH_ITEMS_MAX};
+use crate::{auth::Scope, connection::Local, limits::BATCH_ITEMS_MAX};
 
 mod queue;
 mod stream;
@@ -37,6 +38,7 @@ pub(super) async fn batch(
     connections: &Rc<Connections>,
     request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
+    Caller::of(&local.node().settings(), request.headers())?.require(Scope::Publish)?;
     let is_ordered = is_ordered(request.uri().query().unwrap_or_default())?;
     let content_type = ContentType::of(request.headers());
     let is_stream = content_type == ContentType::Lines;

@@ -17,7 +17,7 @@ pub(super) fn options(methods: &'static str, headers: &HeaderMap) -> Answer {
     if headers.contains_key(ORIGIN) {
         answers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
         // The star leaves out Authorization, and old browsers do not know it.
-        let any = HeaderValue::from_static("*, Authorization, Content-Type");
+        let any = HeaderValue::from_static("*, Authorization, X-Api-Key, Content-Type");
         answers.insert(ACCESS_CONTROL_ALLOW_HEADERS, any);
         answers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
     }

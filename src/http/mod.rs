@@ -25,6 +25,7 @@ mod content_type;
 mod conversation;
 mod corked;
 mod cors;
+mod credentials;
 mod health;
 mod lines;
 mod payload;
@@ -89,8 +90,8 @@ async fn answer(local: &Local, entry: &Entry, peer: &Peer, request: Request<Inco
         Route::Publish => publish::publish(local, connections, request).await,
         Route::Batch => batch::batch(local, connections, request).await,
         Route::PublishTo(topic) => publish::publish_to(local, connections, topic, request).await,
-        Route::Topic(topic) => topics::topic(local, connections, topic, request.uri()).await,
-        Route::History(topic) => topics::history(local, connections, topic, request.uri()).await,
+        Route::Topic(topic) => topics::topic(local, connections, topic, &request).await,
+        Route::History(topic) => topics::history(local, connections, topic, &request).await,
         Route::Socket(id) => upgrade::upgrade(local, connections, id, request).await,
         Route::OpenSocket => upgrade::open(local, connections, request).await,
         Route::Server => Err(Refusal::method_not_allowed(route.methods())),

@@ -11,10 +11,12 @@ use super::{
     body::{self, Bounds},
     connections::Connections,
     content_type::ContentType,
+    credentials::Caller,
     percent,
     underway::Underway,
 };
 use crate::{
+    auth::Scope,
     connection::Local,
     limits::MESSAGE_SHARED_FROM,
     protocol::{
@@ -32,6 +34,7 @@ pub(super) async fn publish(
     request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
     let settings = local.node().settings();
+    Caller::of(&settings, request.headers())?.require(Scope::Publish)?;
     ContentType::of(request.headers()).json_or_absent()?;
     let bounds = Bounds {
         max: settings.max_body,
@@ -51,6 +54,7 @@ pub(super) async fn publish_to(
     request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
     let settings = local.node().settings();
+    Caller::of(&settings, request.headers())?.require(Scope::Publish)?;
     let topic =
         Topic::parse(&percent::decode(topic)?).map_err(|error| Refusal::bad_request(error.to_string()))?;
     let options = options(request.uri().query().unwrap_or_default())?;

@@ -9,8 +9,10 @@ use super::{
     body::{self, Bounds},
     connections::Connections,
     content_type::ContentType,
+    credentials::Caller,
 };
 use crate::{
+    auth::Scope,
     connection::Local,
     identity::ClientId,
     peer::Peer,
@@ -26,6 +28,7 @@ pub(super) async fn register(
 ) -> Result<Answer, Refusal> {
     let node = local.node();
     let settings = node.settings();
+    Caller::of(&settings, request.headers())?.require(Scope::Register)?;
     ContentType::of(request.headers()).json_or_absent()?;
     let base = match &settings.public_url {
         Some(url) => url.clone(),

@@ -4,11 +4,12 @@
 
 use std::{fmt::Write as _, rc::Rc};
 
-use hyper::Uri;
+use hyper::{Request, Uri, body::Incoming};
 
 use super::{
     answer::{Answer, Refusal, json},
     connections::Connections,
+    credentials::Caller,
     percent,
 };
 use crate::{
@@ -25,10 +26,14 @@ pub(super) async fn topic(
     local: &Local,
     connections: &Rc<Connections>,
     topic: &str,
-    uri: &Uri,
+    request: &Request<Incoming>,
 ) -> Result<Answer, Refusal> {
     let topic = parse(topic)?;
-    if let Some(name) = parameters(uri).next().transpose()?.map(|(name, _)| name) {
+    {
+        let settings = local.node().settings();
+        Caller::of(&settings, request.headers())?.enter(&settings)?;
+    }
+    if let Some(name) = parameters(request.uri()).next().transpose()?.map(|(name, _)| name) {
         return Err(unknown_parameter(&name, "none"));
     }
     let wait = local.node().settings().join_wait;
@@ -37,18 +42,24 @@ pub(super) async fn topic(
     Ok(json(state_json(&topic, &state)))
 }
 
-/// Gives a part of a topic's history.
+/// Gives a part of a topic's history; what is addressed to one user only to who may see everything.
 pub(super) async fn history(
     local: &Local,
     connections: &Rc<Connections>,
     topic: &str,
-    uri: &Uri,
+    request: &Request<Incoming>,
 ) -> Result<Answer, Refusal> {
     let topic = parse(topic)?;
-    let Part { since, limit } = Part::of(uri)?;
+    let viewer = {
+        let settings = local.node().settings();
+        let caller = Caller::of(&settings, request.headers())?;
+        caller.enter(&settings)?;
+        if caller.is_admin() { Viewer::Admin } else { Viewer::Anyone }
+    };
+    let Part { since, limit } = Part::of(request.uri())?;
     let wait = local.node().settings().join_wait;
     let _work = connections.work(wait).await.ok_or_else(Refusal::overloaded)?;
-    let page = local.node().history(&topic, since, limit, Viewer::Anyone).await?;
+    let page = local.node().history(&topic, since, limit, viewer).await?;
     Ok(json(page_json(&topic, &page)))
 }
 

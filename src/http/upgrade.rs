@@ -18,6 +18,7 @@ use super::{
     answer::{Answer, Refusal, unknown_client},
     connections::Connections,
     corked::Corked,
+    credentials::{Caller, check_origin},
     payload::Payload,
     percent,
 };
@@ -38,6 +39,10 @@ pub(super) async fn upgrade(
 ) -> Result<Answer, Refusal> {
     let encoding = check(request.version(), request.headers())?;
     let id = ClientId::parse(id).ok_or_else(unknown_client)?;
+    // Who is registered comes before who may connect.
+    if let Err(refusal) = check_origin(&local.node().settings(), request.headers()) {
+        return Err(if local.node().clients.contains(id) { refusal } else { unknown_client() });
+    }
     let attaching = {
         let wait = local.node().settings().join_wait;
         let _work = connections.upgrade(wait).await.ok_or_else(Refusal::overloaded)?;
@@ -53,8 +58,13 @@ pub(super) async fn open(
     request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
     let encoding = check(request.version(), request.headers())?;
-    let most = local.node().settings().max_topics_per_client;
-    let topics = topics(request.uri().query().unwrap_or_default(), most)?;
+    let topics = {
+        let settings = local.node().settings();
+        let topics = topics(request.uri().query().unwrap_or_default(), settings.max_topics_per_client)?;
+        check_origin(&settings, request.headers())?;
+        Caller::of(&settings, request.headers())?.enter(&settings)?;
+        topics
+    };
     let attaching = {
         let wait = local.node().settings().join_wait;
         let _work = connections.upgrade(wait).await.ok_or_else(Refusal::overloaded)?;

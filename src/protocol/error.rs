@@ -9,6 +9,8 @@ pub enum Code {
     BadRequest,
     /// A field or parameter that is understood but not served.
     Unsupported,
+    /// Whoever asks has to prove who it is.
+    Unauthorized,
     /// Whoever asks may not do that.
     Forbidden,
     /// No such route or client.
@@ -41,6 +43,7 @@ impl Code {
         match self {
             Self::BadRequest => "bad_request",
             Self::Unsupported => "unsupported",
+            Self::Unauthorized => "unauthorized",
             Self::Forbidden => "forbidden",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",

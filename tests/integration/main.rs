@@ -8,6 +8,7 @@
 
 mod support;
 
+mod access;
 mod audience;
 mod batch;
 mod batch_stream;
@@ -18,6 +19,7 @@ mod handshake;
 mod hostile_frames;
 mod http_protocol;
 mod idempotency;
+mod keys;
 mod limits;
 mod liveness;
 mod neighbours;

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use super::{
     http::{Answer, Http, expect_error_json},
+    v1::V1,
     wire::Wire,
 };
 
@@ -75,6 +76,18 @@ impl WebSocket {
         let handshake = handshake(address, "").replace("/ws/", path).replace("\r\n\r\n", &offer);
         http.send(handshake);
         Self::switched(http, expected)
+    }
+
+    /// Upgrades at a path with further headers, to the plain protocol or, if one of them offers it, to `fanfare.v1`.
+    pub(crate) fn open(address: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Result<Self, Answer> {
+        let mut http = Http::connect(address);
+        let mut further = String::from("\r\n");
+        for (name, value) in headers {
+            further.push_str(&format!("{name}: {value}\r\n"));
+        }
+        http.send(handshake(address, "").replace("/ws/", path).replace("\r\n\r\n", &(further + "\r\n")));
+        let speaks_v1 = headers.iter().any(|(_, value)| *value == V1);
+        Self::switched(http, speaks_v1.then_some(V1))
     }
 
     fn switched(mut http: Http, subprotocol: Option<&str>) -> Result<Self, Answer> {

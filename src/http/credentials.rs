@@ -1,0 +1,187 @@
+//! What a request proves of who sends it, and what that is enough for.
+//!
+//! A key comes as `X-Api-Key: KEY` or `Authorization: Bearer KEY`. Who proves nothing where something must be proved gets 401,
+//! and so does who sends something that is not known; who proves something that is not enough gets 403. As long as nothing is
+//! configured by which one could prove anything, everybody may do everything, and what a request sends is not looked at.
+
+use hyper::{
+    HeaderMap,
+    header::{AUTHORIZATION, HeaderName, ORIGIN},
+};
+
+use super::answer::Refusal;
+use crate::{
+    auth::{Scope, Scopes},
+    settings::Settings,
+};
+
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// Who sends a request, as far as it is proved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Caller {
+    /// Anybody: nothing is configured by which one could prove anything.
+    Open,
+    /// Somebody who proves nothing.
+    Anonymous,
+    /// Whoever holds a key with these scopes.
+    Key(Scopes),
+}
+
+impl Caller {
+    /// Of a request with these headers.
+    ///
+    /// # Errors
+    /// 401 for a key that there is not, whatever is asked for.
+    pub(super) fn of(settings: &Settings, headers: &HeaderMap) -> Result<Self, Refusal> {
+        if !settings.asks_who() {
+            return Ok(Self::Open);
+        }
+        let Some(presented) = presented(headers)? else { return Ok(Self::Anonymous) };
+        match settings.keys.find(presented) {
+            Some(key) => Ok(Self::Key(key.scopes)),
+            None => Err(Refusal::unknown_credentials()),
+        }
+    }
+
+    /// Lets pass who holds a key with this scope.
+    ///
+    /// # Errors
+    /// 401 for who proves nothing, 403 for another key.
+    pub(super) fn require(self, scope: Scope) -> Result<(), Refusal> {
+        match self {
+            Self::Open => Ok(()),
+            Self::Anonymous => Err(Refusal::unauthorized()),
+            Self::Key(scopes) if scopes.has(scope) => Ok(()),
+            Self::Key(_) => {
+                let message = format!("the key does not have the scope `{}`", scope.as_str());
+                Err(Refusal::forbidden(message))
+            }
+        }
+    }
+
+    /// Lets pass who proves anything, and everybody where those who prove nothing are let in.
+    ///
+    /// # Errors
+    /// 401.
+    pub(super) fn enter(self, settings: &Settings) -> Result<(), Refusal> {
+        match self {
+            Self::Anonymous if !settings.lets_anonymous_in() => Err(Refusal::unauthorized()),
+            Self::Open | Self::Anonymous | Self::Key(_) => Ok(()),
+        }
+    }
+
+    /// Whether it may see everything.
+    pub(super) fn is_admin(self) -> bool {
+        matches!(self, Self::Key(scopes) if scopes.has(Scope::Admin))
+    }
+}
+
+/// What a request presents: the key of `X-Api-Key`, else what stands behind `Authorization: Bearer`.
+fn presented(headers: &HeaderMap) -> Result<Option<&[u8]>, Refusal> {
+    if let Some(key) = only(headers, &X_API_KEY)? {
+        return Ok(Some(key));
+    }
+    let Some(value) = only(headers, &AUTHORIZATION)? else { return Ok(None) };
+    let (scheme, rest) = value.split_at(value.iter().position(|byte| *byte == b' ').unwrap_or(value.len()));
+    // What other schemes say is for others, such as a proxy.
+    Ok(scheme.eq_ignore_ascii_case(b"bearer").then(|| rest.trim_ascii()))
+}
+
+/// The value under a name that stands once at most: of two, one could be checked here and the other elsewhere.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a [u8]>, Refusal> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next().map(|value| value.as_bytes());
+    match values.next() {
+        Some(_) => Err(Refusal::bad_request(format!("there is more than one {name}"))),
+        None => Ok(value),
+    }
+}
+
+/// Lets pass a WebSocket that no page opens, or a page of an origin that may.
+///
+/// # Errors
+/// 403.
+pub(super) fn check_origin(settings: &Settings, headers: &HeaderMap) -> Result<(), Refusal> {
+    let mut origins = headers.get_all(ORIGIN).iter();
+    let allowed = origins.all(|origin| origin.to_str().is_ok_and(|origin| settings.origins.allows(origin)));
+    if settings.origins.is_any() || allowed {
+        return Ok(());
+    }
+    Err(Refusal::forbidden("pages of this origin may not connect here"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use hyper::{StatusCode, header::HeaderValue};
+
+    use super::*;
+    use crate::auth::{ApiKey, KeyHash, Keys, PageOrigins};
+
+    const KEY: &str = "one-long-secret-of-a-key";
+
+    fn headers(list: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in list {
+            headers.append(*name, HeaderValue::from_str(value).expect("it is a value"));
+        }
+        headers
+    }
+
+    fn settings() -> Settings {
+        let scopes = [Scope::Publish].into_iter().collect();
+        let key = ApiKey { name: "a".into(), scopes, hash: KeyHash::of(KEY.as_bytes()), file: None };
+        Settings { keys: Arc::new(Keys::new(vec![key])), ..Settings::default() }
+    }
+
+    fn caller(list: &[(&'static str, &str)]) -> Result<Caller, StatusCode> {
+        Caller::of(&settings(), &headers(list)).map_err(|refusal| refusal.status)
+    }
+
+    #[test]
+    fn a_key_comes_in_either_header_and_whoever_sends_none_is_anonymous() {
+        let key = Ok(Caller::Key([Scope::Publish].into_iter().collect()));
+        assert_eq!(caller(&[("x-api-key", KEY)]), key);
+        for scheme in ["Bearer", "bearer", "BEARER "] {
+            assert_eq!(caller(&[("authorization", &format!("{scheme} {KEY}"))]), key);
+        }
+        assert_eq!(caller(&[("authorization", "Basic YTpi"), ("x-api-key", KEY)]), key);
+        assert_eq!(caller(&[("authorization", "Basic YTpi")]), Ok(Caller::Anonymous));
+        assert_eq!(caller(&[]), Ok(Caller::Anonymous));
+        assert_eq!(Caller::of(&Settings::default(), &headers(&[("x-api-key", "any")])), Ok(Caller::Open));
+    }
+
+    #[test]
+    fn what_is_not_known_is_refused_and_two_of_one_header_too() {
+        for value in ["", "one-long-secret-of-a-kez"] {
+            assert_eq!(caller(&[("x-api-key", value)]), Err(StatusCode::UNAUTHORIZED));
+            let value = format!("Bearer {value}");
+            assert_eq!(caller(&[("authorization", &value)]), Err(StatusCode::UNAUTHORIZED));
+        }
+        for name in ["x-api-key", "authorization"] {
+            assert_eq!(caller(&[(name, KEY), (name, KEY)]), Err(StatusCode::BAD_REQUEST));
+        }
+    }
+
+    #[test]
+    fn a_scope_is_needed_and_no_other_is_enough() {
+        let key = Caller::Key([Scope::Publish, Scope::Admin].into_iter().collect());
+        assert!(key.require(Scope::Publish).is_ok() && key.is_admin());
+        assert_eq!(key.require(Scope::Register).unwrap_err().status, StatusCode::FORBIDDEN);
+        assert_eq!(Caller::Anonymous.require(Scope::Register).unwrap_err().status, StatusCode::UNAUTHORIZED);
+        assert!(Caller::Open.require(Scope::Register).is_ok() && !Caller::Open.is_admin());
+    }
+
+    #[test]
+    fn origins_are_looked_at_only_where_there_are_some() {
+        let origins = PageOrigins::parse(["https://a.example"].into_iter()).expect("it is an origin");
+        let settings = Settings { origins, ..Settings::default() };
+        let check = |list: &[(&'static str, &str)]| check_origin(&settings, &headers(list)).is_ok();
+        assert!(check(&[]) && check(&[("origin", "https://a.example")]));
+        assert!(!check(&[("origin", "https://b.example")]) && !check(&[("origin", "null")]));
+        assert!(!check(&[("origin", "https://a.example"), ("origin", "https://b.example")]));
+        assert!(check_origin(&Settings::default(), &headers(&[("origin", "\u{e4}")])).is_ok());
+    }
+}
