@@ -139,13 +139,14 @@ impl Books {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::frame_index::FrameOffset;
 
     #[test]
     fn book_lives_as_long_as_its_entry_or_a_frame() {
         let mut books = Books::default();
         let topic = Topic::parse("cats").expect("a topic");
         let number = books.open(topic.clone(), ClassId::DEFAULT);
-        let note = Note { book: number, at: 0, offset: 1, key: 0 };
+        let note = Note { book: number, at: 0, offset: FrameOffset::live(1), key: 0 };
         books.enter(&note);
         books.matched(number, 2);
         books.close(number);

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use super::{
     encoding::{ENCODINGS, Encoding},
-    frame_index::Note,
+    frame_index::{FrameOffset, Note},
     log::{Lane, Range},
     outbox::{Flags, Pushed},
     served::ServedSet,
@@ -170,7 +170,7 @@ impl Shard {
         Note {
             book: self.topics.entry(number).book,
             at: self.now as u32,
-            offset: sequenced.position.offset,
+            offset: FrameOffset::live(sequenced.position.offset),
             key: key.map_or(0, MessageKey::hash_of),
         }
     }

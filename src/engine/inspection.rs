@@ -28,7 +28,7 @@ impl Shard {
         }
         let ranges = self.subscribers.outboxes[key.index as usize].ranges();
         let notes = ranges.flat_map(|range| self.log.frames_in(range)).map(|frame| frame.note);
-        notes.map(|note| (self.log.books.get(note.book).topic.clone(), note.offset)).collect()
+        notes.map(|note| (self.log.books.get(note.book).topic.clone(), note.offset.get())).collect()
     }
 
     /// What became of a topic's frames in one encoding, as long as this shard has an entry for it.

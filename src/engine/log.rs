@@ -462,13 +462,13 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{classes::ClassId, topic::Topic, websocket::Opcode};
+    use crate::{classes::ClassId, engine::frame_index::FrameOffset, topic::Topic, websocket::Opcode};
 
     /// A note of a frame of the one topic there is.
     fn note(log: &mut Log) -> Note {
         let topic = Topic::parse("cats").expect("a topic");
         let book = log.books.open(topic, ClassId::DEFAULT);
-        Note { book, at: 0, offset: 1, key: 0 }
+        Note { book, at: 0, offset: FrameOffset::live(1), key: 0 }
     }
 
     fn append(log: &mut Log, lane: Lane, body: &[u8]) -> Range {

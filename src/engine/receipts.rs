@@ -41,6 +41,8 @@ impl Shard {
             places.extend(lie.map(|&place| (place, number)));
         }
         places.sort_unstable();
+        // A copy that went, and another that came to its place, are one.
+        places.dedup();
         let mut counts = vec![0; frames.len()];
         for index in self.holders(|range| !within(&places, range).is_empty()) {
             for range in self.subscribers.outboxes[index as usize].ranges() {

@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 
 use super::{
     encoding::Encoding,
-    frame_index::Note,
+    frame_index::{FrameOffset, Note},
     history::{Kept, Missed, Past, Resume, Run, Stretch},
     log::{Lane, Log, Range},
     outbox::{ControlFrame, Flags, Pushed},
@@ -330,7 +330,7 @@ impl Source<'_> {
         let note = Note {
             book: self.book,
             at: self.now as u32,
-            offset: kept.offset,
+            offset: FrameOffset::replayed(kept.offset),
             key: key.map_or(0, MessageKey::hash_of),
         };
         let (header, body) = self.encoding.frame_of_kept(self.topic, kept);

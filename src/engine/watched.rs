@@ -10,14 +10,15 @@ use hashbrown::HashMap;
 use smallvec::SmallVec;
 use tokio::sync::watch;
 
-use super::frame_index::Note;
+use super::frame_index::{FrameOffset, Note};
 use crate::{metrics::Loss, publication::Receipt};
 
 /// Where a publication's receipts are summed. When the last of its clones is dropped, the receipt is complete.
 pub(crate) type Tally = watch::Sender<Receipt>;
 
-/// Names a frame: the book of its topic, and its offset.
-pub(crate) type FrameName = (u32, u64);
+/// Names a frame: the book of its topic, and its offset. What of the same message is replayed meanwhile has another name:
+/// whoever gets that was not matched when the frame was marked.
+pub(crate) type FrameName = (u32, FrameOffset);
 
 /// Where a frame lies: its segment, and the byte there behind its last.
 pub(crate) type Place = (u32, u32);

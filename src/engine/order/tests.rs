@@ -4,12 +4,13 @@ use std::{
     collections::{BTreeMap, HashMap},
     io::IoSlice,
     sync::Arc,
+    time::Duration,
 };
 
 use super::*;
 use crate::{
     admission::Admission,
-    classes::{Class, Classes, Policy, Which},
+    classes::{Class, Classes, History, Policy, Which},
     engine::{Change, Common, Encoding, Event, Key, Offered, Transport},
     identity::{ClientId, User},
     limits::HELD_BACK_LOOK_MS,
@@ -26,10 +27,14 @@ const TOPICS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 struct Wires {
     taken: HashMap<Key, Vec<u8>>,
     stuck: Vec<Key>,
+    gone: Vec<Key>,
 }
 
 impl Transport for Wires {
     fn offer(&mut self, key: Key, slices: &[IoSlice<'_>]) -> Offered {
+        if self.gone.contains(&key) {
+            return Offered::Closed;
+        }
         if self.stuck.contains(&key) {
             return Offered::WouldBlock;
         }
@@ -73,10 +78,12 @@ impl Node {
         let class = |name: &str, policy| Class {
             name: name.into(),
             policy,
-            ..Class::default_with(bound, std::time::Duration::from_secs(60))
+            ..Class::default_with(bound, Duration::from_secs(60))
         };
-        let further = vec![class("conflate", Policy::Conflate), class("newest", Policy::DropNewest)];
-        let rules = ["conflate", "newest"].map(|name| (Which::Prefix(name.into()), name.to_owned()));
+        let history = History { messages: 1_000, bytes: bound / 2, ttl: Duration::from_secs(60) };
+        let kept = Class { history: Some(history), ..class("kept", Policy::Disconnect) };
+        let further = vec![class("conflate", Policy::Conflate), class("newest", Policy::DropNewest), kept];
+        let rules = ["conflate", "newest", "kept"].map(|name| (Which::Prefix(name.into()), name.to_owned()));
         let classes = Classes::new(class("default", Policy::Disconnect), further, rules.into());
         let classes = Arc::new(classes.expect("they fit together"));
         let settings = Settings { shards, outbox_bytes: bound, classes, ..Settings::default() };

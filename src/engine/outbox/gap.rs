@@ -29,8 +29,8 @@ impl Gap {
     pub(super) fn of(note: &Note, loss: Loss) -> Self {
         let mut gap = Self {
             book: note.book,
-            from: note.offset,
-            to: note.offset,
+            from: note.offset.get(),
+            to: note.offset.get(),
             conflated: 0,
             dropped: 0,
             frame: ControlFrame::new(),
@@ -41,8 +41,8 @@ impl Gap {
 
     /// One more is lost.
     pub(super) fn add(&mut self, note: &Note, loss: Loss) {
-        self.from = self.from.min(note.offset);
-        self.to = self.to.max(note.offset);
+        self.from = self.from.min(note.offset.get());
+        self.to = self.to.max(note.offset.get());
         self.count(loss);
     }
 

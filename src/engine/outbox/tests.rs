@@ -3,7 +3,10 @@
 use super::*;
 use crate::{
     classes::ClassId,
-    engine::{frame_index::Note, log::Lane},
+    engine::{
+        frame_index::{FrameOffset, Note},
+        log::Lane,
+    },
     metrics::Loss,
     topic::Topic,
     websocket::{Header, Opcode},
@@ -26,7 +29,7 @@ impl Bench {
     fn publish(&mut self, lane: Lane, body: &str) {
         let header = Header::new(Opcode::Text, body.len());
         self.log.begin(lane, header.as_slice().len() + body.len());
-        let note = Note { book: self.book, at: 0, offset: self.offset, key: 0 };
+        let note = Note { book: self.book, at: 0, offset: FrameOffset::live(self.offset), key: 0 };
         self.offset += 1;
         let range = self.log.append(lane, header, body.as_bytes(), note);
         match self.outbox.push_range(range) {

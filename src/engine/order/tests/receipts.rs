@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    engine::{Answer, TopicChange},
+    engine::{Answer, Resume, TopicChange},
     limits::OUTBOX_RANGES,
 };
 
@@ -117,4 +117,39 @@ fn what_waits_behind_an_answer_that_is_not_known_yet_is_queued() {
     assert!(node.wires[0].texts(key).is_empty());
     node.settle();
     assert_eq!(node.wires[0].texts(key).len(), 2, "the answer, and the message behind it");
+}
+
+/// Asks for everything that was kept of a topic.
+fn resume(shard: &mut Shard, topic: &str) -> Key {
+    let key = shard.add(None, None, Encoding::Plain);
+    let wanted = names(&[topic]);
+    let resume = [(wanted[0].clone(), Resume::Last(1_000))].into_iter().collect();
+    shard.change_topics(key, TopicChange { wanted, resume, answer: None });
+    shard.attached(key);
+    key
+}
+
+#[test]
+fn copies_that_are_replayed_meanwhile_are_not_in_the_receipt() {
+    let mut node = Node::new(1);
+    let reader = node.subscribe(0, Encoding::Plain, &["kept"]);
+    let stuck = node.subscribe(0, Encoding::Plain, &["kept"]);
+    node.wires[0].stuck.push(stuck);
+    node.settle();
+    let outcome = node.order(&["kept"], true);
+    // They come while the pass that writes the frame to the others is not over, and get it from the history.
+    for _ in 0..4 {
+        let gone = resume(&mut node.shards[0], "kept");
+        node.wires[0].gone.push(gone);
+        let slow = resume(&mut node.shards[0], "kept");
+        node.wires[0].stuck.push(slow);
+    }
+    let late = resume(&mut node.shards[0], "kept");
+    assert_eq!(node.shards[0].sequence(64), 10);
+    assert_eq!(node.shards[0].take(64), 10);
+    node.settle();
+    let receipt = Receipt { matched: 2, written: 1, queued: 1, ..Receipt::default() };
+    assert_eq!(receipts(outcome), [receipt]);
+    assert_eq!(node.wires[0].texts(reader), ["0"]);
+    assert_eq!(node.wires[0].texts(late), ["0"], "the replay");
 }
