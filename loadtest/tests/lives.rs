@@ -135,6 +135,26 @@ fn every_fault_of_a_recovery_is_found() {
 }
 
 #[test]
+fn who_vanishes_before_its_first_answer_has_nothing_to_recover() {
+    let server = ContractServer::start(Breach::AnswerLate);
+    let run = run(&server, "resume", &RESUME);
+    run.assert_ended(0, [0; 5]);
+    assert_eq!((run.count("/vanished"), run.count("/back")), (20, 20));
+    let without_position = run.count("/without_position");
+    assert!(without_position > 0, "the first that vanished had no answer\n{}", run.output);
+    assert_eq!(run.count("/recovered") + without_position, 20, "{}", run.output);
+    assert_eq!(run.result["rounds"][0]["timeline"]["events"][1]["name"], "all recovered", "{}", run.output);
+}
+
+#[test]
+fn a_subscription_that_is_never_answered_is_a_fault() {
+    let server = ContractServer::start(Breach::IgnoreSubscriptions(40));
+    let run = run(&server, "resume", &[&RESUME[..], &["--patience", "500ms"]].concat());
+    run.assert_ended(1, [0; 5]);
+    assert_eq!(run.count("/unanswered"), 20, "those who stayed\n{}", run.output);
+}
+
+#[test]
 fn who_is_not_recovered_is_counted() {
     let server = ContractServer::start(Breach::ForgetHistory);
     let run = run(&server, "resume", &[&RESUME[..], &["--patience", "500ms"]].concat());

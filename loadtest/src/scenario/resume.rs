@@ -55,6 +55,10 @@ struct Round {
     /// How often who came back was told that everything it missed follows, and that it does not.
     recovered: u64,
     not_recovered: u64,
+    /// How often one came back that had vanished before it was first told where the topic stands: nothing was due to it.
+    without_position: u64,
+    /// Subscriptions that were never answered.
+    unanswered: u64,
     /// What clients were told they miss.
     told: Gaps,
     /// The server's own books; `None` if it keeps none.
@@ -95,6 +99,8 @@ fn resume(args: &ResumeArgs, stage: &Stage, server: &Server, number: usize) -> R
         returned,
         recovered: outcome.recovered,
         not_recovered: outcome.not_recovered,
+        without_position: outcome.without_position,
+        unanswered: outcome.commands_unanswered,
         told: outcome.told.unwrap_or_default(),
         audit: books.and_then(|before| audit(server, before, &outcome)),
     })
@@ -117,11 +123,29 @@ impl ResumeArgs {
 }
 
 impl Round {
+    /// What is to be said about it besides.
+    fn remarks(&self) -> Vec<String> {
+        let number = self.returned.round;
+        let mut remarks = Vec::new();
+        if self.without_position > 0 {
+            remarks.push(format!(
+                "round {number}: {} clients vanished before they were first told where the topic stands; nothing was due to them",
+                units::grouped(self.without_position)
+            ));
+        }
+        if self.unanswered > 0 {
+            let unanswered = units::grouped(self.unanswered);
+            remarks.push(format!("round {number}: {unanswered} SUBSCRIPTIONS WERE NEVER ANSWERED"));
+        }
+        remarks
+    }
+
     /// Everybody got everything over its reconnection, and everybody was told so.
     fn is_faultless(&self) -> bool {
         let agrees = self.audit.as_ref().is_none_or(|audit| audit.disagreement.is_none());
-        let is_recovered = self.not_recovered == 0 && self.recovered == self.returned.back;
-        self.returned.is_faultless() && is_recovered && self.told.missing() == 0 && agrees
+        let is_recovered = self.recovered + self.without_position == self.returned.back;
+        let is_told = self.not_recovered == 0 && self.unanswered == 0 && self.told.missing() == 0;
+        self.returned.is_faultless() && is_recovered && is_told && agrees
     }
 }
 
@@ -176,6 +200,7 @@ impl Resume {
         let mut remarks = Vec::new();
         for round in &self.rounds {
             remarks.extend(round.returned.remarks());
+            remarks.extend(round.remarks());
             if let Some(disagreement) = round.audit.as_ref().and_then(|audit| audit.disagreement.as_ref()) {
                 let number = round.returned.round;
                 remarks.push(format!(

@@ -47,6 +47,10 @@ pub(crate) enum Breach {
     ReplayTwice,
     /// A client that resumes misses the next message after what is replayed.
     LoseAfterReplay,
+    /// Subscriptions are answered when the first connection has ended, as a server may that is slow: no breach.
+    AnswerLate,
+    /// So many subscriptions are not answered, and nothing comes of them.
+    IgnoreSubscriptions(u64),
     /// A client that resumes is told that what it missed is gone.
     ForgetHistory,
     /// What is dropped for a slow client is not told it.
@@ -250,6 +254,9 @@ struct Hub {
     dropped: u64,
     closed_slow: u64,
     leaked: Vec<Vec<u8>>,
+    /// Subscriptions to be answered late.
+    late: Vec<(u64, Subscription)>,
+    has_ended: bool,
     done: Arc<AtomicU64>,
 }
 
@@ -287,6 +294,10 @@ impl Hub {
             Order::Leave { connection } => {
                 self.connections.remove(&connection);
                 self.leave(connection);
+                self.has_ended = true;
+                for (number, subscription) in std::mem::take(&mut self.late) {
+                    self.subscribe(number, &subscription);
+                }
             }
             Order::Health { ledger } => ledger.send(self.ledger()).expect("the question waits"),
             Order::Publish { topic, body, taken } => {
@@ -381,6 +392,16 @@ impl Hub {
 
     /// Lets a client into a topic, and replays what it missed.
     fn subscribe(&mut self, number: u64, Subscription { topic, since }: &Subscription) {
+        if matches!(self.breach, Breach::IgnoreSubscriptions(count) if self.done.load(SeqCst) < count) {
+            self.done.fetch_add(1, SeqCst);
+            return;
+        }
+        if !self.connections.contains_key(&number) {
+            return;
+        }
+        if self.breach == Breach::AnswerLate && !self.has_ended {
+            return self.late.push((number, Subscription { topic: topic.clone(), since: *since }));
+        }
         let head = self.history.head(topic);
         let mut answer = v1::joined(topic, head, since.map(|_| self.breach != Breach::ForgetHistory));
         let mut replay = since.map_or_else(Vec::new, |since| self.history.behind(topic, since));

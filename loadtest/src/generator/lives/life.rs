@@ -52,7 +52,7 @@ pub(super) struct Life {
     /// Where it stands in its only topic, if it speaks `fanfare.v1`.
     pub(super) track: Track,
     pub(super) pace: Pace,
-    /// It was connected before, vanished, and has got no message since; or not yet everything, if it resumes.
+    /// It was connected before, vanished, and has got no message since; or not yet everything it asked for, if it resumes.
     pub(super) unserved: bool,
     /// It has been connected before.
     pub(super) was_here: bool,

@@ -43,6 +43,8 @@ pub(crate) struct Outcome {
     /// How often who came back was told that everything it missed follows, and that it does not.
     pub(crate) recovered: u64,
     pub(crate) not_recovered: u64,
+    /// How often one came back that had never been told where its topic stands, so that it had nothing to recover.
+    pub(crate) without_position: u64,
     /// Nanoseconds from the intended send time to reading, by segment, of the steady clients.
     pub(crate) latencies: Vec<Histogram<u64>>,
     /// The same of slow clients while they are slow.
@@ -101,6 +103,7 @@ impl Outcome {
             untold: 0,
             recovered: 0,
             not_recovered: 0,
+            without_position: 0,
             latencies: (0..shared::SEGMENTS).map(|_| reading::histogram()).collect::<Result<_>>()?,
             ages: reading::histogram()?,
             commands: reading::histogram()?,
@@ -143,6 +146,7 @@ impl Outcome {
         }
         self.recovered += reading.recovered;
         self.not_recovered += reading.not_recovered;
+        self.without_position += reading.without_position;
         for (all, one) in self.latencies.iter_mut().zip(&reading.latencies) {
             // All histograms have the same bounds, so that adding cannot fail.
             let _ = all.add(one);

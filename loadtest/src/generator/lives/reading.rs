@@ -62,6 +62,8 @@ pub(super) struct Reading {
     /// How often a client that had come back was told that everything it missed follows, and that it does not.
     pub(super) recovered: u64,
     pub(super) not_recovered: u64,
+    /// How often one came back that had vanished before it was ever told where its topic stands: it can ask for nothing.
+    pub(super) without_position: u64,
 }
 
 pub(super) fn histogram() -> Result<Histogram<u64>> {
@@ -87,6 +89,7 @@ impl Reading {
             last_served: None,
             recovered: 0,
             not_recovered: 0,
+            without_position: 0,
         })
     }
 
@@ -204,7 +207,7 @@ impl Reading {
                 }
             }
             Some(_) => self.ledger.garbled(),
-            None => self.take_told(life, body, shared),
+            None => self.take_told(life, body, now, shared),
         }
         if life.unserved && life.track.has_recovered() {
             self.served(life, now);
@@ -212,7 +215,7 @@ impl Reading {
     }
 
     /// The same of what is no delivery. The greeting comes first, and each client learns where its topic stands.
-    fn take_told(&mut self, life: &mut Life, body: &[u8], shared: &Shared) {
+    fn take_told(&mut self, life: &mut Life, body: &[u8], now: Instant, shared: &Shared) {
         match v1::told(body) {
             Some(Told::Hello) if life.track.greet() => {}
             Some(Told::Bye) if life.track.is_greeted() => {}
@@ -220,7 +223,13 @@ impl Reading {
             Some(Told::Joined(positions)) if life.track.is_greeted() => {
                 let joined = positions.get(&self.topic).map(|position| life.track.join(position));
                 match joined {
-                    Some(Joined::First) if self.speech == Speech::Resuming => connected(life, shared),
+                    Some(Joined::First) if self.speech == Speech::Resuming => {
+                        connected(life, shared);
+                        if life.unserved {
+                            self.without_position += 1;
+                            self.served(life, now);
+                        }
+                    }
                     Some(Joined::First) => {}
                     Some(Joined::Recovered) => self.recovered += 1,
                     Some(Joined::NotRecovered) => self.not_recovered += 1,

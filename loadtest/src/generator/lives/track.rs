@@ -15,6 +15,8 @@ pub(super) struct Track {
     greeted: bool,
     /// It has said since when it wants to have everything, and was not answered yet.
     asks: bool,
+    /// It was told where its topic stands on this connection.
+    joined: bool,
     /// Where the topic stood when it came back: what lies between is replayed to it.
     goal: Option<u64>,
     /// Numbers that were skipped.
@@ -40,6 +42,7 @@ impl Track {
     pub(super) fn vanished(&mut self) {
         self.greeted = false;
         self.asks = false;
+        self.joined = false;
         self.goal = None;
     }
 
@@ -50,6 +53,10 @@ impl Track {
 
     pub(super) fn is_greeted(&self) -> bool {
         self.greeted
+    }
+
+    pub(super) fn is_joined(&self) -> bool {
+        self.joined
     }
 
     /// It asks for what it missed, from behind this epoch and offset; `None` if it was never told where it was.
@@ -75,6 +82,7 @@ impl Track {
         }
         self.goal = (joined != Joined::First).then_some(position.offset);
         self.epoch.clone_from(&position.epoch);
+        self.joined = true;
         joined
     }
 
@@ -111,8 +119,9 @@ mod tests {
         assert_eq!(track.ask(), None);
         assert_eq!(track.join(&at("e", 4, None)), Joined::First);
         assert!(!track.take(4) && track.take(5) && !track.has_recovered());
+        assert!(track.is_joined());
         track.vanished();
-        assert!(track.greet());
+        assert!(!track.is_joined() && track.greet());
         assert_eq!(track.ask(), Some(("e", 5)));
         assert_eq!(track.join(&at("e", 7, Some(true))), Joined::Recovered);
         assert!(track.take(6) && !track.has_recovered() && track.take(7) && track.has_recovered());

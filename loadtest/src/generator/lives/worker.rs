@@ -50,7 +50,7 @@ pub(super) struct Findings {
     pub(super) vanished: u64,
     pub(super) back: u64,
     pub(super) commands_sent: u64,
-    /// Commands whose pong never came, of clients that stayed.
+    /// Commands whose answer never came, of clients that stayed.
     pub(super) unanswered: u64,
     /// Clients that vanished and were not connected again in the end.
     pub(super) never_back: u64,
@@ -407,10 +407,15 @@ impl Worker {
                     missing.end - missing.start
                 };
                 let pending: u64 = life.standings.iter().enumerate().map(missing).sum();
-                life.asked_at.is_none() && (pending == 0 || life.track.excuses(pending))
+                !self.is_unanswered(life) && (pending == 0 || life.track.excuses(pending))
             }
             State::Away | State::Connecting | State::Upgrading => false,
         }
+    }
+
+    /// Whether it sent a command that was not answered. Who resumes asked for its topic as soon as it had its 101.
+    fn is_unanswered(&self, life: &Life) -> bool {
+        life.asked_at.is_some() || self.plan.speech == Speech::Resuming && !life.track.is_joined()
     }
 
     /// What is due to a client that is connected and has not come is missing.
@@ -418,7 +423,7 @@ impl Worker {
         for life in &self.lives {
             match life.state {
                 State::Open => {
-                    self.found.unanswered += u64::from(life.asked_at.is_some());
+                    self.found.unanswered += u64::from(self.is_unanswered(life));
                     for (topic, standing) in life.standings.iter().enumerate() {
                         let missing = standing.missing(self.shared.sent(topic));
                         if !missing.is_empty() {
