@@ -2,9 +2,10 @@
 //!
 //! It owes nothing to the library's own frames. It checks of each frame that a server may send it.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Instant};
 
 use super::{
+    DEADLINE,
     http::{Answer, Http, expect_error_json},
     v1::V1,
     wire::Wire,
@@ -167,13 +168,16 @@ impl WebSocket {
         }
     }
 
-    /// The next frame that is no ping, each of which is answered, as every client does.
+    /// The next frame that is no ping, each of which is answered, as every client does. That a server goes on with pings
+    /// makes nobody wait for longer.
     pub(crate) fn next(&mut self) -> Result<Frame, Ended> {
+        let end = Instant::now() + DEADLINE;
         loop {
             let received = self.receive()?;
             if received.opcode != PING {
                 return Ok(received);
             }
+            assert!(Instant::now() < end, "nothing but pings came within {DEADLINE:?}");
             self.send(&frame(0x80 | PONG, &received.payload));
         }
     }
