@@ -6,8 +6,6 @@
 
 use libfuzzer_sys::fuzz_target;
 
-#[path = "../../tests/simulation/known.rs"]
-mod known;
 #[path = "../../tests/simulation/policies/mod.rs"]
 mod policies;
 #[path = "../../tests/simulation/random.rs"]
