@@ -74,8 +74,6 @@ values! {
     dropped_memory,
     /// Matched frames dropped because the connection ended with them queued.
     dropped_closed,
-    /// Matched frames dropped because the subscriber left their topic with them queued behind the answer.
-    dropped_left,
     /// Matched frames replaced by younger ones with their key, for subscribers that were behind.
     conflated,
     /// Bytes the kernel accepted.
@@ -141,8 +139,6 @@ pub(crate) enum Loss {
     Age,
     Memory,
     Closed,
-    /// The subscriber left the topic; no gap tells it.
-    Left,
 }
 
 impl ShardMetrics {
@@ -154,7 +150,6 @@ impl ShardMetrics {
             Loss::Age => &self.dropped_age,
             Loss::Memory => &self.dropped_memory,
             Loss::Closed => &self.dropped_closed,
-            Loss::Left => &self.dropped_left,
         };
         value.add(frames);
     }
@@ -163,7 +158,7 @@ impl ShardMetrics {
 impl Snapshot {
     /// Matched frames dropped, for whatever reason.
     pub fn dropped(&self) -> u64 {
-        self.dropped_bound + self.dropped_age + self.dropped_memory + self.dropped_closed + self.dropped_left
+        self.dropped_bound + self.dropped_age + self.dropped_memory + self.dropped_closed
     }
 }
 

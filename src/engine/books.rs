@@ -23,14 +23,12 @@ pub struct TopicLedger {
     pub dropped_memory: u64,
     /// Frames dropped because the connection ended with them queued.
     pub dropped_closed: u64,
-    /// Frames dropped because the subscriber left the topic while they were queued behind the answer to that.
-    pub dropped_left: u64,
 }
 
 impl TopicLedger {
     /// Frames dropped, for whatever reason.
     pub fn dropped(&self) -> u64 {
-        self.dropped_bound + self.dropped_age + self.dropped_memory + self.dropped_closed + self.dropped_left
+        self.dropped_bound + self.dropped_age + self.dropped_memory + self.dropped_closed
     }
 
     fn count(&mut self, loss: Loss) {
@@ -40,7 +38,6 @@ impl TopicLedger {
             Loss::Age => &mut self.dropped_age,
             Loss::Memory => &mut self.dropped_memory,
             Loss::Closed => &mut self.dropped_closed,
-            Loss::Left => &mut self.dropped_left,
         } += 1;
     }
 }
@@ -53,7 +50,6 @@ impl std::ops::AddAssign for TopicLedger {
         self.dropped_age += other.dropped_age;
         self.dropped_memory += other.dropped_memory;
         self.dropped_closed += other.dropped_closed;
-        self.dropped_left += other.dropped_left;
     }
 }
 

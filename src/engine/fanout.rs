@@ -201,7 +201,7 @@ impl Shard {
             None => {
                 for place in 0..self.topics.entry(number).members.len() {
                     let index = self.topics.entry(number).members[place].subscriber;
-                    self.mark_one(index, number, range, audience, &mut marked);
+                    self.mark_one(index, range, audience, &mut marked);
                 }
             }
             Some(user) => {
@@ -268,7 +268,7 @@ impl Shard {
                 let index = self.users.members(user)[place];
                 let memberships = &self.subscribers.profiles[index as usize].memberships;
                 if memberships.iter().any(|membership| membership.topic == number) {
-                    self.mark_one(index, number, range, audience, marked);
+                    self.mark_one(index, range, audience, marked);
                 }
             }
             return;
@@ -276,13 +276,13 @@ impl Shard {
         for place in 0..of_topic {
             let index = self.topics.entry(number).members[place].subscriber;
             if self.subscribers.profiles[index as usize].user == Some(user) {
-                self.mark_one(index, number, range, audience, marked);
+                self.mark_one(index, range, audience, marked);
             }
         }
     }
 
     /// Marks a subscriber, unless it is excluded or was served.
-    fn mark_one(&mut self, index: u32, number: u32, range: Range, audience: &Audience, marked: &mut Marked) {
+    fn mark_one(&mut self, index: u32, range: Range, audience: &Audience, marked: &mut Marked) {
         let watched = marked.watched;
         let client = self.subscribers.profiles[index as usize].client;
         if client.is_some() && client == audience.exclude {
@@ -292,10 +292,7 @@ impl Shard {
             if served.has(index) {
                 return;
             }
-            // What comes in a topic that it is leaving will be dropped, if it has another of its topics too.
-            if !self.is_leaving(index, number) {
-                served.insert(index);
-            }
+            served.insert(index);
         }
         marked.subscribers += 1;
         let outbox = &mut self.subscribers.outboxes[index as usize];

@@ -1,5 +1,5 @@
 //! Joins and un-wants of one shard that are under way or wait, and joins with a replay that wait at a home: data only;
-//! `membership` decides on the former, `shard` on the latter.
+//! `change` decides on the former, `shard` on the latter.
 //!
 //! All are bounded: joins under way by `JOINS_INFLIGHT` of each shard, and so those that wait at a home; those that wait in
 //! the subscriber's shard by one change of topics a subscriber; un-wants by one batch under way for each home and by the

@@ -11,6 +11,7 @@
 mod age_list;
 mod blocked;
 mod books;
+mod change;
 mod closing;
 mod common;
 mod congestion;
@@ -44,14 +45,14 @@ mod users;
 mod watched;
 
 pub use books::TopicLedger;
+pub(crate) use change::TOPICS_FULL;
+pub use change::{Answer, Change, TopicChange};
 pub use common::Common;
 pub use encoding::Encoding;
 pub use event::Event;
 pub use history::{Kept, Missed, Past, Resume, Run, Stretch};
 pub use home::{JoinPoint, TopicsFull};
 pub use inspection::Holdings;
-pub(crate) use membership::TOPICS_FULL;
-pub use membership::{Answer, Change, TopicChange};
 pub use memory::{Memory, Rung};
 pub use order::{Order, Outcome, Place, Places};
 pub use query::{AtShard, Query};

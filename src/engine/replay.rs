@@ -3,7 +3,7 @@
 //! A shard encodes a history once for everyone who comes within a moment, whatever offsets they come with: the frames
 //! stand in the log one behind the other, those for everyone apart from those that are not, and each subscriber gets the
 //! ranges behind its offset. What is published meanwhile is appended to them when the next one comes. Whoever shares a
-//! replay pins the same segments, so ten thousand who resume together cost one history. Membership calls it at the join
+//! replay pins the same segments, so ten thousand who resume together cost one history. A change of topics calls it at the join
 //! point; it never shows anybody what was not meant for it, nor what it has by another topic of
 //! the same publication.
 
@@ -18,6 +18,7 @@ use super::{
     log::{Lane, Log, Range},
     outbox::{ControlFrame, Flags, Pushed},
     shard::Shard,
+    subscribers::Left,
 };
 use crate::{
     classes::Policy,
@@ -73,8 +74,8 @@ struct Frame {
 pub(super) struct Elsewhere<'a> {
     /// Topics it resumes, which are not all joined yet.
     pub(super) resume: &'a TopicMap<Resume>,
-    /// Topics it leaves, and where they stood at the place of its answer.
-    pub(super) left: &'a [(u32, Option<Position>)],
+    /// Topics it has left.
+    pub(super) left: &'a [Left],
 }
 
 /// A topic as its subscribers in one encoding get it.
@@ -222,19 +223,21 @@ impl Shard {
         })
     }
 
-    /// Whether a subscriber, as a member of a topic, got what stands at a position, live or replayed. What comes in a topic that
-    /// it is leaving counts up to the place of the answer only: the rest will be dropped.
+    /// Whether a subscriber, as a member of a topic, got what stands at a position, live or replayed.
     fn got(&self, index: u32, topic: &Topic, position: Position, change: &Elsewhere<'_>) -> bool {
+        let is_within = |from: u64, to: Position| {
+            from < position.offset && to.epoch == position.epoch && position.offset <= to.offset
+        };
+        if let Some(left) = change.left.iter().find(|left| left.topic == *topic) {
+            return is_within(left.has_from, left.position);
+        }
         let profile = &self.subscribers.profiles[index as usize];
         let Some(number) = self.topics.number(topic, profile.encoding) else { return false };
-        let has_come = |here: Position| here.epoch == position.epoch && position.offset <= here.offset;
-        let left = change.left.iter().find(|(left, _)| *left == number);
-        let came = left.map_or(self.topics.entry(number).position, |&(_, position)| position);
-        came.is_some_and(has_come)
-            && profile
-                .memberships
-                .iter()
-                .any(|membership| membership.topic == number && membership.has_from < position.offset)
+        let mut memberships = profile.memberships.iter();
+        let membership = memberships.find(|membership| membership.topic == number);
+        membership
+            .zip(self.topics.entry(number).position)
+            .is_some_and(|(membership, position)| is_within(membership.has_from, position))
     }
 
     fn is_meant(&self, index: u32, audience: &Audience) -> bool {

@@ -235,16 +235,6 @@ impl Shard {
         decide: impl FnOnce(&Self, &[Queued], &mut [Option<Loss>]),
     ) {
         let tells = self.subscribers.profiles[index as usize].encoding.tells();
-        self.drop_chosen(index, tells, decide);
-    }
-
-    /// As [`Self::look_through`], and says whether the subscriber is told.
-    pub(super) fn drop_chosen(
-        &mut self,
-        index: u32,
-        tells: bool,
-        decide: impl FnOnce(&Self, &[Queued], &mut [Option<Loss>]),
-    ) {
         let mut frames = std::mem::take(&mut self.looked_at);
         self.subscribers.outboxes[index as usize].queued(&self.log, &mut frames);
         let mut losses = vec![None; frames.len()];

@@ -11,10 +11,11 @@ use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 use super::{
+    change::Answer,
     encoding::Encoding,
     history::Resume,
-    membership::Answer,
     outbox::{ControlFrame, Flags, Outbox},
+    traffic::Join,
 };
 use crate::{
     identity::ClientId,
@@ -61,7 +62,7 @@ pub struct Goodbye {
     pub reason: &'static str,
 }
 
-/// A change of topics that waits for its joins.
+/// A change of topics that waits for homes.
 #[derive(Debug)]
 pub(crate) struct PendingTopics {
     /// Which joins are this change's; others are late.
@@ -72,10 +73,10 @@ pub(crate) struct PendingTopics {
     pub(crate) resume: TopicMap<Resume>,
     /// Answers of homes still to come.
     pub(crate) missing: u32,
-    /// Topics this change has joined so far, to be left again if it fails.
-    pub(crate) joined: Vec<u32>,
-    /// Whether a home refused a topic.
-    pub(crate) refused: bool,
+    /// Its joins, with their homes, while homes are asked whether they have room. What comes back meanwhile says only that.
+    pub(crate) joins: Vec<(usize, Box<Join>)>,
+    /// Topics that were left at the place of its answer, if it resumes any.
+    pub(crate) left: Vec<Left>,
     /// What the subscriber is to be told.
     pub(crate) answer: Option<PendingAnswer>,
 }
@@ -89,8 +90,14 @@ pub(crate) struct PendingAnswer {
     pub(crate) positions: Option<Positions>,
     /// Frames that say what could not be replayed of those topics; they follow the answer.
     pub(crate) gaps: ControlFrame,
-    /// Topics that are left with the change, and where they stood when the place was kept.
-    pub(crate) left: Vec<(u32, Option<Position>)>,
+}
+
+/// A topic that was left: of what was published to it the subscriber has what is behind an offset, up to a position.
+#[derive(Debug)]
+pub(crate) struct Left {
+    pub(crate) topic: Topic,
+    pub(crate) has_from: u64,
+    pub(crate) position: Position,
 }
 
 /// Where topics stand, and whether what was asked for of the past could be replayed, if something was.
@@ -98,7 +105,7 @@ pub(crate) type Positions = Vec<(Topic, Position, Option<bool>)>;
 
 impl PendingAnswer {
     pub(crate) fn new(answer: Answer) -> Self {
-        Self { answer, positions: None, gaps: ControlFrame::new(), left: Vec::new() }
+        Self { answer, positions: None, gaps: ControlFrame::new() }
     }
 }
 

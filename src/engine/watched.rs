@@ -69,9 +69,7 @@ impl Watched {
         if let Some(frame) = self.frame(note) {
             match loss {
                 Loss::Conflated => frame.receipt.conflated += 1,
-                Loss::Bound | Loss::Age | Loss::Memory | Loss::Closed | Loss::Left => {
-                    frame.receipt.dropped += 1;
-                }
+                Loss::Bound | Loss::Age | Loss::Memory | Loss::Closed => frame.receipt.dropped += 1,
             }
         }
     }

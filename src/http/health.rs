@@ -44,7 +44,6 @@ struct Dropped {
     age: u64,
     memory: u64,
     closed: u64,
-    left: u64,
 }
 
 #[derive(Serialize)]
@@ -85,7 +84,6 @@ fn ledger(total: &Snapshot) -> Ledger {
             age: total.dropped_age,
             memory: total.dropped_memory,
             closed: total.dropped_closed,
-            left: total.dropped_left,
         },
         conflated: total.conflated,
         closed: Closed {

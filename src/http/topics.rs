@@ -76,7 +76,7 @@ fn state_json(topic: &Topic, state: &TopicState) -> String {
     let by_shard: Vec<String> = subscribers.iter().map(usize::to_string).collect();
     write!(
         json,
-        r#","kept":{kept},"subscribers":{total},"subscribers_by_shard":[{}],"frames":{{"matched":{},"conflated":{},"dropped":{{"bound":{},"age":{},"memory":{},"closed":{},"left":{}}}}}}}"#,
+        r#","kept":{kept},"subscribers":{total},"subscribers_by_shard":[{}],"frames":{{"matched":{},"conflated":{},"dropped":{{"bound":{},"age":{},"memory":{},"closed":{}}}}}}}"#,
         by_shard.join(","),
         ledger.matched,
         ledger.conflated,
@@ -84,7 +84,6 @@ fn state_json(topic: &Topic, state: &TopicState) -> String {
         ledger.dropped_age,
         ledger.dropped_memory,
         ledger.dropped_closed,
-        ledger.dropped_left,
     )
     .expect("a String takes it");
     json

@@ -137,7 +137,7 @@ fn topic_says_who_has_it_and_what_became_of_its_frames() {
         let by_shard = state["subscribers_by_shard"].as_array().expect("a list");
         let sum: u64 = by_shard.iter().map(|n| n.as_u64().expect("a number")).sum();
         assert_eq!((by_shard.len(), sum), (3, 5));
-        let dropped = json!({"bound": 0, "age": 0, "memory": 0, "closed": 0, "left": 0});
+        let dropped = json!({"bound": 0, "age": 0, "memory": 0, "closed": 0});
         assert_eq!(state["frames"], json!({"matched": 20, "conflated": 0, "dropped": dropped}));
         http.publish("x/history", "one");
         let state = get(&mut http, "/topics/x%2Fhistory");

@@ -74,39 +74,6 @@ impl Outbox {
         }
     }
 
-    /// How many of the frames that [`Self::queued`] gives stand ahead of the place that is kept; all of them if there is
-    /// none.
-    pub(crate) fn frames_ahead_of_place(&self, log: &Log) -> usize {
-        let mut ahead = 0;
-        for entry in self.backlog.iter().flat_map(|backlog| &backlog.entries) {
-            match entry {
-                Entry::Place => return ahead as usize,
-                Entry::Range(range) => ahead += log.frames(*range),
-                Entry::Own(..) | Entry::Gap(_) => {}
-            }
-        }
-        (ahead + log.frames(self.tail)) as usize
-    }
-
-    /// Throws away the gaps of some topics that stand behind the place that is kept: what they tell of was counted, and
-    /// nobody is to hear of those topics there.
-    pub(crate) fn forget_gaps_behind_place(&mut self, books: &[u32], log: &mut Log) {
-        let Some(backlog) = &mut self.backlog else { return };
-        let mut is_behind = false;
-        backlog.entries.retain(|entry| match entry {
-            Entry::Place => {
-                is_behind = true;
-                true
-            }
-            Entry::Gap(gap) if is_behind && books.contains(&gap.book) => {
-                log.books.let_go(gap.book);
-                false
-            }
-            _ => true,
-        });
-        backlog.count_bytes();
-    }
-
     /// The rest of a frame of the log that is partly written. It cannot be thrown away.
     pub(crate) fn rest(&self) -> Option<Range> {
         match self.backlog.as_ref()?.rest {

@@ -66,7 +66,7 @@ impl Gap {
     fn count(&mut self, loss: Loss) {
         match loss {
             Loss::Conflated => self.conflated += 1,
-            Loss::Bound | Loss::Age | Loss::Memory | Loss::Closed | Loss::Left => self.dropped += 1,
+            Loss::Bound | Loss::Age | Loss::Memory | Loss::Closed => self.dropped += 1,
         }
     }
 }

@@ -11,12 +11,10 @@ pub(super) enum Loss {
     Age,
     Memory,
     Closed,
-    Left,
 }
 
 impl Loss {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Conflated, Self::Bound, Self::Age, Self::Memory, Self::Closed, Self::Left];
+    pub(super) const ALL: [Self; 5] = [Self::Conflated, Self::Bound, Self::Age, Self::Memory, Self::Closed];
 
     fn of(self, ledger: &TopicLedger) -> u64 {
         match self {
@@ -25,7 +23,6 @@ impl Loss {
             Self::Age => ledger.dropped_age,
             Self::Memory => ledger.dropped_memory,
             Self::Closed => ledger.dropped_closed,
-            Self::Left => ledger.dropped_left,
         }
     }
 }

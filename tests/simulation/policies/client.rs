@@ -23,8 +23,6 @@ pub(super) struct Queued {
     pub(super) at: u64,
     /// Length of the frame.
     pub(super) bytes: usize,
-    /// Whether the place of an answer is ahead of it.
-    pub(super) is_held: bool,
 }
 
 /// A change of topics whose answer has not come yet.
@@ -41,8 +39,6 @@ struct Untold {
     /// Which of the client's losses it is.
     number: u64,
     reasons: Vec<Loss>,
-    /// Whether it stood behind the place of an answer that was not known yet.
-    is_held: bool,
 }
 
 /// What a client reads.
@@ -108,8 +104,7 @@ pub(super) struct Client {
     pub(super) has: Vec<Option<u64>>,
     /// Topics of the change that waits for its joins.
     pub(super) pending: Option<Vec<usize>>,
-    /// Topics of those that were given up when the client was closed, or refused where that is not told in its place: what is queued
-    /// of those is written all the same.
+    /// Topics of those that were given up when the client was closed: what is queued of those is written all the same.
     pub(super) given_up: Vec<usize>,
     /// Whether a place is kept for the answer to that.
     pub(super) is_held: bool,
@@ -200,19 +195,7 @@ impl Client {
         let untold = &mut self.untold[frame.topic];
         let at = untold.partition_point(|other| other.rank < frame.rank);
         self.lost += 1;
-        untold.insert(at, Untold { rank: frame.rank, number: self.lost, reasons, is_held: frame.is_held });
-    }
-
-    /// The answer it waited for is in its place: what stands behind it stands where everything does from now on.
-    pub(super) fn is_answered(&mut self) {
-        self.is_held = false;
-        self.queue.iter_mut().for_each(|frame| frame.is_held = false);
-        self.untold.iter_mut().flatten().for_each(|untold| untold.is_held = false);
-    }
-
-    /// It has left a topic at the place of an answer: what was lost behind that place it is not told, for it was not to have it.
-    pub(super) fn leaves_at_answer(&mut self, topic: usize) {
-        self.untold[topic].retain(|untold| !untold.is_held);
+        untold.insert(at, Untold { rank: frame.rank, number: self.lost, reasons });
     }
 
     /// It reads something.

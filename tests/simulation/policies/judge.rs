@@ -106,9 +106,7 @@ impl World {
             }
             self.judge(number, &fates, &cause);
             let client = &mut self.clients[number];
-            if client.is_held && client.pending.is_none() {
-                client.is_answered();
-            }
+            client.is_held &= client.pending.is_some();
         }
         for topic in 0..self.topics.len() {
             for encoding in [Encoding::Plain, Encoding::V1] {
@@ -150,9 +148,6 @@ impl World {
                         Ok(()) => self.topics_are(number, &wanted.unwrap_or_default()),
                         Err(_) => {
                             client.refused |= client.stage == Stage::Attaching;
-                            if !client.tells() {
-                                client.given_up.extend(wanted.unwrap_or_default());
-                            }
                             self.counts.refused_changes += 1;
                         }
                     }
@@ -194,9 +189,6 @@ impl World {
                         || matches!(cause, Cause::Joined(joins) if joins.key == client.key);
                     assert!(may || !is_open, "it has topic {topic} no longer, and did not ask for that");
                     client.has[topic] = None;
-                    if matches!(cause, Cause::Joined(_)) {
-                        client.leaves_at_answer(topic);
-                    }
                 }
                 (None, true) => {
                     let Cause::Joined(joins) = cause else {
@@ -288,7 +280,7 @@ impl World {
                 let reasons = self.reasons(number, frame, cause, replaced[place], is_shortened);
                 assert!(!reasons.is_empty(), "{frame:?} is lost, and nothing allows that: {cause:?}");
                 self.count(&reasons, frame);
-                if self.clients[number].tells() && !matches!(reasons[..], [Loss::Closed | Loss::Left]) {
+                if self.clients[number].tells() && !matches!(reasons[..], [Loss::Closed]) {
                     self.clients[number].misses(frame, reasons.clone());
                 }
                 self.books.lost(frame.book, reasons);
@@ -348,14 +340,6 @@ impl World {
             Cause::Deliver(_) | Cause::Change(_) if lets_go => reasons.push(Loss::Bound),
             Cause::Joined(joins) => {
                 assert_eq!(joins.key, client.key, "somebody else loses something");
-                let is_left = client.has[frame.topic].is_none();
-                // What was queued ahead of the answer is written ahead of it.
-                if is_left && frame.is_held {
-                    if client.open {
-                        return vec![Loss::Left];
-                    }
-                    reasons.push(Loss::Left);
-                }
                 if !client.open && !is_shortened {
                     reasons.push(Loss::Bound);
                 }

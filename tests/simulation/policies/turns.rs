@@ -1,7 +1,7 @@
 //! What the driver of a shard does, step by step, and the end of a run.
 
 use fanfare::{
-    engine::{Fanout, Holdings, Key, Rung},
+    engine::{Fanout, Holdings, Rung},
     limits::{HELD_BACK_LOOK_MS, TOPIC_IDLE_MS},
 };
 
@@ -109,21 +109,24 @@ impl World {
             self.inboxes[shard].waiting.push_front(entry);
             return false;
         }
-        if let Cause::Joined(Joins { key, .. }) = &cause {
-            self.note_held(shard, *key);
+        if let Cause::Joined(joins) = &cause {
+            self.note_held(shard, joins);
         }
         self.look(shard, cause);
         true
     }
 
-    fn note_held(&mut self, shard: usize, key: Key) {
-        let Some(&number) = self.numbers.get(&(shard, key)) else { return };
+    /// Notes whether a client has some of the topics it asked for and not yet all.
+    fn note_held(&mut self, shard: usize, joins: &Joins) {
+        let Some(&number) = self.numbers.get(&(shard, joins.key)) else { return };
         let client = &self.clients[number];
-        let is_told = client.tells() && client.stage == Stage::Attached && client.pending.is_some();
-        let has = |topic: &usize| self.shards[shard].has_topic(key, &self.topics[*topic].topic);
+        let has = |topic: &usize| self.shards[shard].has_topic(joins.key, &self.topics[*topic].topic);
+        let is_told = client.tells() && client.stage == Stage::Attached;
         let is_half = is_told && client.pending.as_ref().is_some_and(|wanted| !wanted.iter().all(has));
-        self.counts.held += u64::from(is_half && !client.queue.is_empty());
-        self.clients[number].is_held |= is_told;
+        // A home that was only asked has none of them joined.
+        let is_held = is_half && joins.points.iter().any(|(topic, _)| has(topic));
+        self.counts.held += u64::from(is_held && !client.queue.is_empty());
+        self.clients[number].is_held |= is_held;
     }
 
     /// Hands over some publications that follow one another, and has the shard take as many of them as it does at once.
@@ -186,15 +189,7 @@ impl World {
             self.books.matched(book);
             let bytes = bytes[client.encoding as usize].expect("it was encoded for those who have the topic");
             let at = self.turn_of[shard];
-            client.queue.push_back(Queued {
-                topic,
-                rank,
-                publication,
-                book,
-                at,
-                bytes,
-                is_held: client.is_held,
-            });
+            client.queue.push_back(Queued { topic, rank, publication, book, at, bytes });
             client.arrived += 1;
             self.counts.matched += 1;
         }

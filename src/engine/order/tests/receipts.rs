@@ -108,6 +108,10 @@ fn what_waits_behind_an_answer_that_is_not_known_yet_is_queued() {
             .change_topics(key, TopicChange { wanted, resume: crate::topic::TopicMap::default(), answer }),
         Change::Pending
     );
+    // Both homes have room.
+    for shard in [0, 1, 0] {
+        node.step(shard, 64);
+    }
     node.step(0, 64);
     // One home has answered, the other has not.
     let outcome = node.order(&[&a], true);
