@@ -286,11 +286,24 @@ pub const TRIM_AFTER_MS: u64 = 1_000;
 pub const CLOSE_DISCARD_BYTES: usize = 64 * 1024;
 /// Time a closing connection has, milliseconds.
 pub const CLOSE_MS: u64 = 5_000;
-/// From when to when clients are asked to come back after a restart, milliseconds: each at a time of its own.
-pub const RETRY_MS: (u64, u64) = (500, 20_000);
+/// How long clients that are closed for a restart are asked to wait at least before they come back, milliseconds.
+pub const RETRY_AFTER_MS: u64 = 500;
+/// Over how long after that they are asked to spread, each at a time of its own choice: few of them, milliseconds.
+pub const RETRY_SPREAD_MS: u64 = 5_000;
+/// However many they are, milliseconds.
+pub const RETRY_SPREAD_MS_MAX: u64 = 60_000;
+/// Between the two, so that this many come back in a second.
+pub const RETRY_PER_SECOND: u32 = 1_000;
+/// Longest `--drain-delay` and `--drain-duration`, milliseconds.
+pub const DRAIN_MS_MAX: u64 = 3_600_000;
+/// Clients a shard closes in one turn while the node drains; the next turn goes on.
+pub const DRAIN_CLOSES_A_TURN: usize = 256;
+/// Time between two lines of log about a drain, milliseconds.
+pub const DRAIN_PROGRESS_MS: u64 = 5_000;
 /// Time the whole of stopping has, milliseconds.
 pub const STOP_MS: u64 = 10_000;
 
+const _: () = assert!(RETRY_SPREAD_MS <= RETRY_SPREAD_MS_MAX && RETRY_PER_SECOND > 0);
 const _: () = assert!(BATCH_STALL_MS < HTTP_UNREAD_MS, "the last line of a batch is not lost to a reset");
 const _: () = assert!(IDEMPOTENCY_KEYS >= SHARDS_MAX);
 const _: () = assert!(PUBLISH_TOPICS_MAX <= INFLIGHT_PUBLICATIONS);

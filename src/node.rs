@@ -9,17 +9,22 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use arc_swap::{ArcSwap, Guard};
 use crossbeam_utils::CachePadded;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     time::{Instant, timeout_at},
 };
 
 pub(crate) use self::ordering::{Ordered, Placed};
-pub use self::ordering::{Published, Wishes};
+use self::phase::Phases;
+pub use self::{
+    ordering::{Published, Wishes},
+    phase::Phase,
+};
 use crate::{
     admission::{Admission, Credits},
     clients::{Claim, Clients},
@@ -38,6 +43,7 @@ use crate::{
 pub use topics::{HistoryPage, TopicState, Viewer};
 
 mod ordering;
+mod phase;
 mod topics;
 
 /// A node: everything its shards share. A handle to it is an `Arc<Node>`.
@@ -57,7 +63,10 @@ pub struct Node {
     queries: Arc<Semaphore>,
     /// Connections of each shard that speak HTTP; written by the acceptor and by the shard.
     http_connections: Box<[CachePadded<AtomicUsize>]>,
-    stopping: watch::Sender<bool>,
+    /// What it is doing.
+    phases: Phases,
+    /// Shards whose clients have all been told to go.
+    closed_shards: AtomicUsize,
 }
 
 /// Why a publication was not taken. Nothing of it was, except that with [`Self::Stopping`] that is not known if it had been
@@ -124,7 +133,8 @@ impl Node {
             kicks: Arc::new(Semaphore::new(KICKS_INFLIGHT)),
             queries: Arc::new(Semaphore::new(QUERIES_INFLIGHT)),
             http_connections: (0..settings.shards).map(|_| CachePadded::default()).collect(),
-            stopping: watch::Sender::new(false),
+            phases: Phases::new(),
+            closed_shards: AtomicUsize::new(0),
             common,
             settings: ArcSwap::from_pointee(settings),
         })
@@ -224,23 +234,60 @@ impl Node {
         }
     }
 
+    /// What the node is doing.
+    pub fn phase(&self) -> Phase {
+        self.phases.now()
+    }
+
+    /// Waits until a phase, or a later one, has begun; returns at once if it has.
+    pub async fn reached(&self, phase: Phase) {
+        self.phases.reached(phase).await;
+    }
+
+    /// Every shard is at work: the node is ready, unless it is to end already.
+    pub(crate) fn begin_serving(&self) {
+        self.phases.advance(Phase::Serving);
+    }
+
+    /// Begins to end the node politely: it is not ready any more, and its server goes on for `drain_delay`, then closes its
+    /// clients over `drain_duration`, and stops. Told again, nothing changes.
+    pub fn begin_draining(&self) {
+        self.phases.advance(Phase::Draining);
+    }
+
+    /// Begins to close the clients: register and upgrade are refused from now on, and every shard closes its clients over
+    /// `drain_duration`. Returns how many there are.
+    pub(crate) fn begin_closing(&self) -> u64 {
+        let audience = self.metrics().total().subscribers;
+        self.common.retry.spread(audience, self.settings().drain_duration);
+        self.phases.advance(Phase::Closing);
+        audience
+    }
+
+    /// Every client of a shard was told to go; to be called once for each shard. With the last the node stops.
+    pub(crate) fn shard_closed(&self) {
+        // Relaxed: a count and nothing else.
+        if self.closed_shards.fetch_add(1, Ordering::Relaxed) + 1 == self.settings().shards {
+            self.begin_stopping();
+        }
+    }
+
     /// Begins to stop: publish, register and upgrade are refused from now on.
     pub fn begin_stopping(&self) {
-        self.stopping.send_replace(true);
+        if self.phase() < Phase::Closing {
+            self.common.retry.spread(self.metrics().total().subscribers, Duration::ZERO);
+        }
+        self.phases.advance(Phase::Stopping);
     }
 
     /// Whether stopping has begun.
     pub fn is_stopping(&self) -> bool {
-        *self.stopping.borrow()
+        self.phase() == Phase::Stopping
     }
 
     /// Waits until stopping begins; returns at once if it has.
     pub async fn stopping(&self) {
-        if self.is_stopping() {
-            return;
-        }
-        // An error would mean that the sender is gone, but it is in `self`.
-        let _ = self.stopping.subscribe().wait_for(|stopping| *stopping).await;
+        self.reached(Phase::Stopping).await;
     }
 
     /// Waits until every publication taken so far is in the logs of all interested shards.
@@ -250,9 +297,8 @@ impl Node {
 
     /// Has every shard say goodbye, behind everything that is in its fanout queue. To be called once.
     pub(crate) fn say_goodbye(&self) {
-        let goodbye = Goodbye { code: CloseCode::RESTART, reason: "restart" };
         for shard in 0..self.settings().shards {
-            self.mailboxes().to_shard(shard, Fanout::Stop(goodbye));
+            self.mailboxes().to_shard(shard, Fanout::Stop(Goodbye::RESTART));
         }
     }
 
@@ -373,8 +419,6 @@ impl Drop for HttpCount {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::{limits, publication::Message};
 

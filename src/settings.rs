@@ -48,6 +48,10 @@ pub struct Settings {
     pub batch_line_wait: Duration,
     /// How long its client may leave as many results unread as may wait.
     pub batch_stall: Duration,
+    /// How long a node that is told to drain serves on, not ready any more, before it closes its clients.
+    pub drain_delay: Duration,
+    /// Over how long it closes them; zero closes all at once.
+    pub drain_duration: Duration,
     /// How long the whole of stopping may take.
     pub stop_deadline: Duration,
     /// Unsent bytes the kernel takes from one socket (`TCP_NOTSENT_LOWAT`).
@@ -170,6 +174,8 @@ impl Default for Settings {
             http_body_timeout: Duration::from_secs(10),
             batch_line_wait: Duration::from_millis(limits::BATCH_LINE_MS),
             batch_stall: Duration::from_millis(limits::BATCH_STALL_MS),
+            drain_delay: Duration::ZERO,
+            drain_duration: Duration::ZERO,
             stop_deadline: Duration::from_millis(limits::STOP_MS),
             socket_unsent: limits::SOCKET_UNSENT,
             socket_send_buffer: 0,

@@ -58,6 +58,12 @@ fn check_server(options: ServerOptions, settings: &mut Settings) -> Result<Socke
     }
     settings.public_url =
         options.public_url.filter(|url| !url.is_empty()).map(|url| public_url(&url)).transpose()?;
+    if let Some(delay) = options.drain_delay {
+        settings.drain_delay = within("drain_delay", delay, spans(0, limits::DRAIN_MS_MAX))?.0;
+    }
+    if let Some(duration) = options.drain_duration {
+        settings.drain_duration = within("drain_duration", duration, spans(0, limits::DRAIN_MS_MAX))?.0;
+    }
     Ok(options.listen.unwrap_or(LISTEN))
 }
 

@@ -48,6 +48,14 @@ pub(super) struct ServerOptions {
     /// What returned URLs start with (ws:// or wss://); "" is the host each client asked
     #[arg(long, env = "FANFARE_PUBLIC_URL", value_name = "URL")]
     pub(super) public_url: Option<String>,
+
+    /// How long, told to end (SIGTERM), it serves on, not ready any more, before it closes its clients
+    #[arg(long, env = "FANFARE_DRAIN_DELAY", value_name = "TIME")]
+    pub(super) drain_delay: Option<Span>,
+
+    /// Over how long it then closes them, evenly and in random order; 0 closes all at once
+    #[arg(long, env = "FANFARE_DRAIN_DURATION", value_name = "TIME")]
+    pub(super) drain_duration: Option<Span>,
 }
 
 /// What a client may have, and how long.
@@ -187,6 +195,8 @@ impl Options {
                 listen: Some(listen),
                 shards: Some(Count(settings.shards)),
                 public_url: Some(settings.public_url.clone().unwrap_or_default()),
+                drain_delay: Some(Span(settings.drain_delay)),
+                drain_duration: Some(Span(settings.drain_duration)),
             },
             clients: ClientOptions {
                 default_topics: Some(Names(topics.collect())),
@@ -224,6 +234,8 @@ impl ServerOptions {
             listen: self.listen.or(other.listen),
             shards: self.shards.or(other.shards),
             public_url: self.public_url.or(other.public_url),
+            drain_delay: self.drain_delay.or(other.drain_delay),
+            drain_duration: self.drain_duration.or(other.drain_duration),
         }
     }
 }

@@ -48,6 +48,8 @@ fn every_option_can_be_given_in_the_file() {
         listen = "[::1]:9000"
         shards = 3
         public_url = "wss://a.example"
+        drain_delay = "10s"
+        drain_duration = "20s"
         [clients]
         default_topics = ["a", "b"]
         max_topics_per_client = 7

@@ -5,7 +5,9 @@
 //! subscribers are dirty the engine gets at least half of the time: its slice is as long as what ran between.
 
 use std::{
+    collections::hash_map::RandomState,
     future::poll_fn,
+    hash::BuildHasher,
     io,
     pin::pin,
     task::Poll,
@@ -15,6 +17,7 @@ use std::{
 use tokio::time::Sleep;
 
 use super::{
+    drain::Drain,
     local::{Local, State, until_next_slot},
     poller::EVENTS,
     socket::Flags,
@@ -22,6 +25,7 @@ use super::{
 use crate::{
     engine::{Encoding, Event, Goodbye, Key, Manner, TOPICS_FULL},
     limits::HELD_BACK_LOOK_MS,
+    node::Phase,
     protocol::error::{Code, error_json},
     websocket::{CloseCode, frame},
 };
@@ -94,7 +98,8 @@ impl Local {
         let slice = (between + began.elapsed()).clamp(SLICE.0, SLICE.1);
         run_engine(state, Instant::now(), slice);
         self.handle_events(state, now);
-        if more_events || !state.ready.is_empty() || state.shard.has_work() {
+        let is_behind = state.drain.as_ref().is_some_and(|drain| drain.is_behind(now));
+        if more_events || is_behind || !state.ready.is_empty() || state.shard.has_work() {
             Next::Work
         } else {
             Next::Sleep
@@ -231,6 +236,12 @@ impl Local {
                 self.drop_connection(state, key);
             }
         }
+        if self.node().phase() == Phase::Closing {
+            self.close_those_due(state, now);
+        } else {
+            // Stopping closes those who are left.
+            state.drain = None;
+        }
         state.trim.trim_if_due(now);
         if now >= state.next_age_check {
             state.next_age_check = now + AGE_CHECK_MS;
@@ -239,6 +250,22 @@ impl Local {
         let due = Instant::now();
         if state.deadlines.is_due(due, &self.node().clients) {
             state.deadlines.expire(due, &self.node().clients);
+        }
+    }
+
+    /// Closes those whose turn it is while the node drains; what is queued for them is written first.
+    fn close_those_due(&self, state: &mut State, now: u64) {
+        let State { shard, drain, .. } = state;
+        let drain = drain.get_or_insert_with(|| {
+            let seed = RandomState::new().hash_one(self.shard());
+            let duration = self.node().settings().drain_duration.as_millis();
+            Drain::new(shard.keys(), seed, now, u64::try_from(duration).unwrap_or(u64::MAX))
+        });
+        for &key in drain.due(now) {
+            shard.close(key, Goodbye::RESTART, Manner::Flush);
+        }
+        if drain.ends(shard.subscribers()) {
+            self.node().shard_closed();
         }
     }
 }

@@ -18,6 +18,7 @@ use tokio::{
 };
 
 use super::{
+    drain::Drain,
     liveness::Liveness,
     poller::{Happened, Poller},
     socket::{Flags, Socket, Sockets},
@@ -72,6 +73,8 @@ pub(super) struct State {
     pub(super) publishing: HashMap<Key, AbortHandle>,
     /// When closing connections are reset, with the time in milliseconds. All have the same patience.
     pub(super) closing: VecDeque<(u64, Key)>,
+    /// Whom the node's draining closes, and when. There since it began to.
+    pub(super) drain: Option<Drain>,
     pub(super) deadlines: Deadlines,
     pub(super) shared_topics: SharedTopics,
     pub(super) trim: Trim,
@@ -102,6 +105,7 @@ impl Local {
             changing: HashMap::new(),
             publishing: HashMap::new(),
             closing: VecDeque::new(),
+            drain: None,
             deadlines: Deadlines::default(),
             shared_topics: SharedTopics::default(),
             trim: Trim::default(),

@@ -10,6 +10,7 @@
 //! the runtime of its own.
 
 mod commands;
+mod drain;
 mod drive;
 mod liveness;
 mod local;

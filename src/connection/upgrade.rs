@@ -53,8 +53,8 @@ impl Local {
         encoding: Encoding,
     ) -> Result<Attaching, AttachError> {
         let credit = self.node().kick_credit().await;
-        // After the wait, and nothing is waited for until the subscriber is there: so stop finds it.
-        if self.node().is_stopping() {
+        // After the wait, and nothing is waited for until the subscriber is there: so draining and stopping find it.
+        if !self.node().phase().takes_clients() {
             return Err(AttachError::Stopping);
         }
         let attaching = self.begin_attaching(client, encoding);
@@ -81,7 +81,7 @@ impl Local {
         topics: Arc<[Topic]>,
         encoding: Encoding,
     ) -> Result<Attaching, AttachError> {
-        if self.node().is_stopping() {
+        if !self.node().phase().takes_clients() {
             return Err(AttachError::Stopping);
         }
         let attaching = self.begin_attaching(ClientId::random(), encoding);

@@ -7,20 +7,20 @@
 use super::{
     event::Event,
     outbox::Flags,
+    retry::Retry,
     shard::Shard,
     subscribers::{Goodbye, Key},
     traffic::Manner,
 };
 use crate::{
-    limits::RETRY_MS,
     metrics::Loss,
     protocol::v1::encode,
     websocket::{CloseCode, frame},
 };
 
 /// What a client of `fanfare.v1` is told just before a polite close. Only after a restart is it to come back by itself.
-fn bye(Goodbye { code, reason }: Goodbye) -> Vec<u8> {
-    let retry_ms = (code == CloseCode::RESTART).then_some(RETRY_MS.0..=RETRY_MS.1);
+fn bye(Goodbye { code, reason }: Goodbye, retry: &Retry) -> Vec<u8> {
+    let retry_ms = (code == CloseCode::RESTART).then(|| retry.range());
     let mut text = Vec::with_capacity(96);
     encode::bye(&mut text, code, reason, retry_ms);
     frame::text(&text)
@@ -38,6 +38,12 @@ impl Shard {
         if self.is_open(key) {
             self.begin_closing(key, frame, Manner::Discard, Loss::Closed);
         }
+    }
+
+    /// Everybody there is: attaching, open and being closed.
+    pub fn keys(&self) -> impl Iterator<Item = Key> {
+        let keys = (0..self.subscribers.places()).map(|index| self.subscribers.key(index));
+        keys.filter(|&key| self.subscribers.lives(key))
     }
 
     /// Takes stop: says goodbye to every subscriber.
@@ -83,7 +89,7 @@ impl Shard {
         self.count_close(goodbye.code);
         let mut last = Vec::new();
         if manner == Manner::Flush && self.subscribers.profiles[key.index as usize].encoding.tells() {
-            last = bye(goodbye);
+            last = bye(goodbye, &self.common.retry);
         }
         last.extend_from_slice(&frame::close(goodbye.code, goodbye.reason));
         self.begin_closing(key, last, manner, loss);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{home::RecordBudget, memory::Memory, traffic::Mailboxes};
+use super::{home::RecordBudget, memory::Memory, retry::Retry, traffic::Mailboxes};
 use crate::{
     classes::{Class, ClassId, Classes, Policy},
     limits,
@@ -19,6 +19,8 @@ pub struct Common {
     pub metrics: Arc<Metrics>,
     /// What the shards hold together.
     pub memory: Memory,
+    /// When clients are asked to come back that are closed for a restart.
+    pub(crate) retry: Retry,
     pub(super) bounds: Bounds,
     pub(super) classes: Arc<Classes>,
     /// For each class what it says of slow consumers, within the node's own bounds.
@@ -81,6 +83,7 @@ impl Common {
             mailboxes: Arc::new(Mailboxes::new(settings.shards, settings.inflight_publications)),
             metrics: Arc::new(Metrics::new(settings.shards)),
             memory: Memory::new(settings.shards, settings.memory_bytes),
+            retry: Retry::default(),
             bounds: Bounds {
                 outbox_bytes: settings.outbox_bytes,
                 log_bytes: settings.log_bytes,

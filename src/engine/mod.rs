@@ -34,6 +34,7 @@ mod query;
 mod receipts;
 mod repeats;
 mod replay;
+mod retry;
 mod served;
 mod shard;
 mod slow_consumer;

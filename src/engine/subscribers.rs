@@ -62,6 +62,11 @@ pub struct Goodbye {
     pub reason: &'static str,
 }
 
+impl Goodbye {
+    /// The node ends: its clients are to come back later, here or elsewhere.
+    pub const RESTART: Self = Self { code: CloseCode::RESTART, reason: "restart" };
+}
+
 /// A change of topics that waits for homes.
 #[derive(Debug)]
 pub(crate) struct PendingTopics {

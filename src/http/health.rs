@@ -1,10 +1,10 @@
-//! `GET /health`: 200 as long as this shard answers at all, while the node is stopping too; with the node's ledger,
+//! `GET /health`: 200 as long as this shard answers at all, while the node is draining or stopping too; with the node's ledger,
 //! so that whoever watches, or loads, a server can hold what clients saw against what it says it did.
 
 use serde::Serialize;
 
 use super::answer::{Answer, json};
-use crate::{engine::Memory, metrics::Snapshot};
+use crate::{engine::Memory, metrics::Snapshot, node::Phase};
 
 /// What is answered.
 #[derive(Serialize)]
@@ -58,7 +58,7 @@ struct Closed {
 }
 
 /// Answers it.
-pub(super) fn health(stopping: bool, total: &Snapshot, memory: &Memory) -> Answer {
+pub(super) fn health(phase: Phase, total: &Snapshot, memory: &Memory) -> Answer {
     let held = Held {
         used: memory.used(),
         budget: memory.budget(),
@@ -68,7 +68,7 @@ pub(super) fn health(stopping: bool, total: &Snapshot, memory: &Memory) -> Answe
         closing: total.memory_closing,
         refusing: total.memory_refusing,
     };
-    let status = if stopping { "stopping" } else { "ok" };
+    let status = if phase <= Phase::Serving { "ok" } else { phase.as_str() };
     let health = Health { status, ledger: ledger(total), memory: held };
     json(serde_json::to_string(&health).unwrap_or_default())
 }

@@ -82,7 +82,7 @@ async fn answer(local: &Local, entry: &Entry, peer: &Peer, request: Request<Inco
     let answer = match route {
         Route::Health => {
             let node = local.node();
-            Ok(health::health(node.is_stopping(), &node.metrics().total(), node.memory()))
+            Ok(health::health(node.phase(), &node.metrics().total(), node.memory()))
         }
         Route::Description => Ok(answer::json(DESCRIPTION)),
         Route::Register => register::register(local, connections, peer, request).await,

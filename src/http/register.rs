@@ -43,7 +43,7 @@ pub(super) async fn register(
     let body =
         register_body::parse(&body.bytes, settings.max_topics_per_client).map_err(Refusal::bad_request)?;
     // Asked only now: a body may take its time, and a URL of a node that stops is of no use.
-    if node.is_stopping() {
+    if !node.phase().takes_clients() {
         return Err(Refusal::stopping());
     }
     let topics = match body.topics {

@@ -1,7 +1,7 @@
 //! The server: one acceptor thread, one thread a shard, and the four steps of stopping.
 //!
 //! The acceptor hands each connection to the shard with the fewest, so that shards are even whatever the clients do.
-//! Stopping: (1) nothing is accepted, and publish, register and upgrade are refused; (2) what was taken is brought into
+//! Draining comes before stopping where it is asked for (`draining`). Stopping: (1) nothing is accepted, and publish, register and upgrade are refused; (2) what was taken is brought into
 //! the logs of all interested shards; (3) `Stop` enters each fanout queue behind everything; (4) outboxes are flushed,
 //! connections closed with 1012. All under one deadline; what is left then is counted lost.
 
@@ -32,11 +32,12 @@ use crate::{
     http::{self, HandshakeSlot},
     limits::{DESCRIPTORS_RESERVED, HANDSHAKES_OPEN},
     logging::LogFilter,
-    node::{HttpCount, Node},
+    node::{HttpCount, Node, Phase},
     peer::Peer,
     settings::Settings,
 };
 
+mod draining;
 mod reload;
 
 /// How long the acceptor rests when there are no descriptors.
@@ -95,9 +96,10 @@ impl Server {
             let ended = Self { node, address, threads }.wait();
             return Err(ended.expect_err("a shard that does not begin its work says why"));
         }
+        node.begin_serving();
         let acceptor =
             Acceptor { node: node.clone(), shards: shard_queues, slots: Arc::new(Semaphore::new(slots)) };
-        let run = move || local_runtime()?.block_on(acceptor.run(listener));
+        let run = move || local_runtime()?.block_on(acceptor.run_and_keep_time(listener));
         threads.push(thread::Builder::new().name("acceptor".into()).spawn(run)?);
         Ok(Self { node, address, threads })
     }
@@ -115,6 +117,11 @@ impl Server {
     /// Begins to stop; [`Self::wait`] returns when it is done, at the latest after the stop deadline.
     pub fn stop(&self) {
         self.node.begin_stopping();
+    }
+
+    /// Begins to end it politely, as SIGTERM does: see [`Node::begin_draining`]. [`Self::wait`] returns when it is done.
+    pub fn drain(&self) {
+        self.node.begin_draining();
     }
 
     /// Waits until every thread has ended.
@@ -138,8 +145,9 @@ impl Drop for Server {
     }
 }
 
-/// Runs a server until SIGTERM or SIGINT, then stops it; a second signal ends the process at once. SIGHUP has it read its
-/// configuration again: `config` is what `cli` came to when it was read first.
+/// Runs a server until SIGTERM, which has it drain ([`Node::begin_draining`]), or SIGINT, which has it stop without delay. A
+/// second signal ends the process at once. SIGHUP has it read its configuration again: `config` is what `cli` came to when it
+/// was read first.
 ///
 /// # Errors
 /// When it cannot be started, or one of its threads failed.
@@ -156,11 +164,13 @@ pub fn run(cli: Cli, config: Config, log: LogFilter) -> io::Result<()> {
     let mut reloader = Reloader::new(cli, config, log, node.clone());
     let watch = move || {
         runtime.block_on(async {
-            while signals.next().await == Asked::ToReload {
-                reloader.reload();
+            loop {
+                match signals.next().await {
+                    Asked::ToReload => reloader.reload(),
+                    Asked::ToDrain => break node.begin_draining(),
+                    Asked::ToStop => break node.begin_stopping(),
+                }
             }
-            node.begin_stopping();
-            tracing::info!(connections = node.metrics().total().subscribers, "stopping");
             while signals.next().await == Asked::ToReload {}
             tracing::warn!("second signal: ending now");
             std::process::exit(1)
@@ -182,15 +192,23 @@ struct Acceptor {
 }
 
 impl Acceptor {
+    async fn run_and_keep_time(self, listener: std::net::TcpListener) -> io::Result<()> {
+        let node = self.node.clone();
+        let (ended, ()) = tokio::join!(self.run(listener), draining::keep_time(&node));
+        ended
+    }
+
     async fn run(self, listener: std::net::TcpListener) -> io::Result<()> {
         let _stop = StopAtEnd(self.node.clone());
         let listener = TcpListener::from_std(listener)?;
         tokio::select! {
             biased;
-            () = self.node.stopping() => {}
-            () = self.accept_all(&listener) => {}
+            () = self.node.reached(Phase::Closing) => {}
+            () = self.accept_all(&listener) => self.node.begin_stopping(),
         }
         drop(listener);
+        self.node.stopping().await;
+        tracing::info!(connections = self.node.metrics().total().subscribers, "stopping");
         drop(self.shards);
         // Half of the time for what was taken, the other half for writing it and saying goodbye.
         let patience = self.node.settings().stop_deadline / 2;
@@ -349,7 +367,11 @@ struct Signals {
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
+    /// SIGTERM, from whoever runs the service: to end politely.
+    ToDrain,
+    /// SIGINT, from whoever sits in front of it: to end.
     ToStop,
+    /// SIGHUP: to read the configuration again.
     ToReload,
 }
 
@@ -365,7 +387,7 @@ impl Signals {
     async fn next(&mut self) -> Asked {
         tokio::select! {
             biased;
-            _ = self.terminate.recv() => Asked::ToStop,
+            _ = self.terminate.recv() => Asked::ToDrain,
             _ = self.interrupt.recv() => Asked::ToStop,
             _ = self.hang_up.recv() => Asked::ToReload,
         }

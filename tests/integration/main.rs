@@ -15,6 +15,7 @@ mod batch_stream;
 mod binary;
 mod configuring;
 mod cors;
+mod draining;
 mod handshake;
 mod hostile_frames;
 mod http_protocol;

@@ -234,7 +234,7 @@ fn stopping_says_goodbye_and_when_to_come_back() {
     server.http().publish("cats", "last");
     server.begin_stopping();
     assert_eq!(client.json()["message"], "last");
-    let bye = json!({ "bye": { "code": 1012, "reason": "restart", "retry_ms": [500, 20_000] } });
+    let bye = json!({ "bye": { "code": 1012, "reason": "restart", "retry_ms": [500, 5_500] } });
     assert_eq!(client.json(), bye);
     client.expect_close(1012, "restart");
     server.wait();
