@@ -286,6 +286,12 @@ pub const TRIM_AFTER_MS: u64 = 1_000;
 pub const CLOSE_DISCARD_BYTES: usize = 64 * 1024;
 /// Time a closing connection has, milliseconds.
 pub const CLOSE_MS: u64 = 5_000;
+/// Shortest `--max-connection-age`, milliseconds.
+pub const AGE_MS_MIN: u64 = 1_000;
+/// Longest `--max-connection-age`, milliseconds.
+pub const AGE_MS_MAX: u64 = 7 * 24 * 3_600_000;
+/// Longest time between two looks at the age of a connection, milliseconds.
+pub const AGE_LOOK_MS_MAX: u64 = 10_000;
 /// How long clients that are closed for a restart are asked to wait at least before they come back, milliseconds.
 pub const RETRY_AFTER_MS: u64 = 500;
 /// Over how long after that they are asked to spread, each at a time of its own choice: few of them, milliseconds.

@@ -125,6 +125,8 @@ values! {
     closed_unregistered,
     /// Connections closed by us because the node stops (1012).
     closed_stopping,
+    /// Connections closed by us because they were as old as they may become (1012).
+    closed_aged,
     /// Connections that were reset because their end did not come in time.
     reset,
     /// Client messages and control frames taken.
@@ -170,6 +172,11 @@ impl Metrics {
     /// Zeroes for `shards` shards.
     pub fn new(shards: usize) -> Self {
         Self((0..shards).map(|_| CachePadded::default()).collect())
+    }
+
+    /// The values of every shard, in order.
+    pub fn shards(&self) -> impl Iterator<Item = &ShardMetrics> {
+        self.0.iter().map(|shard| &**shard)
     }
 
     /// The values of one shard.

@@ -36,6 +36,8 @@ pub struct Settings {
     pub ping_interval: Duration,
     /// How long after a ping a client that gave no sign of life is closed.
     pub pong_timeout: Duration,
+    /// How old a connection may become, give or take a tenth; zero sets no limit.
+    pub max_connection_age: Duration,
     /// How long an HTTP publisher waits for credits before 503; zero answers at once.
     pub publish_wait: Duration,
     /// How long an upgrade waits for its joins before 503.
@@ -124,6 +126,7 @@ impl Settings {
             max_message: fixed.max_message,
             ping_interval: fixed.ping_interval,
             pong_timeout: fixed.pong_timeout,
+            max_connection_age: fixed.max_connection_age,
             http_head_timeout: fixed.http_head_timeout,
             registrations_max: fixed.registrations_max,
             topics_max: fixed.topics_max,
@@ -168,6 +171,7 @@ impl Default for Settings {
             max_topics_per_client: limits::TOPICS_PER_CLIENT,
             ping_interval: Duration::from_secs(25),
             pong_timeout: Duration::from_secs(10),
+            max_connection_age: Duration::ZERO,
             publish_wait: Duration::from_secs(5),
             join_wait: Duration::from_secs(5),
             http_head_timeout: Duration::from_secs(10),

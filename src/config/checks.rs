@@ -86,6 +86,12 @@ fn check_clients(options: ClientOptions, settings: &mut Settings) -> Result<(), 
     let interval = options.ping_interval.unwrap_or(Span(settings.ping_interval));
     let timeout = options.pong_timeout.unwrap_or(Span(settings.pong_timeout));
     (settings.ping_interval, settings.pong_timeout) = liveness(interval, timeout)?;
+    if let Some(age) = options.max_connection_age.filter(|age| !age.0.is_zero()) {
+        let spans = spans(limits::AGE_MS_MIN, limits::AGE_MS_MAX);
+        settings.max_connection_age = within("max_connection_age", age, spans)
+            .map_err(|refused| refused.because("or 0 for no limit"))?
+            .0;
+    }
     Ok(())
 }
 

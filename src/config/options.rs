@@ -85,6 +85,11 @@ pub(super) struct ClientOptions {
     /// How long after a ping a client may give no sign of life
     #[arg(long, env = "FANFARE_PONG_TIMEOUT", value_name = "TIME")]
     pub(super) pong_timeout: Option<Span>,
+
+    /// How old a connection may become, give or take a tenth, before it is closed (1012) and its client is to come back; 0
+    /// sets no limit
+    #[arg(long, env = "FANFARE_MAX_CONNECTION_AGE", value_name = "TIME")]
+    pub(super) max_connection_age: Option<Span>,
 }
 
 /// How long messages may be, and what may wait.
@@ -205,6 +210,7 @@ impl Options {
                 registration_grace: Some(Span(settings.registration_grace)),
                 ping_interval: Some(Span(settings.ping_interval)),
                 pong_timeout: Some(Span(settings.pong_timeout)),
+                max_connection_age: Some(Span(settings.max_connection_age)),
             },
             messages: MessageOptions {
                 max_message: Some(Size(settings.max_message)),
@@ -249,6 +255,7 @@ impl ClientOptions {
             registration_grace: self.registration_grace.or(other.registration_grace),
             ping_interval: self.ping_interval.or(other.ping_interval),
             pong_timeout: self.pong_timeout.or(other.pong_timeout),
+            max_connection_age: self.max_connection_age.or(other.max_connection_age),
         }
     }
 }

@@ -57,6 +57,7 @@ fn every_option_can_be_given_in_the_file() {
         registration_grace = "2h"
         ping_interval = "3s"
         pong_timeout = "2s"
+        max_connection_age = "4h"
         [messages]
         max_message = "2KiB"
         max_body = "2MiB"

@@ -226,6 +226,9 @@ impl Local {
         while let Some(group) = state.liveness.next_to_ping(now) {
             group.indexes(places).for_each(|index| ping(state, index));
         }
+        while let Some(group) = state.ages.next_to_look_at(now) {
+            group.indexes(places).for_each(|index| close_if_too_old(state, index, now));
+        }
         while let Some(&(at, key)) = state.closing.front()
             && at <= now
         {
@@ -292,6 +295,14 @@ fn ping(state: &mut State, index: u32) {
     socket.set(Flags::PINGED);
     let key = Key { index, generation: socket.generation };
     state.shard.answer_ahead(key, frame::ping().to_vec());
+}
+
+fn close_if_too_old(state: &mut State, index: u32, now: u64) {
+    let Some(socket) = state.sockets.at(index) else { return };
+    let key = Key { index, generation: socket.generation };
+    if state.ages.is_over(key, now) {
+        state.shard.close(key, Goodbye::TOO_OLD, Manner::Flush);
+    }
 }
 
 fn close_if_silent(state: &mut State, index: u32) {

@@ -1,48 +1,29 @@
 //! Pings and the judgement of silence: one clock for all connections of a shard.
 //!
-//! Time is cut in slots of 100 ms; a connection is pinged in the slot its index gives it, once an interval, so pings
-//! spread over the interval without a timer each. `pong_timeout` after a group was pinged it is judged: whoever gave no
+//! A connection is pinged in the slot its index gives it, once an interval (`slots.rs`). `pong_timeout` after a group was pinged it is judged: whoever gave no
 //! sign of life since (no byte read, none taken by the kernel after a would-block) is closed. The time counts from when
 //! the ping really left, so that a pause of the whole process is not taken for the silence of its clients.
 
 use std::{collections::VecDeque, time::Duration};
 
-/// Length of a slot, milliseconds.
-pub(super) const SLOT_MS: u64 = 100;
+use super::slots::{Group, Slots};
 
 /// The clock.
 #[derive(Debug)]
 pub(super) struct Liveness {
-    /// Slots in an interval; 0: no pings.
-    slots: u64,
+    /// The interval; none: no pings.
+    slots: Slots,
     /// Time from a ping to its judgement, milliseconds.
     timeout_ms: u64,
-    /// The next slot, counted from the beginning.
-    next: u64,
     /// Groups that were pinged and not judged, with the time of the ping. The timeout is shorter than the interval, so
     /// there is at most about one for each slot of an interval.
     pinged: VecDeque<(u64, Group)>,
 }
 
-/// The connections of one slot: those at the indexes `first`, `first + step`, …
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Group {
-    first: u32,
-    step: u32,
-}
-
-impl Group {
-    /// Its indexes below `places`.
-    pub(super) fn indexes(self, places: u32) -> impl Iterator<Item = u32> {
-        (self.first..places).step_by(self.step as usize)
-    }
-}
-
 impl Liveness {
     pub(super) fn new(interval: Duration, timeout: Duration) -> Self {
         let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let slots = ms(interval).div_ceil(SLOT_MS).min(u32::MAX.into());
-        Self { slots, timeout_ms: ms(timeout), next: 0, pinged: VecDeque::new() }
+        Self { slots: Slots::new(ms(interval)), timeout_ms: ms(timeout), pinged: VecDeque::new() }
     }
 
     /// The next group to be judged, if there is one by `now`, in milliseconds since the shard began. To be asked
@@ -58,17 +39,7 @@ impl Liveness {
 
     /// The next group to be pinged, if its slot has come by `now`.
     pub(super) fn next_to_ping(&mut self, now: u64) -> Option<Group> {
-        if self.slots == 0 {
-            return None;
-        }
-        let current = now / SLOT_MS;
-        if self.next > current {
-            return None;
-        }
-        // After a long pause each slot comes once, not as often as it was missed.
-        self.next = self.next.max((current + 1).saturating_sub(self.slots));
-        let group = Group { first: (self.next % self.slots) as u32, step: self.slots as u32 };
-        self.next += 1;
+        let group = self.slots.next(now)?;
         self.pinged.push_back((now, group));
         Some(group)
     }
@@ -98,8 +69,6 @@ mod tests {
         for (first, at) in judged {
             assert!(pinged.contains(&(first, at - 300)), "{first} judged at {at}");
         }
-        let group = Group { first: 3, step: 10 };
-        assert_eq!(group.indexes(25).collect::<Vec<_>>(), [3, 13, 23]);
     }
 
     #[test]

@@ -5,7 +5,8 @@
 
 use std::{
     cell::{RefCell, RefMut},
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, VecDeque, hash_map::RandomState},
+    hash::BuildHasher,
     io,
     rc::Rc,
     sync::Arc,
@@ -18,6 +19,7 @@ use tokio::{
 };
 
 use super::{
+    ages::Ages,
     drain::Drain,
     liveness::Liveness,
     poller::{Happened, Poller},
@@ -65,6 +67,7 @@ pub(super) struct State {
     pub(super) reader_limits: ReaderLimits,
     limits_of: Arc<Settings>,
     pub(super) liveness: Liveness,
+    pub(super) ages: Ages,
     /// Upgrades that wait for their joins.
     pub(super) attaching: HashMap<Key, oneshot::Sender<Result<(), TopicsFull>>>,
     /// Changes of topics under way, to be kept in the registration when they are in force.
@@ -101,6 +104,7 @@ impl Local {
             reader_limits: reader_limits(&settings),
             limits_of: Arc::clone(&settings),
             liveness: Liveness::new(settings.ping_interval, settings.pong_timeout),
+            ages: Ages::new(settings.max_connection_age, RandomState::new().hash_one(number)),
             attaching: HashMap::new(),
             changing: HashMap::new(),
             publishing: HashMap::new(),
@@ -297,5 +301,5 @@ fn reader_limits(settings: &Settings) -> ReaderLimits {
 
 /// The time until the next slot of the shard's clock.
 pub(super) fn until_next_slot(now: u64) -> Duration {
-    Duration::from_millis(super::liveness::SLOT_MS - now % super::liveness::SLOT_MS)
+    Duration::from_millis(super::slots::SLOT_MS - now % super::slots::SLOT_MS)
 }

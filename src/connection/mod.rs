@@ -9,6 +9,7 @@
 //! Everything here runs on the shard's thread. A connection at rest has no task, no buffer and no registration with
 //! the runtime of its own.
 
+mod ages;
 mod commands;
 mod drain;
 mod drive;
@@ -16,6 +17,7 @@ mod liveness;
 mod local;
 mod poller;
 mod reading;
+mod slots;
 mod socket;
 mod trim;
 mod upgrade;

@@ -184,6 +184,7 @@ impl Attaching {
         state.poller.register(self.key, &mut socket)?;
         state.sockets.insert(self.key, socket);
         state.trim.note(self.local.now());
+        state.ages.note(self.key, self.local.now());
         state.shard.attached(self.key);
         state.list_ready(self.key);
         self.adopted = true;

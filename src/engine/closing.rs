@@ -86,7 +86,7 @@ impl Shard {
             }
             return;
         }
-        self.count_close(goodbye.code);
+        self.count_close(goodbye);
         let mut last = Vec::new();
         if manner == Manner::Flush && self.subscribers.profiles[key.index as usize].encoding.tells() {
             last = bye(goodbye, &self.common.retry);
@@ -117,9 +117,9 @@ impl Shard {
         self.give_up_change(index);
     }
 
-    fn count_close(&self, code: CloseCode) {
+    fn count_close(&self, goodbye: Goodbye) {
         let metrics = self.metrics();
-        let counter = match code {
+        let counter = match goodbye.code {
             CloseCode::TRY_AGAIN_LATER => &metrics.closed_slow,
             CloseCode::PROTOCOL | CloseCode::UNSUPPORTED | CloseCode::NOT_UTF8 | CloseCode::TOO_BIG => {
                 &metrics.closed_protocol
@@ -128,6 +128,7 @@ impl Shard {
             CloseCode::NO_PONG => &metrics.closed_no_pong,
             CloseCode::REPLACED => &metrics.closed_replaced,
             CloseCode::NORMAL => &metrics.closed_unregistered,
+            CloseCode::RESTART if goodbye == Goodbye::TOO_OLD => &metrics.closed_aged,
             CloseCode::RESTART => &metrics.closed_stopping,
             _ => return,
         };

@@ -65,6 +65,8 @@ pub struct Goodbye {
 impl Goodbye {
     /// The node ends: its clients are to come back later, here or elsewhere.
     pub const RESTART: Self = Self { code: CloseCode::RESTART, reason: "restart" };
+    /// The connection is as old as it may become: its client is to come back at once, here or elsewhere.
+    pub const TOO_OLD: Self = Self { code: CloseCode::RESTART, reason: "connection age" };
 }
 
 /// A change of topics that waits for homes.

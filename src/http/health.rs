@@ -55,6 +55,7 @@ struct Closed {
     replaced: u64,
     unregistered: u64,
     stopping: u64,
+    aged: u64,
 }
 
 /// Answers it.
@@ -94,6 +95,7 @@ fn ledger(total: &Snapshot) -> Ledger {
             replaced: total.closed_replaced,
             unregistered: total.closed_unregistered,
             stopping: total.closed_stopping,
+            aged: total.closed_aged,
         },
     }
 }

@@ -166,12 +166,12 @@ pub fn run(cli: Cli, config: Config, log: LogFilter) -> io::Result<()> {
         runtime.block_on(async {
             loop {
                 match signals.next().await {
-                    Asked::ToReload => reloader.reload(),
-                    Asked::ToDrain => break node.begin_draining(),
-                    Asked::ToStop => break node.begin_stopping(),
+                    Asked::Reload => reloader.reload(),
+                    Asked::Drain => break node.begin_draining(),
+                    Asked::Stop => break node.begin_stopping(),
                 }
             }
-            while signals.next().await == Asked::ToReload {}
+            while signals.next().await == Asked::Reload {}
             tracing::warn!("second signal: ending now");
             std::process::exit(1)
         })
@@ -368,11 +368,11 @@ struct Signals {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
     /// SIGTERM, from whoever runs the service: to end politely.
-    ToDrain,
+    Drain,
     /// SIGINT, from whoever sits in front of it: to end.
-    ToStop,
+    Stop,
     /// SIGHUP: to read the configuration again.
-    ToReload,
+    Reload,
 }
 
 impl Signals {
@@ -387,9 +387,9 @@ impl Signals {
     async fn next(&mut self) -> Asked {
         tokio::select! {
             biased;
-            _ = self.terminate.recv() => Asked::ToDrain,
-            _ = self.interrupt.recv() => Asked::ToStop,
-            _ = self.hang_up.recv() => Asked::ToReload,
+            _ = self.terminate.recv() => Asked::Drain,
+            _ = self.interrupt.recv() => Asked::Stop,
+            _ = self.hang_up.recv() => Asked::Reload,
         }
     }
 }

@@ -3,9 +3,10 @@
 use std::{thread, time::Duration};
 
 use fanfare::settings::Settings;
+use serde_json::json;
 
 use crate::support::{
-    Ended, WebSocket, eventually, serve, shards,
+    Ended, WebSocket, eventually, serve, shards, v1,
     websocket::{CLOSE, PING, PONG, frame, header},
 };
 
@@ -164,5 +165,26 @@ fn peer_that_vanishes_is_forgotten() {
         }
         server.wait_until_empty();
         eventually("nobody has a topic", || server.total().topics == 0);
+    });
+}
+
+#[test]
+fn connection_that_is_as_old_as_it_may_be_is_closed_and_its_client_comes_back() {
+    serve(Settings { max_connection_age: Duration::from_secs(1), ..shards(2) }, |server| {
+        let id = server.register(&["cats"]);
+        let mut plain = server.connect(&id);
+        let mut told = v1::client(server, "cats");
+        server.http().publish("cats", "while it lasts");
+        plain.expect_text("while it lasts");
+        assert_eq!(told.json()["message"], "while it lasts");
+        let bye = json!({ "bye": { "code": 1012, "reason": "connection age", "retry_ms": [500, 5_500] } });
+        assert_eq!(told.json(), bye);
+        told.expect_close(1012, "connection age");
+        plain.expect_close(1012, "connection age");
+        assert_eq!(server.http().get("/health").json()["ledger"]["closed"]["aged"], 2);
+        assert_eq!(server.total().closed_stopping, 0);
+        let mut again = server.connect(&id);
+        server.http().publish("cats", "it is young");
+        again.expect_text("it is young");
     });
 }
