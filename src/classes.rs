@@ -41,15 +41,16 @@ pub struct History {
     pub ttl: Duration,
 }
 
-/// Who may publish to a topic.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+/// What somebody must prove to have, or to publish to, a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Publishers {
-    /// Whoever may use the HTTP calls.
-    #[default]
-    Http,
-    /// Connected clients too, on their sockets.
-    Clients,
+pub enum Needs {
+    /// Nothing, beyond what is needed to connect or call at all.
+    Public,
+    /// A token that names the topic, or a key.
+    Token,
+    /// An API key: clients on their sockets have none, but may be registered with the topic by whoever has one.
+    Key,
 }
 
 /// What topics of one class have in common.
@@ -67,8 +68,10 @@ pub struct Class {
     pub outbox_age: Duration,
     /// What is kept; nothing by default.
     pub history: Option<History>,
-    /// Who may publish.
-    pub publishers: Publishers,
+    /// What is needed to subscribe.
+    pub subscribers: Needs,
+    /// What is needed to publish.
+    pub publishers: Needs,
 }
 
 /// Names one class of a node.
@@ -95,6 +98,8 @@ pub struct Classes {
     exact: HashMap<Topic, ClassId, foldhash::fast::RandomState>,
     /// The longest first, so that the first that fits wins.
     prefixes: Vec<(Box<str>, ClassId)>,
+    /// Whether any class asks something of subscribers.
+    asks_subscribers: bool,
 }
 
 /// Which topics a rule is about.
@@ -186,7 +191,8 @@ impl Classes {
     }
 
     fn of_classes(classes: Vec<Class>) -> Self {
-        Self { classes, exact: HashMap::default(), prefixes: Vec::new() }
+        let asks_subscribers = classes.iter().any(|class| class.subscribers != Needs::Public);
+        Self { classes, exact: HashMap::default(), prefixes: Vec::new(), asks_subscribers }
     }
 
     /// The class of a topic. A walk over the prefixes: done once for each record of a topic.
@@ -201,6 +207,23 @@ impl Classes {
     /// What a class says.
     pub fn get(&self, id: ClassId) -> &Class {
         &self.classes[usize::from(id.0)]
+    }
+
+    /// What is needed to subscribe to a topic.
+    pub fn needs_to_subscribe(&self, topic: &Topic) -> Needs {
+        if self.asks_subscribers { self.get(self.of(topic)).subscribers } else { Needs::Public }
+    }
+
+    /// What is needed to publish to a topic.
+    pub fn needs_to_publish(&self, topic: &Topic) -> Needs {
+        self.get(self.of(topic)).publishers
+    }
+
+    /// Whether other topics are of the same classes here and there, by the classes' places.
+    pub(crate) fn has_rules_of(&self, other: &Self) -> bool {
+        let names =
+            |classes: &Self| classes.classes.iter().map(|class| class.name.clone()).collect::<Vec<_>>();
+        self.exact == other.exact && self.prefixes == other.prefixes && names(self) == names(other)
     }
 
     /// All classes, the default one first.
@@ -225,7 +248,7 @@ impl Classes {
 
 impl Class {
     /// The default class of a node whose outboxes have this bound: slow consumers are disconnected, nothing is kept,
-    /// and only HTTP calls publish.
+    /// anybody may subscribe, and only who calls with a key, if there are keys, may publish.
     pub fn default_with(outbox_bytes: usize, outbox_age: Duration) -> Self {
         Self {
             name: "default".into(),
@@ -233,7 +256,8 @@ impl Class {
             outbox_bytes,
             outbox_age,
             history: None,
-            publishers: Publishers::default(),
+            subscribers: Needs::Public,
+            publishers: Needs::Key,
         }
     }
 }
@@ -250,12 +274,13 @@ impl Policy {
     }
 }
 
-impl Publishers {
+impl Needs {
     /// Its name in the configuration.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Http => "http",
-            Self::Clients => "clients",
+            Self::Public => "public",
+            Self::Token => "token",
+            Self::Key => "key",
         }
     }
 }
@@ -337,8 +362,8 @@ mod tests {
         for policy in policies {
             assert_eq!(serde_json::from_value::<Policy>(policy.as_str().into()).unwrap(), policy);
         }
-        for publishers in [Publishers::Http, Publishers::Clients] {
-            assert_eq!(serde_json::from_value::<Publishers>(publishers.as_str().into()).unwrap(), publishers);
+        for needs in [Needs::Public, Needs::Token, Needs::Key] {
+            assert_eq!(serde_json::from_value::<Needs>(needs.as_str().into()).unwrap(), needs);
         }
     }
 

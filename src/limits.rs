@@ -106,6 +106,22 @@ pub const API_KEY_NAME_BYTES_MAX: usize = 64;
 pub const API_KEY_BYTES_MIN: usize = 20;
 /// Longest API key, bytes; a longer one is not looked at.
 pub const API_KEY_BYTES_MAX: usize = 256;
+/// Longest token of a client, bytes; it fits into a line of a request's head.
+pub const TOKEN_BYTES_MAX: usize = 4 * 1024;
+/// Topics and prefixes in one claim of a token.
+pub const TOKEN_TOPICS_MAX: usize = 128;
+/// Keys in a JSON Web Key Set.
+pub const JWKS_KEYS_MAX: usize = 64;
+/// Longest file with such a set, bytes.
+pub const JWKS_FILE_BYTES: usize = 256 * 1024;
+/// Shortest secret in it, bytes.
+pub const TOKEN_SECRET_BYTES_MIN: usize = 32;
+/// How far the clock of who issues tokens may differ from ours, milliseconds (`--token-leeway`).
+pub const TOKEN_LEEWAY_MS: u64 = 5_000;
+/// Upper end of `--token-leeway`, milliseconds.
+pub const TOKEN_LEEWAY_MS_MAX: u64 = 300_000;
+/// How long a client may take that connects without a token and has to send one on its socket, milliseconds.
+pub const AUTH_WAIT_MS: u64 = 10_000;
 /// Origins of pages in the configuration.
 pub const ORIGINS_MAX: usize = 256;
 

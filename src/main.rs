@@ -119,6 +119,7 @@ fn tell(config: &Config, descriptors: Option<u64>) {
     let origins: Vec<_> = settings.origins.iter().collect();
     info!(
         keys = settings.keys.iter().count(),
+        token_keys = settings.tokens.as_ref().map_or(0, |tokens| tokens.keys.len()),
         anonymous = settings.lets_anonymous_in(),
         origins = if origins.is_empty() { "any".to_owned() } else { origins.join(",") },
         "access"

@@ -15,7 +15,7 @@ use crate::{
         publish_body::PublishBody,
         v1::{
             CommandId,
-            commands::{self, CommandLimits, Subscription, What},
+            commands::{self, Bearer, CommandLimits, Subscription, What},
             encode,
         },
     },
@@ -48,6 +48,8 @@ pub(crate) enum Effect {
     Change(Box<TopicsCommand>),
     /// Publish for the client, and answer. Nothing more of it is read until then.
     Publish(Box<PublishCommand>),
+    /// Take a token of the client, and answer.
+    Authenticate(Box<AuthCommand>),
     /// Write this frame behind everything that is queued.
     Answer(Vec<u8>),
     /// Write this frame at the next frame boundary.
@@ -82,6 +84,13 @@ pub(crate) enum TopicsKind {
 pub(crate) struct PublishCommand {
     pub(crate) id: Option<CommandId>,
     pub(crate) body: PublishBody,
+}
+
+/// A token that a client of `fanfare.v1` sends.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct AuthCommand {
+    pub(crate) id: Option<CommandId>,
+    pub(crate) token: Bearer,
 }
 
 impl Session {
@@ -166,6 +175,7 @@ fn v1_command(text: &str, settings: &Settings) -> Effect {
         What::Unsubscribe(topics) => {
             change(TopicsKind::Remove, Subscription { topics, since: TopicMap::default(), last: None })
         }
+        What::Auth(token) => Effect::Authenticate(Box::new(AuthCommand { id, token })),
         What::Publish(body) => Effect::Publish(Box::new(PublishCommand { id, body: *body })),
         What::Ping(value) => {
             let mut pong = Vec::new();

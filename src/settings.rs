@@ -5,8 +5,8 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    auth::{Anonymous, Keys, PageOrigins},
-    classes::{Class, Classes, Publishers},
+    auth::{Anonymous, Keys, PageOrigins, Tokens},
+    classes::{Class, Classes, Needs},
     limits,
     topic::Topic,
 };
@@ -91,6 +91,12 @@ pub struct Settings {
     pub commands_burst: u32,
     /// The API keys. With any of them, calls need one.
     pub keys: Arc<Keys>,
+    /// How tokens of clients are checked, if they are taken.
+    pub tokens: Option<Arc<Tokens>>,
+    /// How far the clock of who issues tokens may differ from ours.
+    pub token_leeway: Duration,
+    /// How long a client may take that connects without a token and has to send one on its socket.
+    pub auth_wait: Duration,
     /// Whether somebody who proves nothing is let in.
     pub anonymous: Anonymous,
     /// The origins of pages that may open a WebSocket.
@@ -102,7 +108,7 @@ pub struct Settings {
 impl Settings {
     /// Whether there is anything by which a caller can prove who it is; if not, anybody may do anything.
     pub fn asks_who(&self) -> bool {
-        !self.keys.is_empty()
+        !self.keys.is_empty() || self.tokens.is_some()
     }
 
     /// Whether somebody who proves nothing is let in.
@@ -118,6 +124,12 @@ impl Settings {
     /// runs. The rest, which sizes queues and tables that are in use, is as it was.
     pub fn changed_to(&self, wanted: Self) -> Self {
         let fixed = self.clone();
+        // Classes were checked beside the bounds that are wanted.
+        let bounds = |of: &Self| (of.outbox_bytes, of.outbox_age, of.max_message);
+        let (classes, shard_lag) = match bounds(self) == bounds(&wanted) {
+            true => (wanted.classes, wanted.shard_lag),
+            false => (fixed.classes, fixed.shard_lag),
+        };
         Self {
             shards: fixed.shards,
             registration_ttl: fixed.registration_ttl,
@@ -136,9 +148,9 @@ impl Settings {
             idempotency_ttl: fixed.idempotency_ttl,
             log_bytes: fixed.log_bytes,
             memory_bytes: fixed.memory_bytes,
-            shard_lag: fixed.shard_lag,
+            shard_lag,
             outbox_age: fixed.outbox_age,
-            classes: fixed.classes,
+            classes,
             ..wanted
         }
     }
@@ -147,7 +159,7 @@ impl Settings {
     /// publish the longest message too.
     pub fn command_bytes(&self) -> usize {
         let topics = self.max_topics_per_client * limits::COMMAND_BYTES_PER_TOPIC + 64;
-        let clients_publish = self.classes.iter().any(|class| class.publishers == Publishers::Clients);
+        let clients_publish = self.classes.iter().any(|class| class.publishers != Needs::Key);
         let message = match clients_publish {
             true => limits::JSON_INFLATION * self.max_message + limits::BODY_BESIDES_MESSAGE,
             false => 0,
@@ -199,6 +211,9 @@ impl Default for Settings {
             commands_per_second: limits::COMMANDS_PER_SECOND,
             commands_burst: limits::COMMANDS_BURST,
             keys: Arc::default(),
+            tokens: None,
+            token_leeway: Duration::from_millis(limits::TOKEN_LEEWAY_MS),
+            auth_wait: Duration::from_millis(limits::AUTH_WAIT_MS),
             anonymous: Anonymous::Auto,
             origins: PageOrigins::default(),
             insecure_open: false,

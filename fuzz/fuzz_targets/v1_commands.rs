@@ -56,6 +56,7 @@ fn written(command: &Command) -> Option<String> {
             }
             return None;
         }
+        What::Auth(token) => json!({ "auth": token.as_str() }).to_string(),
         What::Ping(value) => {
             let mut pong = Vec::new();
             encode::pong(&mut pong, value);

@@ -1,14 +1,16 @@
-//! Who may do what: API keys of those who call, and the origins of pages that may open sockets.
+//! Who may do what: API keys of those who call, tokens of clients, and the origins of pages that may open sockets.
 //!
 //! Plain data, made once by the configuration from checked values and handed out with the settings. Whoever serves a
 //! request asks it; nothing here knows HTTP, sockets or a clock. Nothing secret is ever shown by a `Debug` of it.
 
 pub mod keys;
 pub mod origins;
+pub mod tokens;
 
 pub use self::{
     keys::{ApiKey, KeyHash, Keys, Scope, Scopes},
     origins::PageOrigins,
+    tokens::{Grant, TokenError, Tokens},
 };
 
 /// Whether somebody who proves nothing is let in: may connect without registering, and call what the rules of a topic leave to

@@ -36,6 +36,17 @@ const PARTS: &[Part] = &[
         },
     },
     Part {
+        name: "keys of tokens",
+        is_same: |one, other| {
+            let keys = |settings: &Settings| settings.tokens.as_ref().map(|tokens| tokens.keys.clone());
+            keys(one) == keys(other)
+        },
+        shown: |settings| {
+            let count = settings.tokens.as_ref().map_or(0, |tokens| tokens.keys.len());
+            format!("{count} keys")
+        },
+    },
+    Part {
         name: "keys",
         is_same: |one, other| one.keys == other.keys,
         shown: |settings| {

@@ -4,9 +4,8 @@ use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper::Uri;
 
-use super::{LISTEN, LogOptions, options::*};
+use super::{LISTEN, LogOptions, access, options::*};
 use crate::{
-    auth::PageOrigins,
     classes::{Class, Classes},
     limits,
     protocol::topic_list::TopicList,
@@ -40,13 +39,13 @@ impl Refused {
 /// The address to listen on, the node's settings with the default class alone, and the log's. What was not given is
 /// as in [`Settings::default`].
 pub(super) fn checked(options: Options) -> Result<(SocketAddr, Settings, LogOptions), Refused> {
-    let Options { server, clients, messages, sockets, access, log } = options;
+    let Options { server, clients, messages, sockets, access: who, log } = options;
     let mut settings = Settings::default();
     let listen = check_server(server, &mut settings)?;
     check_clients(clients, &mut settings)?;
     check_messages(messages, &mut settings)?;
     check_sockets(sockets, &mut settings)?;
-    check_access(access, &mut settings)?;
+    access::check(who, &mut settings)?;
     let default = Class::default_with(settings.outbox_bytes, settings.outbox_age);
     settings.classes = Arc::new(Classes::only(default));
     Ok((listen, settings, checked_log(log)?))
@@ -154,31 +153,6 @@ fn check_sockets(options: SocketOptions, settings: &mut Settings) -> Result<(), 
             .map_err(|refused: Refused| refused.because("or 0 to leave it to the kernel"))?,
     };
     Ok(())
-}
-
-fn check_access(options: AccessOptions, settings: &mut Settings) -> Result<(), Refused> {
-    settings.anonymous = options.anonymous.unwrap_or(settings.anonymous);
-    settings.insecure_open = options.insecure_open.unwrap_or(settings.insecure_open);
-    if let Some(Names(origins)) = options.origins {
-        if origins.len() > limits::ORIGINS_MAX {
-            let allowed = format!("at most {} origins are allowed", limits::ORIGINS_MAX);
-            return Err(Refused::new("origins", origins.len(), allowed));
-        }
-        settings.origins = PageOrigins::parse(origins.iter().map(String::as_str))
-            .map_err(|(origin, error)| Refused::new("origins", origin, error))?;
-    }
-    Ok(())
-}
-
-/// Refuses to serve everybody who reaches an address where others than this machine can.
-pub(super) fn check_open(listen: SocketAddr, settings: &Settings) -> Result<(), Refused> {
-    if listen.ip().is_loopback() || settings.asks_who() || settings.insecure_open {
-        return Ok(());
-    }
-    let why = "others reach this address, and no keys are configured, so anybody could register and publish. Add [[keys]] to \
-               the configuration file (`fanfare key` makes one), listen on 127.0.0.1, or, if something else keeps strangers \
-               out, say --insecure-open";
-    Err(Refused::new("listen", listen, why))
 }
 
 fn checked_log(options: LogLines) -> Result<LogOptions, Refused> {

@@ -25,6 +25,7 @@ pub use cli::{Cli, Task};
 pub use error::ConfigError;
 pub use print::default_file;
 
+mod access;
 mod changes;
 mod checks;
 mod cli;
@@ -91,14 +92,19 @@ impl Config {
 
     fn checked(cli: Cli, file: Option<File>) -> Result<Self, ConfigError> {
         let origins = Origins::new(cli.given, file.as_ref());
-        let in_file = file.as_ref().map(|file| file.options.clone()).unwrap_or_default();
+        let mut in_file = file.as_ref().map(|file| file.options.clone()).unwrap_or_default();
+        if let (Some(file), Some(jwks)) = (&file, &mut in_file.access.jwks)
+            && !jwks.is_empty()
+        {
+            *jwks = keys::beside(&file.path, jwks).to_string_lossy().into();
+        }
         let checked = checks::checked(cli.options.or(in_file)).map_err(|refused| origins.tell(refused))?;
         let (listen, mut settings, log) = checked;
         if let Some(file) = &file {
             settings.classes = Arc::new(topic_classes::checked(file, &settings)?);
             settings.keys = Arc::new(keys::checked(file)?);
         }
-        checks::check_open(listen, &settings).map_err(|refused| origins.tell(refused))?;
+        access::check_open(listen, &settings).map_err(|refused| origins.tell(refused))?;
         // A shard that flushed less often could make a client slow that reads all it is sent.
         let least = settings.classes.iter().map(|class| class.outbox_bytes).min();
         settings.shard_lag = settings.shard_lag.min(least.unwrap_or(settings.outbox_bytes) / 2);

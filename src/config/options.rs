@@ -140,9 +140,26 @@ pub(super) struct SocketOptions {
 #[serde(default, deny_unknown_fields, expecting = "a table")]
 pub(super) struct AccessOptions {
     /// Whether clients that prove nothing may connect to /ws and call what topics leave to everyone: allow, refuse, or auto:
-    /// only as long as no keys are configured
+    /// only as long as neither keys nor --jwks are configured
     #[arg(long, env = "FANFARE_ANONYMOUS", value_name = "WHETHER", value_parser = anonymous)]
     pub(super) anonymous: Option<Anonymous>,
+
+    /// File with the keys that sign the tokens of clients, a JSON Web Key Set; "" for no tokens. It is looked for beside the
+    /// configuration file, if it stands there
+    #[arg(long, env = "FANFARE_JWKS", value_name = "FILE")]
+    pub(super) jwks: Option<String>,
+
+    /// Who must have issued a token (iss); "" for anybody who can sign
+    #[arg(long, env = "FANFARE_TOKEN_ISSUER", value_name = "TEXT")]
+    pub(super) token_issuer: Option<String>,
+
+    /// For whom a token must be (aud); "" takes only tokens that are for nobody in particular
+    #[arg(long, env = "FANFARE_TOKEN_AUDIENCE", value_name = "TEXT")]
+    pub(super) token_audience: Option<String>,
+
+    /// How far the clock of who issues tokens may differ from this one
+    #[arg(long, env = "FANFARE_TOKEN_LEEWAY", value_name = "TIME")]
+    pub(super) token_leeway: Option<Span>,
 
     /// Origins of the pages whose WebSockets are let in, such as https://app.example.com; on the command line separated by
     /// commas, "" for any. Who sends no Origin is no browser and is let in
@@ -194,6 +211,7 @@ impl Options {
 
     /// The options that come to these settings, all of them given.
     pub(super) fn of(listen: SocketAddr, settings: &Settings, log: &LogOptions) -> Self {
+        let tokens = settings.tokens.as_deref();
         let topics = settings.default_topics.iter().map(|topic| topic.as_str().to_owned());
         Self {
             server: ServerOptions {
@@ -226,6 +244,10 @@ impl Options {
             },
             access: AccessOptions {
                 anonymous: Some(settings.anonymous),
+                jwks: Some(tokens.map(|tokens| tokens.file.to_string_lossy().into()).unwrap_or_default()),
+                token_issuer: Some(tokens.and_then(|tokens| tokens.issuer.clone()).unwrap_or_default()),
+                token_audience: Some(tokens.and_then(|tokens| tokens.audience.clone()).unwrap_or_default()),
+                token_leeway: Some(Span(settings.token_leeway)),
                 origins: Some(Names(settings.origins.iter().map(str::to_owned).collect())),
                 insecure_open: Some(settings.insecure_open),
             },
@@ -286,6 +308,10 @@ impl AccessOptions {
     fn or(self, other: Self) -> Self {
         Self {
             anonymous: self.anonymous.or(other.anonymous),
+            jwks: self.jwks.or(other.jwks),
+            token_issuer: self.token_issuer.or(other.token_issuer),
+            token_audience: self.token_audience.or(other.token_audience),
+            token_leeway: self.token_leeway.or(other.token_leeway),
             origins: self.origins.or(other.origins),
             insecure_open: self.insecure_open.or(other.insecure_open),
         }

@@ -57,8 +57,11 @@ policy = "disconnect"
 # How old it may become; at most outbox_age of [messages]
 #outbox_age = "1m"
 
-# Who may publish. http: whoever may use the HTTP calls. clients: connected clients too, on their sockets
-publishers = "http"
+# What is needed to have a topic, and to publish to it. public: nothing beyond what is needed to connect or call at
+# all. token: a token that names the topic, or a key. key: an API key, if there are keys; so clients do not publish,
+# and have topics with which they were registered and no others
+subscribers = "public"
+publishers = "key"
 
 # What is kept of each topic for those who come later: most messages, most bytes (at most half of outbox_bytes), and
 # for how long. Without it nothing is
@@ -156,10 +159,11 @@ fn write_classes(f: &mut fmt::Formatter<'_>, classes: &Classes) -> fmt::Result {
 }
 
 fn write_class(f: &mut fmt::Formatter<'_>, class: &Class) -> fmt::Result {
-    let Class { name, policy, outbox_bytes, outbox_age, history, publishers } = class;
+    let Class { name, policy, outbox_bytes, outbox_age, history, subscribers, publishers } = class;
     write!(f, "\n[classes.{name}]\npolicy = \"{}\"\n", policy.as_str())?;
     writeln!(f, "outbox_bytes = \"{}\"", Size(*outbox_bytes))?;
     writeln!(f, "outbox_age = \"{}\"", Span(*outbox_age))?;
+    writeln!(f, "subscribers = \"{}\"", subscribers.as_str())?;
     writeln!(f, "publishers = \"{}\"", publishers.as_str())?;
     if let Some(history) = history {
         let (messages, bytes, ttl) = (history.messages, Size(history.bytes), Span(history.ttl));

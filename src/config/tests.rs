@@ -70,12 +70,18 @@ fn every_option_can_be_given_in_the_file() {
         socket_send_buffer = "6KiB"
         [access]
         anonymous = "refuse"
+        jwks = "JWKS"
+        token_issuer = "https://id.example"
+        token_audience = "us"
+        token_leeway = "7s"
         origins = ["https://a.example", "http://b:1"]
         insecure_open = true
         [log]
         log = "json"
         log_level = "debug"
     "#;
+    let jwks = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tokens/jwks.json");
+    let file = &file.replace("JWKS", jwks);
     let described = cli::described();
     let given = config(&[], file).unwrap();
     for option in &described {
@@ -164,7 +170,7 @@ fn what_is_in_force_can_be_read_back() {
         policy = 'conflate'
         outbox_bytes = '256KiB'
         outbox_age = '30s'
-        publishers = 'clients'
+        publishers = 'public'
         history = { messages = 7, bytes = '100KiB', ttl = '10m' }
         [[topics]]
         name = 'a\"b\\c'
@@ -172,6 +178,10 @@ fn what_is_in_force_can_be_read_back() {
         [[topics]]
         prefix = 'x.'
         class = 'ticker'
+        [[keys]]
+        name = 'ops'
+        scopes = ['admin', 'publish']
+        hash = 'sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad'
     "
     .replace("it''s", "its");
     let first = config(&["--shards=3", "--log-level=info,fanfare=debug"], &file).unwrap();
@@ -181,6 +191,7 @@ fn what_is_in_force_can_be_read_back() {
     assert!(classes.0.iter().eq(classes.1.iter()));
     assert_eq!(classes.0.rules(), classes.1.rules());
     assert_eq!(first.settings.default_topics, second.settings.default_topics);
+    assert_eq!(first.settings.keys, second.settings.keys);
 }
 
 #[test]

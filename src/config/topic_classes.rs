@@ -16,7 +16,7 @@ use super::{
     file::File,
 };
 use crate::{
-    classes::{Class, ClassError, Classes, History, Policy, Publishers, Which},
+    classes::{Class, ClassError, Classes, History, Needs, Policy, Which},
     limits,
     settings::Settings,
     topic::Topic,
@@ -34,7 +34,8 @@ pub(super) struct ClassTable {
     outbox_bytes: Option<Spanned<Size>>,
     outbox_age: Option<Spanned<Span>>,
     history: Option<HistoryTable>,
-    publishers: Publishers,
+    subscribers: Option<Spanned<Needs>>,
+    publishers: Option<Spanned<Needs>>,
 }
 
 /// `history` of a class. All of it must be said: what a topic may keep of the node's memory nobody can guess.
@@ -102,8 +103,27 @@ impl Checked<'_> {
         };
         let history =
             table.history.as_ref().map(|history| self.history(history, outbox_bytes)).transpose()?;
-        let (policy, publishers) = (table.policy, table.publishers);
-        Ok(Class { name, policy, outbox_bytes, outbox_age, history, publishers })
+        let default = Class::default_with(outbox_bytes, outbox_age);
+        let subscribers = self.needs("subscribers", table.subscribers.as_ref(), default.subscribers)?;
+        let publishers = self.needs("publishers", table.publishers.as_ref(), default.publishers)?;
+        Ok(Class { name, policy: table.policy, outbox_bytes, outbox_age, history, subscribers, publishers })
+    }
+
+    /// What is needed; a token only where there can be one.
+    fn needs(
+        &self,
+        key: &'static str,
+        given: Option<&Spanned<Needs>>,
+        or: Needs,
+    ) -> Result<Needs, ConfigError> {
+        match given {
+            Some(needs) if *needs.get_ref() == Needs::Token && self.settings.tokens.is_none() => {
+                let refused = Refused::new(key, "token", "nobody has a token as long as there is no --jwks");
+                Err(self.file.tell(needs.span(), format!("classes.{}.{key}", self.name.get_ref()), refused))
+            }
+            Some(needs) => Ok(*needs.get_ref()),
+            None => Ok(or),
+        }
     }
 
     fn class_name(&self) -> Result<Arc<str>, ConfigError> {
@@ -226,20 +246,20 @@ mod tests {
     fn what_a_class_does_not_say_is_the_nodes() {
         let settings =
             Settings { outbox_bytes: 300 << 10, outbox_age: Duration::from_secs(7), ..Settings::default() };
-        let text = "[classes.default]\npolicy = 'drop-newest'\noutbox_age = '2s'\n[classes.a]\npublishers = 'clients'";
+        let text = "[classes.default]\npolicy = 'drop-newest'\noutbox_age = '2s'\n[classes.a]\npublishers = 'public'";
         let file = File::parse("f.toml".into(), text.to_owned()).expect("it is right");
         let classes = checked(&file, &settings).expect("it is right");
         let node = Class::default_with(settings.outbox_bytes, settings.outbox_age);
         let default =
             Class { policy: Policy::DropNewest, outbox_age: Duration::from_secs(2), ..node.clone() };
-        let a = Class { name: "a".into(), publishers: Publishers::Clients, ..node };
+        let a = Class { name: "a".into(), publishers: Needs::Public, ..node };
         assert_eq!(classes.iter().cloned().collect::<Vec<_>>(), [default, a]);
     }
 
     #[test]
     fn everything_a_class_says_is_kept() {
-        let text = "policy = 'conflate'\noutbox_bytes = '256KiB'\noutbox_age = '30s'\npublishers = 'clients'\n\
-                    history = { messages = 1000, bytes = '128KiB', ttl = '10m' }";
+        let text = "policy = 'conflate'\noutbox_bytes = '256KiB'\noutbox_age = '30s'\npublishers = 'public'\n\
+                    subscribers = 'key'\nhistory = { messages = 1000, bytes = '128KiB', ttl = '10m' }";
         let ttl = Duration::from_secs(600);
         let expected = Class {
             name: "a".into(),
@@ -247,9 +267,19 @@ mod tests {
             outbox_bytes: 256 << 10,
             outbox_age: Duration::from_secs(30),
             history: Some(History { messages: 1_000, bytes: 128 << 10, ttl }),
-            publishers: Publishers::Clients,
+            subscribers: Needs::Key,
+            publishers: Needs::Public,
         };
         assert_eq!(class(text), Ok(expected));
+    }
+
+    #[test]
+    fn a_class_asks_for_tokens_only_where_there_can_be_some() {
+        for key in ["subscribers", "publishers"] {
+            let error = class(&format!("{key} = 'token'")).unwrap_err();
+            let told = format!("f.toml:2: classes.a.{key}: invalid value 'token': nobody has a token");
+            assert!(error.starts_with(&told), "{error}");
+        }
     }
 
     #[test]

@@ -10,13 +10,13 @@ use std::{sync::Arc, time::Duration};
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use super::{
+    admitted::{may_have, may_publish},
     local::{Local, State},
     socket::Flags,
 };
 use crate::{
-    classes::Publishers,
     engine::{Answer, Change, Key, Resume, TopicChange},
-    node::{Node, PublishError, Published, Wishes},
+    node::{PublishError, Published, Wishes},
     protocol::{
         error::Code,
         publish_answer::TopicResult,
@@ -51,7 +51,12 @@ impl Local {
             TopicsKind::Add => with(state.shard.topics_of(key), &named),
             TopicsKind::Replace | TopicsKind::Remove => named.clone(),
         };
-        let most = self.node().settings().max_topics_per_client;
+        let settings = self.node().settings();
+        if let Err((code, message)) = may_have(state, &settings, key, &named) {
+            say(state, key, |text| encode::error(text, code, message, id.as_ref()));
+            return Change::Done;
+        }
+        let most = settings.max_topics_per_client;
         if wanted.len() > most {
             let message = format!("a client has at most {most} topics; nothing was changed");
             say(state, key, |text| encode::error(text, Code::BadRequest, &message, id.as_ref()));
@@ -71,9 +76,17 @@ impl Local {
     /// Publishes for a client, in a task of its own, which answers and has the client read again. The caller pauses it.
     pub(super) fn publish_for(&self, state: &mut State, key: Key, command: PublishCommand) {
         let (local, place) = (self.clone(), self.may_wait());
+        let may = may_publish(state, &self.node().settings(), key, &command.body.topics);
         let task = tokio::task::spawn_local(async move {
             let PublishCommand { id, body } = command;
-            let answer = local.publish_and_tell(body, id.as_ref(), place).await;
+            let answer = match may {
+                Ok(()) => local.publish_and_tell(body, id.as_ref(), place).await,
+                Err((code, message)) => {
+                    let mut answer = Vec::with_capacity(128);
+                    encode::error(&mut answer, code, message, id.as_ref());
+                    answer
+                }
+            };
             let state = &mut *local.state();
             state.publishing.remove(&key);
             state.shard.answer(key, frame::text(&answer));
@@ -96,12 +109,8 @@ impl Local {
         place: Option<OwnedSemaphorePermit>,
     ) -> Vec<u8> {
         let mut answer = Vec::with_capacity(128);
-        let told = match body.topics.iter().all(|topic| may_publish(self.node(), topic)) {
-            false => Err(PublishRefusal::Forbidden),
-            true => self.publish_body(body, id, place, &mut answer).await.map_err(PublishRefusal::Refused),
-        };
-        if let Err(refusal) = told {
-            let (code, message) = refusal.told();
+        if let Err(error) = self.publish_body(body, id, place, &mut answer).await {
+            let (code, message) = told(error);
             encode::error(&mut answer, code, message, id);
         }
         answer
@@ -147,35 +156,16 @@ impl Local {
     }
 }
 
-/// Why a client's publication was not taken.
-enum PublishRefusal {
-    Forbidden,
-    Refused(PublishError),
-}
-
-impl PublishRefusal {
-    fn told(&self) -> (Code, &'static str) {
-        match self {
-            Self::Forbidden => (Code::Forbidden, "clients may not publish to this topic"),
-            Self::Refused(PublishError::MessageTooLarge) => {
-                (Code::MessageTooLarge, "the message is longer than max_message")
-            }
-            Self::Refused(PublishError::Overloaded) => (Code::Overloaded, "the node has too much in work"),
-            Self::Refused(PublishError::TopicsFull) => {
-                (Code::Full, "the node keeps as many topics as it may")
-            }
-            Self::Refused(PublishError::Conflict) => (Code::Conflict, "another publication has this key"),
-            Self::Refused(PublishError::TopicCount { .. }) => {
-                (Code::BadRequest, "it goes to no such number of topics")
-            }
-            Self::Refused(PublishError::Stopping) => (Code::Stopping, "the node is stopping"),
-        }
+/// Why a client's publication was not taken: for programs, and for people.
+fn told(error: PublishError) -> (Code, &'static str) {
+    match error {
+        PublishError::MessageTooLarge => (Code::MessageTooLarge, "the message is longer than max_message"),
+        PublishError::Overloaded => (Code::Overloaded, "the node has too much in work"),
+        PublishError::TopicsFull => (Code::Full, "the node keeps as many topics as it may"),
+        PublishError::Conflict => (Code::Conflict, "another publication has this key"),
+        PublishError::TopicCount { .. } => (Code::BadRequest, "it goes to no such number of topics"),
+        PublishError::Stopping => (Code::Stopping, "the node is stopping"),
     }
-}
-
-fn may_publish(node: &Node, topic: &Topic) -> bool {
-    let classes = &node.settings().classes;
-    classes.get(classes.of(topic)).publishers == Publishers::Clients
 }
 
 /// What is wanted of the past of each topic.

@@ -89,7 +89,7 @@ impl Local {
         let began = Instant::now();
         let state = &mut *self.state();
         state.shard.begin_turn(now);
-        state.keep_limits_of(&self.node().settings());
+        state.follow(&self.node().settings());
         let more_events = self.look_at_sockets(state);
         // At least one, however long the look at the poller took.
         while self.read_one(state, now) && began.elapsed() < READING {}
@@ -209,6 +209,7 @@ impl Local {
 
     pub(super) fn closing(&self, state: &mut State, key: Key, now: u64) {
         state.changing.remove(&key);
+        state.admitted.remove(key);
         state.give_up_publishing(key);
         let Some(socket) = state.begin_closing(key, now) else { return };
         let client = socket.session.client();
@@ -239,6 +240,7 @@ impl Local {
                 self.drop_connection(state, key);
             }
         }
+        self.close_overdue(state, now);
         if self.node().phase() == Phase::Closing {
             self.close_those_due(state, now);
         } else {

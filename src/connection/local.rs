@@ -19,6 +19,7 @@ use tokio::{
 };
 
 use super::{
+    admitted::Admitted,
     ages::Ages,
     drain::Drain,
     liveness::Liveness,
@@ -63,15 +64,17 @@ pub(super) struct State {
     pub(super) ready: VecDeque<Key>,
     /// The read buffer of all sockets.
     pub(super) scratch: Box<[u8]>,
-    /// Of the settings that were in force when the last turn began.
     pub(super) reader_limits: ReaderLimits,
-    limits_of: Arc<Settings>,
+    /// The settings that were in force when the last turn began.
+    followed: Arc<Settings>,
     pub(super) liveness: Liveness,
     pub(super) ages: Ages,
     /// Upgrades that wait for their joins.
     pub(super) attaching: HashMap<Key, oneshot::Sender<Result<(), TopicsFull>>>,
     /// Changes of topics under way, to be kept in the registration when they are in force.
     pub(super) changing: HashMap<Key, Arc<[Topic]>>,
+    /// Clients with a token, or that have to send one.
+    pub(super) admitted: Admitted,
     /// Publications of clients that are not answered yet: one a connection at most.
     pub(super) publishing: HashMap<Key, AbortHandle>,
     /// When closing connections are reset, with the time in milliseconds. All have the same patience.
@@ -102,11 +105,12 @@ impl Local {
             ready: VecDeque::new(),
             scratch: vec![0; READ_TURN_BYTES].into(),
             reader_limits: reader_limits(&settings),
-            limits_of: Arc::clone(&settings),
+            followed: Arc::clone(&settings),
             liveness: Liveness::new(settings.ping_interval, settings.pong_timeout),
             ages: Ages::new(settings.max_connection_age, RandomState::new().hash_one(number)),
             attaching: HashMap::new(),
             changing: HashMap::new(),
+            admitted: Admitted::default(),
             publishing: HashMap::new(),
             closing: VecDeque::new(),
             drain: None,
@@ -191,6 +195,7 @@ impl Local {
             tracing::warn!(shard = self.shard(), connections = left, "ended at the deadline");
         }
         state.sockets = Sockets::default();
+        state.admitted = Admitted::default();
     }
 
     /// Milliseconds since the shard began.
@@ -236,6 +241,7 @@ impl Local {
     pub(super) fn drop_connection(&self, state: &mut State, key: Key) {
         state.shard.remove(key);
         state.changing.remove(&key);
+        state.admitted.remove(key);
         state.give_up_publishing(key);
         if let Some(socket) = state.sockets.remove(key) {
             state.trim.note(self.now());
@@ -245,11 +251,12 @@ impl Local {
 }
 
 impl State {
-    /// Has the limits of readers be those of the settings in force.
-    pub(super) fn keep_limits_of(&mut self, settings: &Arc<Settings>) {
-        if !Arc::ptr_eq(&self.limits_of, settings) {
+    /// Has what the shard keeps of the settings be that of those in force.
+    pub(super) fn follow(&mut self, settings: &Arc<Settings>) {
+        if !Arc::ptr_eq(&self.followed, settings) {
             self.reader_limits = reader_limits(settings);
-            self.limits_of = settings.clone();
+            self.shard.change_classes(settings);
+            self.followed = settings.clone();
         }
     }
 

@@ -9,6 +9,7 @@
 //! Everything here runs on the shard's thread. A connection at rest has no task, no buffer and no registration with
 //! the runtime of its own.
 
+mod admitted;
 mod ages;
 mod commands;
 mod drain;
@@ -22,6 +23,7 @@ mod socket;
 mod trim;
 mod upgrade;
 
+pub(crate) use admitted::{Proof, unix_time};
 pub(crate) use drive::drive;
 pub(crate) use local::Local;
 pub(crate) use upgrade::{AttachError, Attaching};

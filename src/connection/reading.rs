@@ -7,15 +7,17 @@
 use std::sync::Arc;
 
 use super::{
+    admitted::may_have,
     local::{Local, State},
     socket::{Flags, ReadResult},
 };
 use crate::{
     engine::{Change, Key, Manner},
     limits::READ_TURN_FRAMES,
+    protocol::error::error_json,
     session::{self, Effect},
     topic::Topic,
-    websocket::Input,
+    websocket::{Input, frame},
 };
 
 /// How a connection's turn ended.
@@ -82,7 +84,7 @@ impl Local {
         let settings = self.node().settings();
         let mut input = Input::new(bytes);
         for _ in 0..READ_TURN_FRAMES {
-            let State { shard, sockets, reader_limits, changing, shared_topics, .. } = &mut *state;
+            let State { shard, sockets, reader_limits, .. } = &mut *state;
             let Some(socket) = sockets.get_mut(key) else { return };
             let incoming = match socket.reader.next(&mut input, reader_limits) {
                 Ok(Some(incoming)) => incoming,
@@ -100,14 +102,11 @@ impl Local {
                 Effect::CloseReply(frame) => shard.close_replying(key, frame),
                 Effect::Close(goodbye) => shard.close(key, goodbye, Manner::Discard),
                 Effect::SetTopics(topics) => {
-                    let topics = shared_topics.share(topics);
-                    match shard.set_topics(key, topics.clone()) {
-                        Change::Done => self.keep_topics(socket.session.client(), key, topics),
-                        Change::Pending => {
-                            socket.set(Flags::PAUSED);
-                            changing.insert(key, topics);
-                            break;
-                        }
+                    if let Err((code, message)) = may_have(state, &settings, key, &topics) {
+                        state.shard.answer(key, frame::text(error_json(code, message).as_bytes()));
+                    } else if self.set_topics(state, key, topics) == Change::Pending {
+                        pause(state, key);
+                        break;
                     }
                 }
                 Effect::Change(command) => {
@@ -121,6 +120,7 @@ impl Local {
                     self.publish_for(state, key, *command);
                     break;
                 }
+                Effect::Authenticate(command) => self.authenticate(state, key, *command),
             }
             if !state.shard.is_open(key) {
                 return;
@@ -131,6 +131,23 @@ impl Local {
         {
             socket.hold(input.rest());
         }
+    }
+
+    /// Replaces a client's topics. Returns whether that is done, and the next command may be read.
+    fn set_topics(&self, state: &mut State, key: Key, topics: Arc<[Topic]>) -> Change {
+        let topics = state.shared_topics.share(topics);
+        let change = state.shard.set_topics(key, topics.clone());
+        match change {
+            Change::Done => {
+                if let Some(socket) = state.sockets.get_mut(key) {
+                    self.keep_topics(socket.session.client(), key, topics);
+                }
+            }
+            Change::Pending => {
+                state.changing.insert(key, topics);
+            }
+        }
+        change
     }
 
     /// Keeps the topics a client has now in its registration.

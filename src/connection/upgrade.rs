@@ -9,7 +9,7 @@ use std::{net::TcpStream, sync::Arc};
 use socket2::SockRef;
 use tokio::sync::oneshot;
 
-use super::{local::Local, socket::Socket};
+use super::{admitted::Proof, local::Local, socket::Socket};
 use crate::{
     engine::{Change, Encoding, Key, TopicsFull},
     identity::{ClientId, User},
@@ -39,6 +39,7 @@ pub(crate) struct Attaching {
     key: Key,
     client: ClientId,
     encoding: Encoding,
+    proof: Proof,
     adopted: bool,
 }
 
@@ -57,7 +58,7 @@ impl Local {
         if !self.node().phase().takes_clients() {
             return Err(AttachError::Stopping);
         }
-        let attaching = self.begin_attaching(client, encoding);
+        let attaching = self.begin_attaching(client, encoding, Proof::None);
         let key = attaching.key;
         let claimed = self.node().clients.claim(client, self.claim_of(key));
         let claimed = claimed.map_err(|_| AttachError::Unknown)?;
@@ -72,7 +73,8 @@ impl Local {
         Ok(attaching)
     }
 
-    /// Allocates a subscriber for a client that is not registered and will not be, and joins its topics.
+    /// Allocates a subscriber for a client that is not registered and will not be, and joins its topics. It is the user's that it
+    /// has proved.
     ///
     /// # Errors
     /// As [`Self::attach`]; it is never unknown.
@@ -80,24 +82,28 @@ impl Local {
         &self,
         topics: Arc<[Topic]>,
         encoding: Encoding,
+        proof: Proof,
     ) -> Result<Attaching, AttachError> {
         if !self.node().phase().takes_clients() {
             return Err(AttachError::Stopping);
         }
-        let attaching = self.begin_attaching(ClientId::random(), encoding);
+        let attaching = self.begin_attaching(ClientId::random(), encoding, proof);
+        if let Some(user) = attaching.proof.user() {
+            self.state().shard.set_user(attaching.key, user.clone());
+        }
         self.join(attaching.key, topics).await?;
-        attaching.greet(None);
+        attaching.greet(attaching.proof.user());
         Ok(attaching)
     }
 
-    fn begin_attaching(&self, client: ClientId, encoding: Encoding) -> Attaching {
+    fn begin_attaching(&self, client: ClientId, encoding: Encoding, proof: Proof) -> Attaching {
         let shard = &mut self.state().shard;
         let key = shard.add(Some(client), None, encoding);
         if encoding.tells() {
             // The greeting comes first, and says where the topics stand when they are joined.
             shard.keep_place(key);
         }
-        Attaching { local: self.clone(), key, client, encoding, adopted: false }
+        Attaching { local: self.clone(), key, client, encoding, proof, adopted: false }
     }
 
     async fn join(&self, key: Key, topics: Arc<[Topic]>) -> Result<(), AttachError> {
@@ -184,6 +190,7 @@ impl Attaching {
         state.poller.register(self.key, &mut socket)?;
         state.sockets.insert(self.key, socket);
         state.trim.note(self.local.now());
+        self.local.admit(state, self.key, &self.proof);
         state.ages.note(self.key, self.local.now());
         state.shard.attached(self.key);
         state.list_ready(self.key);

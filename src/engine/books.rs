@@ -6,7 +6,11 @@
 use slab::Slab;
 
 use super::frame_index::Note;
-use crate::{classes::ClassId, metrics::Loss, topic::Topic};
+use crate::{
+    classes::{ClassId, Classes},
+    metrics::Loss,
+    topic::Topic,
+};
 
 /// What became of one topic's frames on one shard, since its book was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,6 +78,11 @@ impl Books {
     pub(crate) fn open(&mut self, topic: Topic, class: ClassId) -> u32 {
         let ledger = TopicLedger::default();
         self.0.insert(Book { topic, class, ledger, held: 0, open: true }) as u32
+    }
+
+    /// Asks again of which class each topic is.
+    pub(crate) fn classify(&mut self, classes: &Classes) {
+        self.0.iter_mut().for_each(|(_, book)| book.class = classes.of(&book.topic));
     }
 
     /// The topic's entry is gone: the book goes with the last frame.

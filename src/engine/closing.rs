@@ -124,7 +124,7 @@ impl Shard {
             CloseCode::PROTOCOL | CloseCode::UNSUPPORTED | CloseCode::NOT_UTF8 | CloseCode::TOO_BIG => {
                 &metrics.closed_protocol
             }
-            CloseCode::POLICY => &metrics.closed_policy,
+            CloseCode::POLICY | CloseCode::UNAUTHORIZED => &metrics.closed_policy,
             CloseCode::NO_PONG => &metrics.closed_no_pong,
             CloseCode::REPLACED => &metrics.closed_replaced,
             CloseCode::NORMAL => &metrics.closed_unregistered,

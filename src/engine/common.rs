@@ -100,6 +100,13 @@ impl Common {
 }
 
 impl Common {
+    /// Has classes, and what goes with them, be those of other settings, for one shard.
+    pub(super) fn change_classes(&mut self, settings: &Settings) {
+        self.bounds.shard_lag = settings.shard_lag.min(self.bounds.outbox_bytes / 2);
+        self.rules = settings.classes.iter().map(|class| Rule::new(class, settings)).collect();
+        self.classes = settings.classes.clone();
+    }
+
     /// Bytes queued for a blocked subscriber from which on it is to be looked at when a frame of `class` arrives. Where
     /// older frames may go for the sake of younger ones that is always, so that it is known that there are such.
     #[inline]

@@ -108,6 +108,22 @@ impl History {
         Self { bounds, kept: VecDeque::new(), bytes: 0, run: None }
     }
 
+    /// Has other bounds from now on, and lets go of what is beyond them.
+    pub(crate) fn change_bounds(&mut self, bounds: classes::History, now: u64) {
+        self.bounds = bounds;
+        self.expire(now);
+        while self.kept.len() > self.bounds.messages || self.bytes > self.bounds.bytes {
+            self.drop_oldest();
+        }
+    }
+
+    /// Lets go of everything.
+    pub(crate) fn clear(&mut self) {
+        for _ in 0..self.kept.len() {
+            self.drop_oldest();
+        }
+    }
+
     /// Keeps the next publication, and lets go of what is beyond a bound for it: that may be the publication itself.
     pub(crate) fn push(&mut self, offset: u64, content: &Content, part: Option<&Part>, now: u64) {
         debug_assert!(self.kept.back().is_none_or(|last| last.offset + 1 == offset));

@@ -276,6 +276,31 @@ impl Home {
         self.history_bytes
     }
 
+    /// Has topics be of these classes from now on: what is kept of each is what its class says now.
+    pub(crate) fn change_classes(&mut self, classes: Arc<Classes>, now: u64) {
+        let is_to_ask = !classes.has_rules_of(&self.classes);
+        self.classes = classes;
+        let numbers: Vec<u32> = self.records.iter().map(|(number, _)| number as u32).collect();
+        for number in numbers {
+            let record = &mut self.records[number as usize];
+            if is_to_ask {
+                record.class = self.classes.of(&record.topic);
+            }
+            let bounds = self.classes.get(record.class).history;
+            self.change_history(number, |history| match bounds {
+                Some(bounds) => history.change_bounds(bounds, now),
+                None => history.clear(),
+            });
+        }
+        // What is kept for a shorter time than before is due earlier.
+        let records = &self.records;
+        let due = |Reverse((_, number)): &Reverse<(u64, u32)>| {
+            let history = records[*number as usize].history.as_ref();
+            Reverse((history.and_then(|history| history.due()).unwrap_or(now), *number))
+        };
+        self.due = self.due.iter().map(due).collect();
+    }
+
     /// Keeps what was published last.
     fn keep(&mut self, number: u32, content: &Content, part: Option<&Part>, now: u64) {
         let record = &mut self.records[number as usize];
@@ -515,6 +540,34 @@ mod tests {
         assert_eq!((head.epoch, head.offset, run.is_none()), (first.epoch, 2, true));
         home.expire(2_000);
         assert_eq!((home.len(), home.history(&topic(1), 2_000).is_none()), (0, true));
+    }
+
+    #[test]
+    fn other_classes_bound_what_is_kept_at_once_and_by_their_own_time() {
+        let history = classes::History { messages: 10, bytes: 10_000, ttl: Duration::from_secs(60) };
+        let mut home = home_keeping(Some(history), 10);
+        for _ in 0..5 {
+            sequence(&mut home, &topic(1), 0).expect("there is room");
+        }
+        let classes = |history: Option<classes::History>| {
+            let class = Class { history, ..Class::default_with(1 << 20, Duration::from_secs(60)) };
+            Arc::new(Classes::only(class))
+        };
+        let kept = |home: &mut Home, now| {
+            let (_, run) = home.history(&topic(1), now).expect("it is there");
+            run.map_or(0, |run| run.len())
+        };
+        let shorter = classes::History { messages: 3, ttl: Duration::from_secs(1), ..history };
+        home.change_classes(classes(Some(shorter)), 500);
+        assert_eq!(kept(&mut home, 500), 3);
+        home.expire(1_000);
+        assert_eq!(home.history_bytes(), 0, "it was not to be looked at for a minute");
+        sequence(&mut home, &topic(1), 1_000).expect("it is there");
+        home.change_classes(classes(None), 1_000);
+        assert_eq!((home.history_bytes(), kept(&mut home, 1_000)), (0, 0));
+        home.expire(1_000);
+        home.expire(1_200);
+        assert_eq!(home.len(), 0, "nothing keeps it");
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod age_list;
 mod blocked;
 mod books;
 mod change;
+mod classifying;
 mod closing;
 mod common;
 mod congestion;

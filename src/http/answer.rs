@@ -86,14 +86,15 @@ impl Refusal {
 
     /// 401 for who proves nothing.
     pub(super) fn unauthorized() -> Self {
-        let message = "this needs an API key: Authorization: Bearer KEY, or X-Api-Key: KEY";
+        let message =
+            "this needs an API key (Authorization: Bearer KEY, or X-Api-Key: KEY) or a client's token";
         let refusal = Self::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, message);
         Self { header: Some((WWW_AUTHENTICATE, r#"Bearer realm="fanfare""#)), ..refusal }
     }
 
     /// 401 for who presents what is not known.
-    pub(super) fn unknown_credentials() -> Self {
-        let refusal = Self::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, "this key is not known");
+    pub(super) fn unknown_credentials(message: &'static str) -> Self {
+        let refusal = Self::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, message);
         let challenge = r#"Bearer realm="fanfare", error="invalid_token""#;
         Self { header: Some((WWW_AUTHENTICATE, challenge)), ..refusal }
     }

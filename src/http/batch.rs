@@ -27,7 +27,7 @@ use super::{
     percent,
     results::results,
 };
-use crate::{auth::Scope, connection::Local, limits::BATCH_ITEMS_MAX};
+use crate::{connection::Local, limits::BATCH_ITEMS_MAX};
 
 mod queue;
 mod stream;
@@ -38,7 +38,12 @@ pub(super) async fn batch(
     connections: &Rc<Connections>,
     request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
-    Caller::of(&local.node().settings(), request.headers())?.require(Scope::Publish)?;
+    let caller = {
+        let settings = local.node().settings();
+        let caller = Caller::of(&settings, request.headers())?;
+        caller.enter_to_publish(&settings)?;
+        caller
+    };
     let is_ordered = is_ordered(request.uri().query().unwrap_or_default())?;
     let content_type = ContentType::of(request.headers());
     let is_stream = content_type == ContentType::Lines;
@@ -46,7 +51,7 @@ pub(super) async fn batch(
         content_type.json_or_absent()?;
     }
     let place = connections.batch().ok_or_else(Refusal::overloaded)?;
-    let queue = Queue::new(local.clone(), connections.clone(), is_ordered);
+    let queue = Queue::new(local.clone(), connections.clone(), caller, is_ordered);
     let settings = local.node().settings();
     if is_stream {
         let waits = request.headers().contains_key(EXPECT);

@@ -1,8 +1,11 @@
 //! What a request proves of who sends it, and what that is enough for.
 //!
-//! A key comes as `X-Api-Key: KEY` or `Authorization: Bearer KEY`. Who proves nothing where something must be proved gets 401,
-//! and so does who sends something that is not known; who proves something that is not enough gets 403. As long as nothing is
-//! configured by which one could prove anything, everybody may do everything, and what a request sends is not looked at.
+//! A key comes as `X-Api-Key: KEY` or `Authorization: Bearer KEY`, a token as `Authorization: Bearer TOKEN`, or in the query of
+//! a WebSocket. Who proves nothing where something must be proved gets 401, and so does who sends something that is not
+//! known; who proves something that is not enough gets 403. As long as nothing is configured by which one could prove
+//! anything, everybody may do everything, and what a request sends is not looked at.
+
+use std::rc::Rc;
 
 use hyper::{
     HeaderMap,
@@ -11,14 +14,17 @@ use hyper::{
 
 use super::answer::Refusal;
 use crate::{
-    auth::{Scope, Scopes},
+    auth::{Grant, Scope, Scopes, TokenError, tokens},
+    classes::Needs,
+    connection::unix_time,
     settings::Settings,
+    topic::Topic,
 };
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// Who sends a request, as far as it is proved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Caller {
     /// Anybody: nothing is configured by which one could prove anything.
     Open,
@@ -26,37 +32,71 @@ pub(super) enum Caller {
     Anonymous,
     /// Whoever holds a key with these scopes.
     Key(Scopes),
+    /// A user's client, by its token.
+    Token(Rc<Grant>),
 }
 
 impl Caller {
     /// Of a request with these headers.
     ///
     /// # Errors
-    /// 401 for a key that there is not, whatever is asked for.
+    /// 401 for a key that there is not, or a token that is not taken, whatever is asked for.
     pub(super) fn of(settings: &Settings, headers: &HeaderMap) -> Result<Self, Refusal> {
         if !settings.asks_who() {
             return Ok(Self::Open);
         }
-        let Some(presented) = presented(headers)? else { return Ok(Self::Anonymous) };
-        match settings.keys.find(presented) {
-            Some(key) => Ok(Self::Key(key.scopes)),
-            None => Err(Refusal::unknown_credentials()),
+        match presented(headers)? {
+            None => Ok(Self::Anonymous),
+            Some(presented) => Self::by(settings, presented),
+        }
+    }
+
+    /// Of the handshake of a WebSocket, which may have a token in its query.
+    ///
+    /// # Errors
+    /// The same, and 400 for two proofs.
+    pub(super) fn of_socket(
+        settings: &Settings,
+        headers: &HeaderMap,
+        token: Option<&str>,
+    ) -> Result<Self, Refusal> {
+        let Some(token) = token.filter(|_| settings.asks_who()) else { return Self::of(settings, headers) };
+        if presented(headers)?.is_some() {
+            return Err(Refusal::bad_request("a token is in the query or in a header, not in both"));
+        }
+        Self::by_token(settings, token.as_bytes())
+    }
+
+    fn by(settings: &Settings, presented: &[u8]) -> Result<Self, Refusal> {
+        if let Some(key) = settings.keys.find(presented) {
+            return Ok(Self::Key(key.scopes));
+        }
+        if tokens::looks_like_one(presented) {
+            return Self::by_token(settings, presented);
+        }
+        Err(Refusal::unknown_credentials("this key is not known"))
+    }
+
+    fn by_token(settings: &Settings, token: &[u8]) -> Result<Self, Refusal> {
+        let Some(tokens) = &settings.tokens else {
+            return Err(Refusal::unknown_credentials("no tokens are taken here"));
+        };
+        match tokens.verify(token, unix_time().as_secs()) {
+            Ok(grant) => Ok(Self::Token(Rc::new(grant))),
+            Err(error) => Err(Refusal::unknown_credentials(error.as_str())),
         }
     }
 
     /// Lets pass who holds a key with this scope.
     ///
     /// # Errors
-    /// 401 for who proves nothing, 403 for another key.
-    pub(super) fn require(self, scope: Scope) -> Result<(), Refusal> {
+    /// 401 for who proves nothing, 403 for who proves something else.
+    pub(super) fn require(&self, scope: Scope) -> Result<(), Refusal> {
         match self {
             Self::Open => Ok(()),
             Self::Anonymous => Err(Refusal::unauthorized()),
-            Self::Key(scopes) if scopes.has(scope) => Ok(()),
-            Self::Key(_) => {
-                let message = format!("the key does not have the scope `{}`", scope.as_str());
-                Err(Refusal::forbidden(message))
-            }
+            Self::Key(scopes) => key_with(*scopes, scope),
+            Self::Token(_) => Err(Refusal::forbidden("this needs an API key; a token is not enough")),
         }
     }
 
@@ -64,16 +104,72 @@ impl Caller {
     ///
     /// # Errors
     /// 401.
-    pub(super) fn enter(self, settings: &Settings) -> Result<(), Refusal> {
+    pub(super) fn enter(&self, settings: &Settings) -> Result<(), Refusal> {
         match self {
             Self::Anonymous if !settings.lets_anonymous_in() => Err(Refusal::unauthorized()),
-            Self::Open | Self::Anonymous | Self::Key(_) => Ok(()),
+            Self::Open | Self::Anonymous | Self::Key(_) | Self::Token(_) => Ok(()),
+        }
+    }
+
+    /// Lets pass who may publish to anything at all: to what, [`Self::may_publish`] says.
+    ///
+    /// # Errors
+    /// 401 or 403.
+    pub(super) fn enter_to_publish(&self, settings: &Settings) -> Result<(), Refusal> {
+        match self {
+            Self::Key(scopes) => key_with(*scopes, Scope::Publish),
+            Self::Open | Self::Anonymous | Self::Token(_) => self.enter(settings),
+        }
+    }
+
+    /// Lets pass who may publish to a topic. Asked of who has entered.
+    ///
+    /// # Errors
+    /// 401 for who proves nothing, 403 for whose token does not grant it.
+    pub(super) fn may_publish(&self, settings: &Settings, topic: &Topic) -> Result<(), Refusal> {
+        match self {
+            Self::Open | Self::Key(_) => Ok(()),
+            Self::Anonymous => match settings.classes.needs_to_publish(topic) {
+                Needs::Public => Ok(()),
+                Needs::Token | Needs::Key => Err(Refusal::unauthorized()),
+            },
+            // A batch may go on for longer than its token holds.
+            Self::Token(grant) if grant.expires <= unix_time().as_secs() => {
+                Err(Refusal::unknown_credentials(TokenError::Expired.as_str()))
+            }
+            Self::Token(grant) => match settings.classes.needs_to_publish(topic) {
+                Needs::Public => Ok(()),
+                Needs::Token if grant.publish.cover(topic) => Ok(()),
+                Needs::Token => Err(Refusal::forbidden("the token does not let publish to this topic")),
+                Needs::Key => Err(Refusal::forbidden("publishing to this topic needs an API key")),
+            },
+        }
+    }
+
+    /// Lets pass who may have a topic, or look at it. Asked of who has entered.
+    ///
+    /// # Errors
+    /// 401 for who proves nothing, 403 for whose token does not grant it.
+    pub(super) fn may_subscribe(&self, settings: &Settings, topic: &Topic) -> Result<(), Refusal> {
+        match (self, settings.classes.needs_to_subscribe(topic)) {
+            (Self::Open | Self::Key(_), _) | (_, Needs::Public) => Ok(()),
+            (Self::Anonymous, _) => Err(Refusal::unauthorized()),
+            (Self::Token(grant), Needs::Token) if grant.subscribe.cover(topic) => Ok(()),
+            (Self::Token(_), Needs::Token) => Err(Refusal::forbidden("the token does not grant this topic")),
+            (Self::Token(_), Needs::Key) => Err(Refusal::forbidden("this topic needs an API key")),
         }
     }
 
     /// Whether it may see everything.
-    pub(super) fn is_admin(self) -> bool {
+    pub(super) fn is_admin(&self) -> bool {
         matches!(self, Self::Key(scopes) if scopes.has(Scope::Admin))
+    }
+}
+
+fn key_with(scopes: Scopes, scope: Scope) -> Result<(), Refusal> {
+    match scopes.has(scope) {
+        true => Ok(()),
+        false => Err(Refusal::forbidden(format!("the key does not have the scope `{}`", scope.as_str()))),
     }
 }
 

@@ -16,7 +16,6 @@ use super::{
     underway::Underway,
 };
 use crate::{
-    auth::Scope,
     connection::Local,
     limits::MESSAGE_SHARED_FROM,
     protocol::{
@@ -34,7 +33,8 @@ pub(super) async fn publish(
     request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
     let settings = local.node().settings();
-    Caller::of(&settings, request.headers())?.require(Scope::Publish)?;
+    let caller = Caller::of(&settings, request.headers())?;
+    caller.enter_to_publish(&settings)?;
     ContentType::of(request.headers()).json_or_absent()?;
     let bounds = Bounds {
         max: settings.max_body,
@@ -43,6 +43,7 @@ pub(super) async fn publish(
     };
     let body = body::read(request.into_body(), &bounds, connections).await?;
     let publication = publish_body::parse(body.bytes, settings.max_message)?;
+    publication.topics.iter().try_for_each(|topic| caller.may_publish(&settings, topic))?;
     take(local, connections, publication).await
 }
 
@@ -54,10 +55,12 @@ pub(super) async fn publish_to(
     request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
     let settings = local.node().settings();
-    Caller::of(&settings, request.headers())?.require(Scope::Publish)?;
+    let caller = Caller::of(&settings, request.headers())?;
+    caller.enter_to_publish(&settings)?;
     let topic =
         Topic::parse(&percent::decode(topic)?).map_err(|error| Refusal::bad_request(error.to_string()))?;
     let options = options(request.uri().query().unwrap_or_default())?;
+    caller.may_publish(&settings, &topic)?;
     let kind = Kind::of(ContentType::of(request.headers()))?;
     let bounds = Bounds {
         max: settings.max_message,

@@ -31,7 +31,9 @@ pub(super) async fn topic(
     let topic = parse(topic)?;
     {
         let settings = local.node().settings();
-        Caller::of(&settings, request.headers())?.enter(&settings)?;
+        let caller = Caller::of(&settings, request.headers())?;
+        caller.enter(&settings)?;
+        caller.may_subscribe(&settings, &topic)?;
     }
     if let Some(name) = parameters(request.uri()).next().transpose()?.map(|(name, _)| name) {
         return Err(unknown_parameter(&name, "none"));
@@ -54,6 +56,7 @@ pub(super) async fn history(
         let settings = local.node().settings();
         let caller = Caller::of(&settings, request.headers())?;
         caller.enter(&settings)?;
+        caller.may_subscribe(&settings, &topic)?;
         if caller.is_admin() { Viewer::Admin } else { Viewer::Anyone }
     };
     let Part { since, limit } = Part::of(request.uri())?;

@@ -23,10 +23,11 @@ use super::{
     percent,
 };
 use crate::{
-    connection::{Attaching, Local},
+    connection::{Attaching, Local, Proof},
     engine::Encoding,
     identity::ClientId,
     protocol::v1::SUBPROTOCOL,
+    settings::Settings,
     topic::Topic,
 };
 
@@ -58,17 +59,18 @@ pub(super) async fn open(
     request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
     let encoding = check(request.version(), request.headers())?;
-    let topics = {
+    let (topics, proof) = {
         let settings = local.node().settings();
-        let topics = topics(request.uri().query().unwrap_or_default(), settings.max_topics_per_client)?;
+        let query = Query::of(request.uri().query().unwrap_or_default(), settings.max_topics_per_client)?;
         check_origin(&settings, request.headers())?;
-        Caller::of(&settings, request.headers())?.enter(&settings)?;
-        topics
+        let caller = Caller::of_socket(&settings, request.headers(), query.token.as_deref())?;
+        let proof = prove(&settings, &caller, &query.topics, encoding)?;
+        (query.topics, proof)
     };
     let attaching = {
         let wait = local.node().settings().join_wait;
         let _work = connections.upgrade(wait).await.ok_or_else(Refusal::overloaded)?;
-        local.attach_unregistered(local.share_topics(topics), encoding).await?
+        local.attach_unregistered(local.share_topics(topics), encoding, proof).await?
     };
     switch(local, attaching, request)
 }
@@ -84,33 +86,72 @@ fn switch(local: &Local, attaching: Attaching, mut request: Request<Incoming>) -
     Ok(answer.map(|_| Payload::default()))
 }
 
-/// Reads the topics of `/ws?topics=a,b`: split at commas before they are decoded, so that `%2C` is a comma in a topic.
-/// None at all is no topic. A parameter that is not known is an error, as everywhere.
-fn topics(query: &str, most: usize) -> Result<Arc<[Topic]>, Refusal> {
-    let mut topics: Option<Vec<Topic>> = None;
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        if name != "topics" {
-            let shown: String = name.chars().take(40).collect();
-            return Err(Refusal::bad_request(format!("{shown:?} is no parameter; there is `topics`")));
-        }
-        if topics.is_some() {
-            return Err(Refusal::bad_request("`topics` is given more than once"));
-        }
-        let list = topics.insert(Vec::new());
-        for name in value.split(',').filter(|_| !value.is_empty()) {
-            let topic = Topic::parse(&percent::decode_query(name)?)
-                .map_err(|error| Refusal::bad_request(format!("`topics`: {error}")))?;
-            if list.contains(&topic) {
-                continue;
-            }
-            if list.len() == most {
-                return Err(Refusal::bad_request(format!("a client has at most {most} topics")));
-            }
-            list.push(topic);
-        }
+/// Lets pass who may connect without having registered, with these topics. Who proves nothing, wants no topics yet and
+/// speaks a protocol in which it can send a token may do that on its socket: pages cannot set headers there, and a token in a URL is
+/// written to the logs of proxies.
+fn prove(
+    settings: &Settings,
+    caller: &Caller,
+    topics: &[Topic],
+    encoding: Encoding,
+) -> Result<Proof, Refusal> {
+    let can_send_it = encoding == Encoding::V1 && settings.tokens.is_some() && topics.is_empty();
+    if *caller == Caller::Anonymous && !settings.lets_anonymous_in() && can_send_it {
+        return Ok(Proof::Awaited);
     }
-    Ok(topics.unwrap_or_default().into())
+    caller.enter(settings)?;
+    topics.iter().try_for_each(|topic| caller.may_subscribe(settings, topic))?;
+    Ok(match caller {
+        Caller::Token(grant) => Proof::Token(grant.clone()),
+        Caller::Open | Caller::Anonymous | Caller::Key(_) => Proof::None,
+    })
+}
+
+/// The parameters of `/ws?topics=a,b&token=eyJ…`.
+struct Query {
+    /// Split at commas before they are decoded, so that `%2C` is a comma in a topic. None at all is no topic.
+    topics: Arc<[Topic]>,
+    token: Option<String>,
+}
+
+impl Query {
+    /// Reads them. One that is not known is an error, as everywhere.
+    fn of(query: &str, most: usize) -> Result<Self, Refusal> {
+        let (mut topics, mut token) = (None, None);
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let is_first = match name {
+                "topics" => topics.replace(named(value, most)?).is_none(),
+                "token" => token.replace(percent::decode_query(value)?.into_owned()).is_none(),
+                _ => {
+                    let shown: String = name.chars().take(40).collect();
+                    let message = format!("{shown:?} is no parameter; there are `topics` and `token`");
+                    return Err(Refusal::bad_request(message));
+                }
+            };
+            if !is_first {
+                return Err(Refusal::bad_request(format!("`{name}` is given more than once")));
+            }
+        }
+        Ok(Self { topics: topics.unwrap_or_default().into(), token })
+    }
+}
+
+/// Reads a list of topics, each once.
+fn named(value: &str, most: usize) -> Result<Vec<Topic>, Refusal> {
+    let mut list = Vec::new();
+    for name in value.split(',').filter(|_| !value.is_empty()) {
+        let topic = Topic::parse(&percent::decode_query(name)?)
+            .map_err(|error| Refusal::bad_request(format!("`topics`: {error}")))?;
+        if list.contains(&topic) {
+            continue;
+        }
+        if list.len() == most {
+            return Err(Refusal::bad_request(format!("a client has at most {most} topics")));
+        }
+        list.push(topic);
+    }
+    Ok(list)
 }
 
 /// Waits until the 101 is written and gives the socket to the shard. Whatever goes wrong drops `attaching`, and with
@@ -252,15 +293,21 @@ mod tests {
     #[test]
     fn topics_are_split_before_they_are_decoded() {
         let names = |query| {
-            let list = topics(query, 3).map_err(|refusal| refusal.status.as_u16());
-            list.map(|list| list.iter().map(|topic| topic.as_str().to_owned()).collect::<Vec<_>>())
+            let query = Query::of(query, 3).map_err(|refusal| refusal.status.as_u16());
+            query.map(|query| query.topics.iter().map(|topic| topic.as_str().to_owned()).collect::<Vec<_>>())
         };
         assert_eq!(names("topics=a,b%2Cc,a").unwrap(), ["a", "b,c"]);
         assert_eq!(names("").unwrap(), Vec::<String>::new());
         assert_eq!(names("topics=").unwrap(), Vec::<String>::new());
-        for bad in
-            ["topics=a,b,c,d", "topics=a,,b", "topics=a&topics=b", "topic=a", "topics=%00", "topics=%zz"]
-        {
+        for bad in [
+            "topics=a,b,c,d",
+            "topics=a,,b",
+            "topics=a&topics=b",
+            "topic=a",
+            "topics=%00",
+            "topics=%zz",
+            "token=a&token=a",
+        ] {
             assert_eq!(names(bad), Err(400), "{bad}");
         }
     }

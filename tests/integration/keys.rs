@@ -9,7 +9,7 @@ use fanfare::{
 use rustix::process::Signal;
 
 use crate::support::{
-    Answer, Http, WebSocket,
+    Answer, Http, Running, WebSocket,
     file::TempFile,
     process::{self, Process},
     serve, shards, v1,
@@ -20,7 +20,7 @@ const PUBLISH: &str = "a-secret-with-which-one-publishes";
 const ADMIN: &str = "a-secret-with-which-one-operates";
 
 /// Settings with a key for each scope.
-fn keyed(settings: Settings) -> Settings {
+pub(crate) fn keyed(settings: Settings) -> Settings {
     let key = |name: &str, secret: &str, scope| ApiKey {
         name: name.into(),
         scopes: [scope].into_iter().collect(),
@@ -41,6 +41,11 @@ const JSON: (&str, &str) = ("Content-Type", "application/json");
 fn call(http: &mut Http, (method, path, body): (&str, &str, &str), key: Option<(&str, &str)>) -> Answer {
     let headers: Vec<_> = [JSON].into_iter().chain(key).collect();
     http.request(method, path, &headers, body.as_bytes())
+}
+
+/// Registers a client with the key for it; its id.
+pub(crate) fn register(server: &Running, body: &str) -> String {
+    call(&mut server.http(), ("POST", "/register", body), Some(("X-Api-Key", REGISTER))).id()
 }
 
 #[test]

@@ -44,7 +44,7 @@ fn receipt_on_a_socket_says_what_became_of_the_publication_in_each_topic() {
         assert_eq!(
             say(&mut publisher, &refused)["error"],
             json!({
-                "code": "forbidden", "message": "clients may not publish to this topic", "id": 8
+                "code": "forbidden", "message": "this client may not publish to this topic", "id": 8
             })
         );
     });

@@ -7,9 +7,10 @@ use tokio::task::LocalSet;
 
 use super::*;
 use crate::{
-    classes::{Class, Classes},
+    classes::{Class, Classes, Needs},
     engine::{Encoding, Offered, Shard, Transport},
     limits::CLIENT_PUBLICATIONS_WAITING,
+    node::Node,
     publication::{Audience, Content, IdempotencyKey, Message},
     settings::Settings,
 };
@@ -36,7 +37,7 @@ struct Bench {
 impl Bench {
     fn new(settings: Settings) -> Self {
         let class = Class {
-            publishers: Publishers::Clients,
+            publishers: Needs::Public,
             ..Class::default_with(settings.outbox_bytes, settings.outbox_age)
         };
         let node = Node::new(Settings { classes: Arc::new(Classes::only(class)), ..settings });

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::{
     connection::Local,
-    http::{answer::Refusal, connections::Connections, underway::Underway},
+    http::{answer::Refusal, connections::Connections, credentials::Caller, underway::Underway},
     limits::BATCH_UNDERWAY,
     protocol::publish_body,
 };
@@ -19,6 +19,8 @@ type Outcome = Pin<Box<dyn Future<Output = Vec<u8>>>>;
 pub(super) struct Queue {
     local: Local,
     connections: Rc<Connections>,
+    /// Whose batch it is.
+    caller: Caller,
     underway: VecDeque<Outcome>,
     /// How many may be under way.
     most: usize,
@@ -30,9 +32,9 @@ pub(super) struct Queue {
 
 impl Queue {
     /// An empty queue. One that is `ordered` begins a publication when the one before has its result.
-    pub(super) fn new(local: Local, connections: Rc<Connections>, ordered: bool) -> Self {
+    pub(super) fn new(local: Local, connections: Rc<Connections>, caller: Caller, ordered: bool) -> Self {
         let most = if ordered { 1 } else { BATCH_UNDERWAY };
-        Self { local, connections, underway: VecDeque::new(), most, is_barred: false, begun: 0 }
+        Self { local, connections, caller, underway: VecDeque::new(), most, is_barred: false, begun: 0 }
     }
 
     /// The shard this is on.
@@ -94,6 +96,7 @@ impl Queue {
     async fn begin(&mut self, object: Bytes) -> Result<Underway, Refusal> {
         let settings = self.local.node().settings();
         let publication = publish_body::parse(object, settings.max_message)?;
+        publication.topics.iter().try_for_each(|topic| self.caller.may_publish(&settings, topic))?;
         let is_to_several = publication.topics.len() > 1;
         let until = Instant::now() + settings.publish_wait;
         let work = self.connections.work(settings.publish_wait).await.ok_or_else(Refusal::overloaded)?;

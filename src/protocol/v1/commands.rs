@@ -7,6 +7,7 @@
 //! | `{"topics":["a"],"id":3}`, and `since` and `last` as with `subscribe` | [`What::Topics`] |
 //! | `{"publish":{"topic":"a","message":"m"},"id":4}` | [`What::Publish`] |
 //! | `{"ping":123}` | [`What::Ping`] |
+//! | `{"auth":"eyJ…","id":5}` | [`What::Auth`] |
 //!
 //! Fields may stand in any order. One that is not known is passed over, so that a client written for a later version gets on
 //! here; but a message without a command that is known, or with two, is an error. So is a field given twice.
@@ -50,6 +51,29 @@ pub enum What {
     Publish(Box<PublishBody>),
     /// A pong with this value, when everything asked before it is in force.
     Ping(Echo),
+    /// Who the client is, by this token, from now on.
+    Auth(Bearer),
+}
+
+/// A token as it came, which is a secret: its `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Bearer(Box<str>);
+
+impl Bearer {
+    pub(crate) fn new(token: String) -> Self {
+        Self(token.into())
+    }
+
+    /// The token.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Bearer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Bearer")
+    }
 }
 
 /// Topics, and what is wanted of their past.

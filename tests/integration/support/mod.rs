@@ -17,6 +17,7 @@ pub(crate) use self::{
 pub(crate) mod file;
 mod http;
 pub(crate) mod process;
+pub(crate) mod token;
 pub(crate) mod v1;
 pub(crate) mod websocket;
 mod wire;

@@ -108,6 +108,12 @@ impl Process {
         }
     }
 
+    /// All lines of the log of a process that has ended.
+    pub(crate) fn whole_log(&mut self) -> &[String] {
+        self.seen.extend(self.log.iter());
+        &self.seen
+    }
+
     /// Where it listens, when it does.
     pub(crate) fn address(&mut self) -> SocketAddr {
         let line = self.line_with("listening address=");

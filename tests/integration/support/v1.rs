@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use fanfare::{
-    classes::{Class, Classes, History, Policy, Publishers, Which},
+    classes::{Class, Classes, History, Needs, Policy, Which},
     settings::Settings,
 };
 use serde_json::Value;
@@ -49,7 +49,7 @@ pub(crate) fn classes(settings: Settings) -> Settings {
     let further = vec![
         Class { policy: Policy::DropOldest, ..class("o") },
         Class { policy: Policy::Conflate, ..class("c") },
-        Class { publishers: Publishers::Clients, ..class("p") },
+        Class { publishers: Needs::Public, ..class("p") },
         Class { history: Some(HISTORY), ..class("h") },
     ];
     let rules = ["o", "c", "p", "h"].map(|name| (Which::Prefix(name.into()), name.to_owned()));

@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
-use super::{Command, CommandLimits, Refused, Since, Subscription, What};
+use super::{Bearer, Command, CommandLimits, Refused, Since, Subscription, What};
 use crate::{
     limits::LAST_MESSAGES_MAX,
     protocol::{
@@ -54,6 +54,7 @@ enum Draft<'a> {
     Topics(TopicList),
     Publish(PublishObject<'a>),
     Ping(Echo),
+    Auth(Bearer),
 }
 
 impl Fields<'_> {
@@ -77,13 +78,14 @@ impl Fields<'_> {
                 What::Publish(Box::new(body))
             }
             Some(Draft::Ping(value)) => no_past().map(|()| What::Ping(value))?,
+            Some(Draft::Auth(token)) => no_past().map(|()| What::Auth(token))?,
         };
         Ok(Command { id, what })
     }
 }
 
 const NO_COMMAND: &str =
-    "there is no command; it is one of `subscribe`, `unsubscribe`, `topics`, `publish`, `ping`";
+    "there is no command; it is one of `subscribe`, `unsubscribe`, `topics`, `publish`, `ping`, `auth`";
 
 fn subscription(
     topics: TopicList,
@@ -125,6 +127,7 @@ impl<'de> Visitor<'de> for FieldsVisitor {
                 Field::Topics => fields.draft = Some(Draft::Topics(map.next_value_seed(topics)?)),
                 Field::Publish => fields.draft = Some(Draft::Publish(map.next_value()?)),
                 Field::Ping => fields.draft = Some(Draft::Ping(echo(map.next_value()?)?)),
+                Field::Auth => fields.draft = Some(Draft::Auth(Bearer::new(map.next_value()?))),
                 Field::Id if fields.id.is_some() => return Err(de::Error::duplicate_field("id")),
                 Field::Id => fields.id = Some(echo(map.next_value()?)?),
                 Field::Since if fields.since.is_some() => return Err(de::Error::duplicate_field("since")),
@@ -157,6 +160,7 @@ enum Field {
     Topics,
     Publish,
     Ping,
+    Auth,
     Id,
     Since,
     Last,
@@ -167,7 +171,9 @@ enum Field {
 impl Field {
     fn is_command(self) -> bool {
         match self {
-            Self::Subscribe | Self::Unsubscribe | Self::Topics | Self::Publish | Self::Ping => true,
+            Self::Subscribe | Self::Unsubscribe | Self::Topics | Self::Publish | Self::Ping | Self::Auth => {
+                true
+            }
             Self::Id | Self::Since | Self::Last | Self::Other => false,
         }
     }

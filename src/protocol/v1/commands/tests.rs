@@ -43,6 +43,8 @@ fn each_command_is_read() {
     let ping = |json: &str| What::Ping(Echo::parse(json).unwrap());
     assert_eq!(what(r#"{"ping":123}"#), ping("123"));
     assert_eq!(what(r#"{"ping":"\u0031"}"#), ping(r#""\u0031""#));
+    assert_eq!(what(r#"{"auth":"a.b.c"}"#), What::Auth(Bearer::new("a.b.c".into())));
+    assert!(!format!("{:?}", what(r#"{"auth":"a.b.c"}"#)).contains("a.b.c"), "it is a secret");
 }
 
 #[test]
@@ -303,6 +305,7 @@ fn written(command: &Command) -> Option<String> {
         }
         What::Unsubscribe(topics) => serde_json::json!({ "unsubscribe": names(topics) }).to_string(),
         What::Ping(value) => format!(r#"{{"ping":{}}}"#, value.as_json()),
+        What::Auth(token) => serde_json::json!({ "auth": token.as_str() }).to_string(),
         What::Publish(_) => return None,
     };
     if let Some(id) = command.id.as_ref().map(Echo::as_json) {

@@ -1,0 +1,223 @@
+//! Clients that are let in by a token, or still have to send one: what each may, and until when.
+//!
+//! Beside the sockets, so that a client without a token costs nothing for it. When the time of one is over it is closed. One
+//! entry for each such client, gone with its connection; nothing waits with a timer of its own.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    rc::Rc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use super::local::{Local, State};
+use crate::{
+    auth::{Grant, TokenError},
+    classes::Needs,
+    engine::{Goodbye, Key, Manner},
+    identity::User,
+    protocol::{error::Code, v1::encode},
+    session::AuthCommand,
+    settings::Settings,
+    topic::Topic,
+    websocket::{CloseCode, frame},
+};
+
+/// What a client has proved that connects without having registered.
+#[derive(Clone, Debug)]
+pub(crate) enum Proof {
+    /// Nothing, and need not.
+    None,
+    /// Who it is, by a token.
+    Token(Rc<Grant>),
+    /// Nothing yet: it has to send a token on its socket, within `auth_wait`, and may do nothing before.
+    Awaited,
+}
+
+/// Why a client may not do something: for programs, and for people.
+pub(super) type Forbidden = (Code, &'static str);
+
+/// The clients of one shard that were let in by a token, or await one.
+#[derive(Debug, Default)]
+pub(super) struct Admitted {
+    clients: HashMap<Key, Client>,
+    /// The same clients by when their time is over.
+    due: BTreeSet<(u64, u32)>,
+}
+
+#[derive(Debug)]
+struct Client {
+    /// When its time is over, milliseconds of the shard's clock.
+    until: u64,
+    /// What its token grants; `None` while one is awaited.
+    grant: Option<Rc<Grant>>,
+}
+
+impl Proof {
+    /// The user that it proves.
+    pub(super) fn user(&self) -> Option<&User> {
+        match self {
+            Self::Token(grant) => Some(&grant.user),
+            Self::None | Self::Awaited => None,
+        }
+    }
+}
+
+impl Admitted {
+    /// Lets a client stay until a time, with what its token grants if it has sent one. It may be there already.
+    fn admit(&mut self, key: Key, until: u64, grant: Option<Rc<Grant>>) {
+        self.remove(key);
+        self.due.insert((until, key.index));
+        self.clients.insert(key, Client { until, grant });
+    }
+
+    /// Forgets a client, if it is one of these.
+    pub(super) fn remove(&mut self, key: Key) {
+        if let Some(client) = self.clients.remove(&key) {
+            self.due.remove(&(client.until, key.index));
+        }
+    }
+
+    /// What a client's token grants.
+    fn grant(&self, key: Key) -> Option<&Rc<Grant>> {
+        self.clients.get(&key)?.grant.as_ref()
+    }
+
+    /// Whether a client may do nothing yet but send a token.
+    fn awaits(&self, key: Key) -> bool {
+        self.clients.get(&key).is_some_and(|client| client.grant.is_none())
+    }
+
+    /// The next place whose client's time is over at `now`.
+    fn next_due(&self, now: u64) -> Option<u32> {
+        self.due.first().filter(|(until, _)| *until <= now).map(|(_, index)| *index)
+    }
+}
+
+impl Local {
+    /// Notes what a client has proved that has its socket now.
+    pub(super) fn admit(&self, state: &mut State, key: Key, proof: &Proof) {
+        match proof {
+            Proof::None => {}
+            Proof::Token(grant) => state.admitted.admit(key, self.until(grant), Some(grant.clone())),
+            Proof::Awaited => {
+                let wait = u64::try_from(self.node().settings().auth_wait.as_millis()).unwrap_or(u64::MAX);
+                state.admitted.admit(key, self.now().saturating_add(wait), None);
+            }
+        }
+    }
+
+    /// Closes those whose time is over.
+    pub(super) fn close_overdue(&self, state: &mut State, now: u64) {
+        while let Some(index) = state.admitted.next_due(now) {
+            let generation = state.sockets.at(index).map(|socket| socket.generation);
+            let key = generation.map(|generation| Key { index, generation });
+            let Some(key) = key.filter(|key| state.admitted.clients.contains_key(key)) else {
+                debug_assert!(false, "it goes with its connection");
+                return;
+            };
+            let goodbye = match state.admitted.awaits(key) {
+                true => Goodbye { code: CloseCode::UNAUTHORIZED, reason: "not authorised" },
+                false => Goodbye { code: CloseCode::POLICY, reason: "auth expired" },
+            };
+            state.admitted.remove(key);
+            state.shard.close(key, goodbye, Manner::Discard);
+        }
+    }
+
+    /// Takes a token that a client sent on its socket, and answers.
+    pub(super) fn authenticate(&self, state: &mut State, key: Key, command: AuthCommand) {
+        let AuthCommand { id, token } = command;
+        let taken = self.take_token(state, key, token.as_str());
+        let mut text = Vec::with_capacity(64);
+        match taken {
+            Ok(()) => encode::ok(&mut text, id.as_ref()),
+            Err((code, message)) => encode::error(&mut text, code, message, id.as_ref()),
+        }
+        state.shard.answer(key, frame::text(&text));
+    }
+
+    fn take_token(&self, state: &mut State, key: Key, token: &str) -> Result<(), Forbidden> {
+        let settings = self.node().settings();
+        let Some(tokens) = &settings.tokens else {
+            return Err((Code::Unsupported, "no tokens are taken here"));
+        };
+        let Some(socket) = state.sockets.get_mut(key) else { return Ok(()) };
+        if self.node().clients.contains(socket.session.client()) {
+            return Err((Code::Forbidden, "a registered client is who it was registered as"));
+        }
+        let unauthorized = |error: TokenError| (Code::Unauthorized, error.as_str());
+        let grant = tokens.verify(token.as_bytes(), unix_time().as_secs()).map_err(unauthorized)?;
+        match state.admitted.grant(key) {
+            Some(before) if before.user != grant.user => {
+                return Err((Code::Forbidden, "the token is of another user than the one before"));
+            }
+            Some(_) => {}
+            None => state.shard.set_user(key, grant.user.clone()),
+        }
+        let until = self.until(&grant);
+        state.admitted.admit(key, until, Some(Rc::new(grant)));
+        Ok(())
+    }
+
+    /// When a grant ends, by the shard's clock.
+    fn until(&self, grant: &Grant) -> u64 {
+        let left = Duration::from_secs(grant.expires).saturating_sub(unix_time());
+        self.now().saturating_add(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+/// Whether a client may have these topics: those it has already, and those whose class asks for nothing, or for a token that
+/// grants them.
+pub(super) fn may_have(
+    state: &State,
+    settings: &Settings,
+    key: Key,
+    topics: &[Topic],
+) -> Result<(), Forbidden> {
+    if state.admitted.awaits(key) {
+        return Err(TOKEN_FIRST);
+    }
+    let mut held = None;
+    for topic in topics {
+        let why = match settings.classes.needs_to_subscribe(topic) {
+            Needs::Public => continue,
+            Needs::Token if state.admitted.grant(key).is_some_and(|grant| grant.subscribe.cover(topic)) => {
+                continue;
+            }
+            Needs::Token => "one of these topics needs a token that grants it; nothing was changed",
+            Needs::Key => "one of these topics is given by whoever registers the client; nothing was changed",
+        };
+        if !held.get_or_insert_with(|| state.shard.topics_of(key)).contains(topic) {
+            return Err((Code::Forbidden, why));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a client may publish to these topics.
+pub(super) fn may_publish(
+    state: &State,
+    settings: &Settings,
+    key: Key,
+    topics: &[Topic],
+) -> Result<(), Forbidden> {
+    if state.admitted.awaits(key) {
+        return Err(TOKEN_FIRST);
+    }
+    let may = |topic: &Topic| match settings.classes.needs_to_publish(topic) {
+        Needs::Public => true,
+        Needs::Token => state.admitted.grant(key).is_some_and(|grant| grant.publish.cover(topic)),
+        Needs::Key => false,
+    };
+    match topics.iter().all(may) {
+        true => Ok(()),
+        false => Err((Code::Forbidden, "this client may not publish to this topic")),
+    }
+}
+
+const TOKEN_FIRST: Forbidden = (Code::Unauthorized, r#"send a token first: {"auth":"…"}"#);
+
+/// The time since 1970.
+pub(crate) fn unix_time() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}

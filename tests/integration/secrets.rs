@@ -1,0 +1,96 @@
+//! Nothing secret is logged: after all calls, good and bad, the log of a server at its most talkative holds no id, no key and no
+//! token.
+
+use serde_json::json;
+
+use crate::support::{
+    Http, WebSocket,
+    file::TempFile,
+    process::{self, Process},
+    token::{jwks, now, sign, token},
+    v1::V1,
+};
+
+const KEY: &str = "ffk_a-key-that-must-not-be-logged";
+const WRONG_KEY: &str = "ffk_a-wrong-key-that-must-not-be-logged";
+
+fn configuration(jwks: &TempFile, key: &TempFile) -> String {
+    format!(
+        "[access]\njwks = '{}'\norigins = ['https://a.example']\n[classes.default]\npublishers = 'token'\n\
+         [[keys]]\nname = 'all'\nscopes = ['register', 'publish', 'admin']\nkey_file = '{}'\n",
+        jwks.path(),
+        key.path()
+    )
+}
+
+#[test]
+fn the_most_talkative_log_holds_no_id_no_key_and_no_token() {
+    let (keys, key) = (TempFile::new(jwks()), TempFile::new(KEY));
+    let file = TempFile::new(configuration(&keys, &key));
+    let flags = ["--listen=127.0.0.1:0", "--log-level=trace", "--config", file.path()];
+    let mut process = Process::spawn(&mut process::command(flags));
+    let address = process.address();
+    let mut http = Http::connect(address);
+    let (good, expired) = (token("secretuser", &["*"], &["*"]), sign(&json!({"sub": "x", "exp": now() - 9})));
+
+    let body = br#"{"user_id":"secretuser","topics":["cats"]}"#;
+    let register = http.request("POST", "/register", &[("X-Api-Key", KEY)], body);
+    let id = register.id();
+    let unknown = "0123456789abcdef0123456789abcdef";
+    for (key, path, body) in [
+        (KEY, "/publish", r#"{"topic":"cats","message":"secretmessage"}"#),
+        (WRONG_KEY, "/publish", r#"{"topic":"cats","message":"secretmessage"}"#),
+        (KEY, "/publish", "secretmessage"),
+        (KEY, "/batch", r#"[{"topic":"cats","message":"secretmessage"}]"#),
+        (&expired, "/publish", "{}"),
+        (&good, "/publish", r#"{"topic":"cats","message":"secretmessage"}"#),
+    ] {
+        let bearer = format!("Bearer {key}");
+        let headers = [("Authorization", &*bearer), ("Content-Type", "application/json")];
+        http.request("POST", path, &headers, body.as_bytes());
+    }
+    let open = |path: &str, headers: &[(&str, &str)]| WebSocket::open(address, path, headers);
+    let offer = ("Sec-WebSocket-Protocol", V1);
+    let mut registered = open(&format!("/ws/{id}"), &[]).expect("it is registered");
+    let replaced = std::mem::replace(&mut registered, open(&format!("/ws/{id}"), &[offer]).expect("still"));
+    drop(replaced);
+    registered.send_text(&json!({"auth": good}).to_string());
+    let mut by_token = open(&format!("/ws?token={good}&topics=cats"), &[offer]).expect("it is let in");
+    by_token.send_text(&json!({"auth": good}).to_string());
+    by_token.send_text(&json!({"auth": expired}).to_string());
+    by_token.send_text("secretmessage");
+    for (path, headers) in [
+        (format!("/ws/{unknown}"), &[][..]),
+        (format!("/ws/{id}"), &[("Origin", "https://b.example")]),
+        (format!("/ws?token={expired}"), &[]),
+        (format!("/ws?token={good}x"), &[offer]),
+    ] {
+        assert!(open(&path, headers).is_err(), "{path}");
+    }
+    http.delete(unknown);
+    assert_eq!(http.delete(&id).status, 200);
+    process.signal(rustix::process::Signal::HUP);
+    process.line_with("reloaded changed=");
+    file.write("[access]\njwks = 'not there'\n");
+    process.signal(rustix::process::Signal::HUP);
+    process.line_with("nothing is reloaded");
+    drop((registered, by_token, http));
+    process.signal(rustix::process::Signal::TERM);
+    assert_eq!(process.wait().code(), Some(0));
+
+    let secrets = [&*id, unknown, &good, signature(&good), &expired, signature(&expired)];
+    let secrets =
+        secrets.iter().chain(&[KEY, WRONG_KEY, "secretmessage", "secretuser", "a secret of thirty-two"]);
+    let log = process.whole_log().join("\n");
+    assert!(log.contains("stopped"), "all of it is here: {log}");
+    for secret in secrets {
+        // Not a part of it either that is long enough to be of use.
+        let part = &secret[..secret.len().min(12)];
+        assert!(!log.contains(part), "{part} is in the log:\n{log}");
+    }
+}
+
+/// The part of a token that nobody else can make.
+fn signature(token: &str) -> &str {
+    token.rsplit('.').next().expect("it has three parts")
+}
