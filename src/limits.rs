@@ -288,6 +288,12 @@ pub const HTTP_UNREAD_MS: u64 = 60_000;
 pub const HTTP_CORKED_BYTES: usize = 16 * 1024;
 /// Bytes read and thrown away behind the last answer of an HTTP connection, so that the answer is not lost to a reset.
 pub const HTTP_DISCARD_BYTES: usize = 4 * 1024 * 1024;
+/// Lines of the log that may wait to be written, in the process; a further one is lost and counted.
+pub const LOG_LINES_WAITING: usize = 1_024;
+/// Longest line of the log, bytes; a longer one is lost and counted.
+pub const LOG_LINE_BYTES: usize = 16 * 1024;
+/// How long a process that ends waits for its log to be written, milliseconds.
+pub const LOG_FLUSH_MS: u64 = 1_000;
 /// Below this many file descriptors the start-up warns.
 pub const DESCRIPTORS_LOW: u64 = 4_096;
 /// File descriptors kept back for everything that is not a client.

@@ -6,6 +6,10 @@ use std::{fmt, io::IsTerminal, sync::Arc};
 
 use tracing_subscriber::{EnvFilter, filter::ParseError};
 
+pub use self::queue::{flush, lines_lost};
+
+mod queue;
+
 /// Changes what is logged. Cheap to clone.
 #[derive(Clone)]
 pub struct LogFilter(Arc<dyn Fn(EnvFilter) + Send + Sync>);
@@ -37,8 +41,8 @@ impl fmt::Debug for LogFilter {
 /// When the process has a log already.
 pub fn start(json: bool, directives: &str) -> Result<LogFilter, ParseError> {
     let builder = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        // A log that nobody reads any more must not take the server with it: to complain would be to panic.
+        .with_writer(queue::open())
+        // What cannot be said is counted; to complain about it on the same way would be to panic.
         .log_internal_errors(false)
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal())

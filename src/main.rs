@@ -42,7 +42,9 @@ fn main() -> ExitCode {
     let json = config.log.format == LogFormat::Json;
     let log = logging::start(json, &config.log.filter).expect("the configuration has checked the filter");
     tell(&config, raise_descriptor_limit());
-    match fanfare::server::run(cli, config, log) {
+    let ran = fanfare::server::run(cli, config, log);
+    logging::flush();
+    match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("fanfare: {error}");

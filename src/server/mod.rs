@@ -31,7 +31,7 @@ use crate::{
     connection::{self, Local},
     http::{self, HandshakeSlot},
     limits::{DESCRIPTORS_RESERVED, HANDSHAKES_OPEN},
-    logging::LogFilter,
+    logging::{self, LogFilter},
     node::{HttpCount, Node, Phase},
     peer::Peer,
     settings::Settings,
@@ -173,6 +173,7 @@ pub fn run(cli: Cli, config: Config, log: LogFilter) -> io::Result<()> {
             }
             while signals.next().await == Asked::Reload {}
             tracing::warn!("second signal: ending now");
+            logging::flush();
             std::process::exit(1)
         })
     };

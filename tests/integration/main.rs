@@ -23,6 +23,7 @@ mod idempotency;
 mod keys;
 mod limits;
 mod liveness;
+mod logging;
 mod neighbours;
 mod overload;
 mod plain;
