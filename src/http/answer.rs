@@ -129,6 +129,11 @@ impl Refusal {
         Self { close: true, ..Self::bad_request("the body is not framed as HTTP says, or broke off") }
     }
 
+    /// 400 for a request whose end others may see elsewhere; the connection is closed.
+    pub(super) fn ambiguous(message: &'static str) -> Self {
+        Self { close: true, ..Self::bad_request(message) }
+    }
+
     /// 409 for an idempotency key that another publication has.
     pub(super) fn conflict() -> Self {
         let message = "another publication has this idempotency key; nothing was taken";

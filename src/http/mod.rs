@@ -13,6 +13,7 @@ pub(crate) use self::connections::{Connections, HandshakeSlot};
 use self::{
     answer::{Answer, Refusal},
     connections::Entry,
+    framing::Framing,
     route::Route,
 };
 use crate::{connection::Local, limits, peer::Peer};
@@ -26,6 +27,7 @@ mod conversation;
 mod corked;
 mod cors;
 mod credentials;
+mod framing;
 mod health;
 mod lines;
 mod payload;
@@ -62,7 +64,10 @@ pub(crate) async fn serve(
         .set_tcp_user_timeout(Some(Duration::from_millis(limits::HTTP_UNREAD_MS)));
     let entry = Rc::new(entry);
     let stopping = local.node().stopping();
-    let handle = async |request| answer(&local, &entry, &peer, request).await;
+    let handle = async |request| match Framing::of(&request) {
+        Ok(framing) => framing.conclude(answer(&local, &entry, &peer, request).await),
+        Err(refusal) => refusal.into_answer(),
+    };
     conversation::converse(entry.clone(), stream, stopping, handle).await;
 }
 

@@ -9,8 +9,8 @@ use hyper::{
     HeaderMap, Request, Version,
     body::Incoming,
     header::{
-        CONNECTION, HeaderName, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
-        SEC_WEBSOCKET_VERSION, UPGRADE,
+        CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+        SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
     },
 };
 
@@ -183,6 +183,11 @@ fn check(version: Version, headers: &HeaderMap) -> Result<Encoding, Refusal> {
     if version != Version::HTTP_11 {
         return Err(Refusal::bad_request("a WebSocket handshake is HTTP/1.1"));
     }
+    // What stood in it would be the first frames, to us.
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    if headers.contains_key(TRANSFER_ENCODING) || lengths.any(|length| length != "0") {
+        return Err(Refusal::ambiguous("a WebSocket handshake has no body"));
+    }
     if !has_token(headers, &CONNECTION, "upgrade") {
         return Err(Refusal::bad_request("Connection: Upgrade is missing"));
     }
@@ -270,6 +275,14 @@ mod tests {
             assert_eq!(status(Version::HTTP_11, &[(k, key)]), Some(400), "{key:?}");
         }
         assert_eq!(status(Version::HTTP_11, &[(k, &[GOOD[3].1, GOOD[3].1])]), Some(400));
+        for body in [
+            ("content-length", &["2"][..]),
+            ("content-length", &["2", "2"]),
+            ("transfer-encoding", &["chunked"]),
+        ] {
+            assert_eq!(status(Version::HTTP_11, &[body]), Some(400), "{body:?}");
+        }
+        assert_eq!(status(Version::HTTP_11, &[("content-length", &["0"])]), None);
     }
 
     #[test]

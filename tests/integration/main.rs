@@ -9,6 +9,7 @@
 mod support;
 
 mod access;
+mod ambiguous_http;
 mod audience;
 mod batch;
 mod batch_stream;
