@@ -3,9 +3,12 @@
 //! hyper speaks the protocol; here stands what it leaves to its caller: the place between accept and first response,
 //! making room, stopping, and reading on behind the last answer. What a request means is the handler's business.
 
-use std::{convert::Infallible, io, net::Shutdown, pin::pin, rc::Rc, time::Duration};
+use std::{cell::Cell, convert::Infallible, io, net::Shutdown, pin::pin, rc::Rc, time::Duration};
 
-use hyper::{Request, Response, body::Incoming, server::conn::http1::Parts, service::service_fn};
+use hyper::{
+    Request, Response, StatusCode, body::Incoming, server::conn::http1::Parts, service::service_fn,
+    upgrade::OnUpgrade,
+};
 use tokio::{net::TcpStream, time};
 
 use super::{answer::Answer, connections::Entry, corked::Corked, payload::Payload};
@@ -23,10 +26,15 @@ pub(super) async fn converse<H>(
 ) where
     H: AsyncFn(Request<Incoming>) -> Answer,
 {
-    let service = service_fn(|request| {
+    // hyper hands the stream of a request with Upgrade to whoever asked for it, also when it was answered with something
+    // else and the connection ends behind that.
+    let not_switched = Cell::new(None);
+    let service = service_fn(|request: Request<Incoming>| {
         entry.begin();
         async {
+            let upgrade = request.extensions().get::<OnUpgrade>().cloned();
             let mut answer = handle(request).await;
+            not_switched.set(upgrade.filter(|_| answer.status() != StatusCode::SWITCHING_PROTOCOLS));
             match answer.body_mut() {
                 Payload::Whole(_) => entry.end(),
                 Payload::Results(results) => {
@@ -60,7 +68,12 @@ pub(super) async fn converse<H>(
     if result.is_err_and(|error| error.is_timeout()) {
         return;
     }
-    if let Some(Parts { io, .. }) = connection.into_parts() {
+    let io = match (connection.into_parts(), not_switched.take()) {
+        (Some(Parts { io, .. }), _) => Some(io),
+        (None, Some(upgrade)) => upgrade.await.ok().and_then(|io| io.downcast().ok()).map(|parts| parts.io),
+        (None, None) => None,
+    };
+    if let Some(io) = io {
         tokio::select! {
             () = entry.evicted() => {}
             () = linger(io, told) => {}
@@ -94,10 +107,9 @@ fn discard(stream: &TcpStream) -> io::Result<usize> {
 
 #[cfg(test)]
 mod tests {
-    use std::{cell::Cell, future::pending, sync::Arc};
+    use std::{future::pending, sync::Arc};
 
     use fastwebsockets::upgrade::upgrade;
-    use hyper::StatusCode;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpListener,
@@ -262,6 +274,18 @@ mod tests {
                 assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("body_too_large"), "{answer}");
                 assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
             }
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test]
+    async fn answer_that_refuses_an_upgrade_and_ends_the_connection_is_not_lost() {
+        let test = async {
+            let server = Server::new(&settings()).await;
+            let mut client = server.client(pending(), path).await;
+            let request = b"GET /no HTTP/1.1\r\nConnection: close, Upgrade\r\nUpgrade: h2c\r\n\r\nmore";
+            client.write_all(request).await.expect("it is connected");
+            assert!(rest(&mut client).await.ends_with("/no"));
         };
         LocalSet::new().run_until(test).await;
     }
