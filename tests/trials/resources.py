@@ -1,0 +1,156 @@
+"""Resources that run out: descriptors, the disk under the log, the memory budget."""
+
+import contextlib
+import errno
+import pathlib
+import resource
+import socket
+import subprocess
+import tempfile
+import time
+
+from peers import Audience, Publisher, Server, audience, eventually, mib, ms, need, open_socket
+
+DESCRIPTORS = 128
+
+
+def descriptors_used_up():
+    """The server may open 128 files, and 300 clients come"""
+    limit = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
+    with Server(preexec_fn=limit) as server, contextlib.ExitStack() as crowd:
+        group = Audience([open_socket(server, "cats") for _ in range(10)])
+        publisher, kept = Publisher(server, "cats"), server.http()
+        publisher.publish(20, 100)
+        # They connect, as far as the kernel goes, and send nothing.
+        waiting = []
+        for _ in range(300):
+            client = crowd.enter_context(contextlib.closing(socket.socket()))
+            client.setblocking(False)
+            assert client.connect_ex(server.address) in (0, errno.EINPROGRESS)
+            waiting.append(client)
+        eventually("it says that it rests", lambda: server.said("accepting rests"))
+        assert kept.request("GET", "/health")[0] == 200
+        used = server.descriptors()
+        group.expect(publisher.publish(100, 100))
+        during, lines = group.lap(), server.said("accepting rests")
+        assert used <= DESCRIPTORS, used
+        assert lines < 10, f"{lines} lines of log"
+        for client in waiting:
+            client.close()
+        begun = time.monotonic()
+        with open_socket_when_it_can(server) as late:
+            after = time.monotonic() - begun
+            group.expect(publisher.publish(20))
+            while not late.next().startswith(f"{publisher.number} ".encode()):
+                pass
+        group.close()
+        server.stop()
+    return (f"{used} of {DESCRIPTORS} in use; 10 clients missed nothing, p99 {ms(during)}; an HTTP connection there was is "
+            f"answered; {lines} line in the log; a new client served {after:.1f} s after the others left")
+
+
+@contextlib.contextmanager
+def open_socket_when_it_can(server):
+    client = open_socket(server, "cats")
+    yield client
+    client.close()
+
+
+def log_on_a_full_disk():
+    """The disk under the log is full for a while"""
+    with tempfile.TemporaryDirectory(prefix="fanfare-trial-") as folder, contextlib.ExitStack() as stack:
+        need(["mount", "-t", "tmpfs", "-o", "size=64k", "fanfare-trial", folder])
+        stack.callback(lambda: subprocess.run(["umount", folder], check=True))
+        path, ballast = pathlib.Path(folder) / "log", pathlib.Path(folder) / "ballast"
+        with open(path, "a") as log:
+            listen = free_address()
+            server = stack.enter_context(Server("--log-level", "trace", listen=listen, stderr=log))
+        eventually("it listens", lambda: answers(server))
+        with contextlib.suppress(OSError), open(ballast, "wb", buffering=0) as file:
+            while file.write(b"x" * 512):
+                pass
+        full = path.stat().st_size
+        with audience(server, "cats", 10) as group:
+            # Each connection says something.
+            for _ in range(200):
+                server.http().socket.close()
+            group.expect(Publisher(server, "cats").publish(100, 100))
+            p99, written = group.lap(), path.stat().st_size
+        assert written - full < 8192, "the disk was not full"
+        ballast.unlink()
+        def told():
+            server.http().socket.close()
+            return "lines of the log were lost" in path.read_text()
+        eventually("the log tells what it lost", told)
+        server.stop()
+        assert '"message":"stopped"' in path.read_text()
+    return f"10 clients missed nothing, p99 {ms(p99)}; when there was room again the log went on and said how many lines were lost"
+
+
+def free_address():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+def answers(server):
+    try:
+        return server.health()
+    except OSError:
+        return None
+
+
+BUDGET = 16 << 20
+CLASSES = """
+[classes.lossy]
+policy = "drop-oldest"
+[[topics]]
+prefix = "lossy."
+class = "lossy"
+[classes.kept]
+history = { messages = 100000, bytes = "512KiB", ttl = "10m" }
+[[topics]]
+prefix = "kept."
+class = "kept"
+"""
+
+
+def memory_used_up():
+    """A budget of 16 MiB (`--memory`), 40 topics with a history and 60 clients that do not read"""
+    options = ["--memory", "16MiB", "--socket-send-buffer", "32KiB", "--publish-wait", "100ms"]
+    with Server(*options, config=CLASSES) as server:
+        topics = [f"lossy.{n}" for n in range(20)] + [f"plain.{n}" for n in range(20)]
+        group = Audience([open_socket(server, "cats") for _ in range(10)])
+        stalled = [open_socket(server, topic, receive_buffer=4096) for topic in topics + topics[:20]]
+        publisher, crowd = Publisher(server, "cats", 1000), server.http()
+        group.expect(publisher.publish(20))
+        resident, most, rungs, refused, sent = server.status("VmRSS"), 0, set(), 0, 0
+        message = b"x" * 32000
+        for round in range(50):
+            for topic in topics + [f"kept.{n}" for n in range(40)]:
+                status, _ = crowd.request("POST", f"/publish/{topic}", message, "Content-Type: text/plain\r\n")
+                assert status in (200, 503), status
+                refused += status == 503
+                sent += len(message)
+            publisher.publish(2)
+            memory = server.health()["memory"]
+            most, rungs = max(most, memory["used"]), rungs | {memory["rung"]}
+        group.expect(publisher.number)
+        p99, grown = group.lap(), server.status("VmRSS") - resident
+        ledger = server.health()["ledger"]
+        assert most <= BUDGET, f"{most} bytes held of {BUDGET}"
+        assert grown < 2 * BUDGET, f"{grown} bytes more"
+        for client in stalled:
+            client.close()
+        group.close()
+        server.stop()
+    return (f"at most {mib(most)} held of {mib(sent)} published, process grown by {mib(grown)}; {ledger['dropped']['memory']} frames dropped and "
+            f"{ledger['closed']['slow']} stalled clients closed for it, {refused} publications refused; rungs seen: {', '.join(sorted(rungs))}; "
+            f"10 that read missed nothing, p99 {ms(p99)}")
+
+
+TRIALS = [
+    (descriptors_used_up, "further clients wait in the backlog; those there are go on; the log says so once; it recovers by itself"),
+    (log_on_a_full_disk, "serving does not depend on the log; lines lost are counted and told"),
+    (memory_used_up, "what is queued and kept stays within the budget, by dropping, then closing who is slow, then refusing publishers; who reads misses nothing"),
+]
