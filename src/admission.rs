@@ -4,7 +4,7 @@
 //! waits. The credits travel with the publication and come back when the last interested shard has put it into its
 //! log, because that is when the publication is dropped. So the queues into the shards can be sized never to overflow.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -44,6 +44,14 @@ impl Credits {
 /// The node is stopping and admits nothing any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stopping;
+
+impl fmt::Display for Stopping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the node is stopping")
+    }
+}
+
+impl std::error::Error for Stopping {}
 
 impl Admission {
     /// A budget of `publications` and `bytes`.

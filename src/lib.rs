@@ -5,7 +5,7 @@
 //! ```text
 //!  http::serve ─► Local::submit ─► Node::submit ─► Admission::admit          credits, first come first served
 //!                                        │
-//!                                        ▼ Mailboxes::to_home                 Ingress::Publish
+//!                                        ▼ Mailboxes::publish                 Ingress::Publish
 //!                                  Shard::sequence                            offset and epoch, at the topic's home
 //!                                        │
 //!                                        ▼ Mailboxes::to_shard                Fanout::Deliver, every interested shard
@@ -36,7 +36,16 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A program that has its own transport drives [`engine::Shard`]s itself: they know neither sockets nor clocks.
+//! The node has threads of its own; only waiting for a publication's place needs a tokio runtime of the caller.
+//! [`server::Server::wait`] blocks its thread. `examples/embed.rs` does all of it in an asynchronous program: registers
+//! clients without HTTP, publishes to one user, asks for receipts, stops. [`settings::Settings`] are taken as they are;
+//! who lets others choose them has [`config::Config`] check them.
+//!
+//! A program that has its own transport drives [`engine::Shard`]s itself: they know neither sockets nor clocks. See
+//! [`engine`], and `examples/shards.rs`.
+//!
+//! Several crates show through: `tokio` in futures and receivers, `bytes` in [`publication::Message`], `clap` in
+//! [`config::Cli`].
 
 pub mod admission;
 pub mod auth;

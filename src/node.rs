@@ -4,6 +4,7 @@
 //! waited for credits. It owns no connection and no topic.
 
 use std::{
+    fmt,
     hash::{BuildHasher, RandomState},
     sync::{
         Arc,
@@ -99,6 +100,32 @@ pub enum QueryError {
     Stopping,
 }
 
+impl fmt::Display for PublishError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MessageTooLarge => f.write_str("the message is too long"),
+            Self::Overloaded => f.write_str("the node has too much in work"),
+            Self::TopicsFull => TopicsFull.fmt(f),
+            Self::Conflict => f.write_str("another publication has this idempotency key"),
+            Self::TopicCount { max } => write!(f, "a publication goes to 1 to {max} topics"),
+            Self::Stopping => f.write_str("the node is stopping"),
+        }
+    }
+}
+
+impl std::error::Error for PublishError {}
+
+impl fmt::Display for QueryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Overloaded => "the node has too much in work",
+            Self::Stopping => "the node is stopping",
+        })
+    }
+}
+
+impl std::error::Error for QueryError {}
+
 impl From<TopicsFull> for PublishError {
     fn from(_: TopicsFull) -> Self {
         Self::TopicsFull
@@ -176,9 +203,7 @@ impl Node {
     ) -> Result<Submitted, PublishError> {
         let credits = self.credits(1, &content, until).await?;
         let home = topic.home(self.settings().shards);
-        let publication = Publication { topic, content, credits };
-        let (reply, answer) = oneshot::channel();
-        self.mailboxes().to_home(home, Ingress::Publish(Box::new(publication), reply));
+        let answer = self.mailboxes().publish(Publication { topic, content, credits });
         Ok(Submitted { home, answer })
     }
 

@@ -1,6 +1,17 @@
 //! The checked options of a node: plain data, made once by the configuration or by a program that embeds Fanfare.
 //!
-//! Nothing below checks an option again. Defaults come from [`crate::limits`].
+//! Nothing below checks an option again. Defaults come from [`crate::limits`]. A program that embeds Fanfare and sets
+//! fields itself keeps to what is said of them here; one that lets others set them reads a [`Config`](crate::config::Config),
+//! which comes from any words and the environment:
+//!
+//! ```
+//! use fanfare::config::{Cli, Config};
+//!
+//! let said = ["my-program", "--shards", "2", "--max-message", "16KiB", "--publish-wait", "1s"];
+//! let settings = Config::read(&Cli::try_parse_from(said)?)?.settings;
+//! assert_eq!((settings.shards, settings.max_message), (2, 16 * 1024));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use std::{sync::Arc, time::Duration};
 

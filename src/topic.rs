@@ -6,6 +6,7 @@
 use std::{
     fmt,
     hash::{BuildHasher, Hash, Hasher},
+    str::FromStr,
     sync::{Arc, OnceLock},
 };
 
@@ -95,6 +96,21 @@ impl Hash for Topic {
     }
 }
 
+impl fmt::Display for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Topic {
+    type Err = TopicError;
+
+    /// As [`Topic::parse`].
+    fn from_str(name: &str) -> Result<Self, TopicError> {
+        Self::parse(name)
+    }
+}
+
 impl fmt::Debug for Topic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Topic({:?})", self.as_str())
@@ -165,6 +181,7 @@ mod tests {
         }
         for good in ["cats", "katzen/größe", "a b", "🐈", "a,b%2F+"] {
             assert_eq!(Topic::parse(good).expect("it is a topic").as_str(), good);
+            assert_eq!(good.parse::<Topic>().expect("it is a topic").to_string(), good);
         }
     }
 

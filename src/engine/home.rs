@@ -8,6 +8,7 @@
 use std::{
     cmp::Reverse,
     collections::BinaryHeap,
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -34,6 +35,14 @@ use crate::{
 /// The node can keep no further topic: its budget of records is used up and none is idle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TopicsFull;
+
+impl fmt::Display for TopicsFull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the node keeps as many topics as it may")
+    }
+}
+
+impl std::error::Error for TopicsFull {}
 
 /// The node's budget of topic records, shared by its homes; touched when a record is made or freed.
 #[derive(Clone, Debug)]

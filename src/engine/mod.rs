@@ -7,6 +7,33 @@
 //!
 //! Time and transport are arguments, so that benches run a million subscribers in memory and a simulation drives
 //! shards through any order of events.
+//!
+//! Whoever drives shards makes a [`Common`], a [`Shard`] for each number, and an
+//! [`Admission`](crate::admission::Admission), whose credits go with each publication. Subscribers come with
+//! [`Shard::add`], [`Shard::set_topics`] and [`Shard::attached`]; publications with [`Mailboxes::publish`]. Each turn of a shard is:
+//!
+//! ```
+//! # use fanfare::engine::{Event, Key, Shard, Transport};
+//! /// `now` in milliseconds; `writable` are connections that take bytes again.
+//! fn turn(shard: &mut Shard, now: u64, writable: &[Key], transport: &mut impl Transport) {
+//!     shard.begin_turn(now);
+//!     writable.iter().for_each(|&key| shard.writable(key));
+//!     shard.sockets_looked_at();
+//!     shard.sequence(256);
+//!     shard.take(64);
+//!     shard.flush(transport, 64);
+//!     while let Some(event) = shard.next_event() {
+//!         if let Event::Ended { key } | Event::Lost { key } = event {
+//!             shard.remove(key); // and whatever carried it
+//!         }
+//!     }
+//! }
+//! ```
+//!
+//! While [`Shard::has_work`] there is another turn to be done at once; else the driver sleeps, until the
+//! [`Wakeup`](crate::mailbox::Wakeup) of its mailboxes, until something is writable, and where a shard
+//! [holds back](Shard::holds_back) or has what time brings to do, not for longer than some milliseconds. A whole
+//! program is `examples/shards.rs`.
 
 mod age_list;
 mod blocked;

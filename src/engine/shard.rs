@@ -1,10 +1,11 @@
 //! One shard of the engine: its subscribers, topics, logs, and the topics it is home to.
 //!
 //! It has never met a socket or a clock. Whoever drives it calls, each turn: [`Shard::begin_turn`] with the time,
-//! [`Shard::sequence`] (work for the home), [`Shard::take`] (publications into the log, subscribers marked),
-//! [`Shard::flush`] (dirty outboxes to the transport), and reads what became of it from [`Shard::next_event`]. Its
-//! state is touched by its thread only (I1), and nothing here waits (I2): it computes and pushes. This file holds
-//! the life of a subscriber; membership, fan-out, flush and memory are the files beside it.
+//! [`Shard::writable`] and [`Shard::sockets_looked_at`] when it has looked, [`Shard::sequence`] (work for the home),
+//! [`Shard::take`] (publications into the log, subscribers marked), [`Shard::flush`] (dirty outboxes to the transport), and
+//! reads what became of it from [`Shard::next_event`]. Its state is touched by its thread only (I1), and nothing here
+//! waits (I2): it computes and pushes. This file holds the life of a subscriber; membership, fan-out, flush and memory are
+//! the files beside it.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -39,7 +40,7 @@ use crate::{
     websocket::Opcode,
 };
 
-/// One shard.
+/// One shard. How it is driven stands at [`crate::engine`].
 #[derive(Debug)]
 pub struct Shard {
     pub(super) number: u16,

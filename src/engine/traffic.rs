@@ -205,7 +205,16 @@ impl Mailboxes {
         }
     }
 
-    /// Hands work to a home.
+    /// Hands a publication to the home of its topic. The position that it is given there can be waited for, or looked for
+    /// after the home's next [`Shard::sequence`](super::Shard::sequence). Whoever does not care drops the receiver.
+    pub fn publish(&self, publication: Publication) -> oneshot::Receiver<Result<Position, TopicsFull>> {
+        let home = publication.topic.home(self.shards());
+        let (reply, answer) = oneshot::channel();
+        self.to_home(home, Ingress::Publish(Box::new(publication), reply));
+        answer
+    }
+
+    /// Hands work to a home. That of a topic is [`Topic::home`].
     pub fn to_home(&self, shard: usize, entry: Ingress) {
         let pushed = self.ingress[shard].push(entry);
         pushed

@@ -124,7 +124,8 @@ impl Server {
         self.node.begin_draining();
     }
 
-    /// Waits until every thread has ended.
+    /// Waits until every thread has ended, which takes [`Self::stop`] or [`Self::drain`]. It blocks its thread: an
+    /// asynchronous program calls it where that may be, as with `tokio::task::spawn_blocking`.
     ///
     /// # Errors
     /// When a thread failed or panicked.
