@@ -47,6 +47,7 @@
 //! Several crates show through: `tokio` in futures and receivers, `bytes` in [`publication::Message`], `clap` in
 //! [`config::Cli`].
 
+mod admin;
 pub mod admission;
 pub mod auth;
 pub mod classes;

@@ -299,6 +299,24 @@ pub const DESCRIPTORS_LOW: u64 = 4_096;
 /// File descriptors kept back for everything that is not a client.
 pub const DESCRIPTORS_RESERVED: usize = 16;
 
+/// Connections of the admin listener; further ones wait until one of these ends. They come out of the reserve of
+/// descriptors, so that the listener answers when clients have all others.
+pub const ADMIN_CONNECTIONS: usize = 8;
+/// How long a client of the admin listener may take for the head of its next request, milliseconds.
+pub const ADMIN_HEAD_MS: u64 = 5_000;
+/// How long an answer of the admin listener may take, the body of the request included, milliseconds; then it is 503.
+pub const ADMIN_ANSWER_MS: u64 = 5_000;
+/// How long a connection of the admin listener lives, milliseconds: whoever reads nothing gives its place back.
+pub const ADMIN_CONNECTION_MS: u64 = 60_000;
+/// How long it may go on then with the answer in work, milliseconds.
+pub const ADMIN_LAST_MS: u64 = 1_000;
+/// Bytes of a request body of the admin listener.
+pub const ADMIN_BODY_BYTES: usize = 8 * 1024;
+/// Shortest and longest admin key, bytes.
+pub const ADMIN_KEY_BYTES: (usize, usize) = (16, 512);
+/// Names under which the admin listener may be asked for (`--admin-host`).
+pub const ADMIN_HOSTS_MAX: usize = 64;
+
 /// Connections of a shard that came or went before it asks the allocator to give memory back.
 pub const TRIM_AFTER_CONNECTIONS: usize = 512;
 /// How long none may have come or gone then, milliseconds.
@@ -333,6 +351,8 @@ pub const STOP_MS: u64 = 10_000;
 
 const _: () = assert!(RETRY_SPREAD_MS <= RETRY_SPREAD_MS_MAX && RETRY_PER_SECOND > 0);
 const _: () = assert!(BATCH_STALL_MS < HTTP_UNREAD_MS, "the last line of a batch is not lost to a reset");
+const _: () =
+    assert!(ADMIN_CONNECTIONS + 4 <= DESCRIPTORS_RESERVED, "and the files that its figures are read from");
 const _: () = assert!(IDEMPOTENCY_KEYS >= SHARDS_MAX);
 const _: () = assert!(PUBLISH_TOPICS_MAX <= INFLIGHT_PUBLICATIONS);
 const _: () = assert!(OUTBOX_BYTES_MIN >= 2 * LARGE_FRAME_BYTES);

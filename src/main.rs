@@ -96,6 +96,7 @@ fn tell(config: &Config, descriptors: Option<u64>) {
     info!(
         version = env!("CARGO_PKG_VERSION"),
         listen = %config.listen,
+        admin = settings.admin.as_ref().map_or("off".into(), |admin| admin.listen.to_string()),
         config = config.file.as_ref().map_or("none".into(), |file| file.to_string_lossy()).as_ref(),
         shards = settings.shards,
         public_url = settings.public_url.as_deref().unwrap_or("the Host of each request"),

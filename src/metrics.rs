@@ -28,30 +28,92 @@ impl Value {
     }
 }
 
+/// How many values fell into each of `N` ranges: the upper ends of all but the last stand in a constant beside its use.
+#[derive(Debug)]
+pub struct Buckets<const N: usize>([Value; N]);
+
+impl<const N: usize> Default for Buckets<N> {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Value::default()))
+    }
+}
+
+impl<const N: usize> Buckets<N> {
+    /// Counts `times` values that fall into range `at`, or into the last. For the owning thread only.
+    pub fn count(&self, at: usize, times: u64) {
+        self.0[at.min(N - 1)].add(times);
+    }
+
+    /// The counts now.
+    pub fn get(&self) -> BucketCounts<N> {
+        BucketCounts(std::array::from_fn(|at| self.0[at].get()))
+    }
+}
+
+/// A copy of [`Buckets`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BucketCounts<const N: usize>(pub [u64; N]);
+
+impl<const N: usize> Default for BucketCounts<N> {
+    fn default() -> Self {
+        Self([0; N])
+    }
+}
+
+impl<const N: usize> std::ops::AddAssign for BucketCounts<N> {
+    fn add_assign(&mut self, other: Self) {
+        self.0.iter_mut().zip(other.0).for_each(|(count, other)| *count += other);
+    }
+}
+
+/// Upper ends of [`ShardMetrics::messages_per_write`]: none, and powers of two.
+pub const MESSAGES_PER_WRITE: [u64; 12] = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
+
+/// The range of that into which so many messages fall.
+pub(crate) fn messages_per_write_bucket(messages: u64) -> usize {
+    match messages.checked_sub(1) {
+        None => 0,
+        Some(less) => 1 + (u64::BITS - less.leading_zeros()) as usize,
+    }
+}
+
 macro_rules! values {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// The values of one shard.
         #[derive(Debug, Default)]
         pub struct ShardMetrics {
             $($(#[$doc])* pub $name: Value,)*
+            /// Writes that the kernel accepted something of, by how many messages ended in them.
+            pub messages_per_write: Buckets<{ MESSAGES_PER_WRITE.len() + 1 }>,
         }
 
         /// A copy of the values, of one shard or summed over the node.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         pub struct Snapshot {
             $($(#[$doc])* pub $name: u64,)*
+            /// Writes that the kernel accepted something of, by how many messages ended in them.
+            pub messages_per_write: BucketCounts<{ MESSAGES_PER_WRITE.len() + 1 }>,
         }
 
         impl ShardMetrics {
             /// The values now.
             pub fn snapshot(&self) -> Snapshot {
-                Snapshot { $($name: self.$name.get(),)* }
+                Snapshot { $($name: self.$name.get(),)* messages_per_write: self.messages_per_write.get() }
+            }
+        }
+
+        impl Snapshot {
+            /// The values a function gives for their names.
+            #[cfg(test)]
+            pub(crate) fn of(mut value: impl FnMut(&'static str) -> u64) -> Self {
+                Self { $($name: value(stringify!($name)),)* ..Self::default() }
             }
         }
 
         impl std::ops::AddAssign for Snapshot {
             fn add_assign(&mut self, other: Self) {
                 $(self.$name += other.$name;)*
+                self.messages_per_write += other.messages_per_write;
             }
         }
     };
@@ -184,6 +246,11 @@ impl Metrics {
         &self.0[shard]
     }
 
+    /// The values of each shard.
+    pub fn snapshots(&self) -> Vec<Snapshot> {
+        self.0.iter().map(|shard| shard.snapshot()).collect()
+    }
+
     /// The sum over all shards.
     pub fn total(&self) -> Snapshot {
         let mut total = Snapshot::default();
@@ -197,6 +264,19 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn messages_fall_into_the_range_whose_upper_end_they_do_not_pass() {
+        for messages in 0..2_000 {
+            let expected = MESSAGES_PER_WRITE.iter().position(|&end| messages <= end);
+            let bucket = messages_per_write_bucket(messages).min(MESSAGES_PER_WRITE.len());
+            assert_eq!(bucket, expected.unwrap_or(MESSAGES_PER_WRITE.len()), "{messages}");
+        }
+        let buckets: Buckets<3> = Buckets::default();
+        buckets.count(1, 2);
+        buckets.count(7, 1);
+        assert_eq!(buckets.get().0, [0, 2, 1]);
+    }
 
     #[test]
     fn total_sums_every_shard() {

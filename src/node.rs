@@ -352,11 +352,15 @@ impl Node {
         self.admission.inflight()
     }
 
+    /// Connections of a shard that speak HTTP.
+    pub(crate) fn http_connections(&self, shard: usize) -> usize {
+        // Relaxed: a count and nothing else.
+        self.http_connections[shard].load(Ordering::Relaxed)
+    }
+
     /// Connections of a shard, whatever they speak.
     pub fn load(&self, shard: usize) -> usize {
-        // Relaxed: a count and nothing else.
-        let http = self.http_connections[shard].load(Ordering::Relaxed);
-        http + self.metrics().shard(shard).subscribers.get() as usize
+        self.http_connections(shard) + self.metrics().shard(shard).subscribers.get() as usize
     }
 
     /// The credits to publish `content` so many times, `until` at the latest.

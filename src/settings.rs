@@ -13,7 +13,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use subtle::ConstantTimeEq;
 
 use crate::{
     auth::{Anonymous, Keys, PageOrigins, Tokens},
@@ -22,7 +24,8 @@ use crate::{
     topic::Topic,
 };
 
-/// What a node is told to be. `Settings::default()` is what the binary runs with when it is told nothing.
+/// What a node is told to be. `Settings::default()` is what the binary runs with when it is told nothing, but for the admin
+/// listener, which a program that embeds a node has only if it asks for it.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Shards, 1 to [`limits::SHARDS_MAX`]; each is a thread.
@@ -114,6 +117,65 @@ pub struct Settings {
     pub origins: PageOrigins,
     /// That anybody who reaches it may do anything was said to be right, wherever it listens.
     pub insecure_open: bool,
+    /// Where operators ask the node how it is; `None` for nowhere.
+    pub admin: Option<AdminSettings>,
+}
+
+/// The admin listener.
+#[derive(Clone, Debug)]
+pub struct AdminSettings {
+    /// Where it listens; anywhere but on a loopback address only with a key.
+    pub listen: SocketAddr,
+    /// Whether the node does not start without it. If not, it goes on when the address is taken.
+    pub required: bool,
+    /// What it may be called in a request's Host, besides IP addresses and `localhost`: lower case, without port.
+    pub hosts: Arc<[String]>,
+    /// What callers must know, if anything.
+    pub key: Option<AdminKey>,
+    /// Where that key was read.
+    pub key_file: Option<PathBuf>,
+}
+
+/// A secret that callers of the admin listener show. It is never shown itself.
+#[derive(Clone)]
+pub struct AdminKey(Arc<[u8]>);
+
+impl AdminKey {
+    /// Reads a key: visible ASCII, of [`limits::ADMIN_KEY_BYTES`]; white space around it does not count.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (least, most) = limits::ADMIN_KEY_BYTES;
+        let key = text.trim_ascii();
+        let is_key = (least..=most).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic());
+        is_key.then(|| Self(key.as_bytes().into()))
+    }
+
+    /// Whether this is it. How long that takes tells nothing of the key but its length.
+    pub fn is(&self, other: &[u8]) -> bool {
+        self.0.ct_eq(other).into()
+    }
+}
+
+impl fmt::Debug for AdminKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AdminKey(…)")
+    }
+}
+
+impl AdminSettings {
+    /// Where it listens when it is told nothing.
+    pub const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8001);
+
+    /// A listener that is reached as an IP address or `localhost`, and asks for no key.
+    pub fn at(listen: SocketAddr) -> Self {
+        Self { listen, required: true, hosts: Arc::from([]), key: None, key_file: None }
+    }
+}
+
+impl Default for AdminSettings {
+    /// What the binary has when it is told nothing: if the address is taken it goes on without.
+    fn default() -> Self {
+        Self { required: false, ..Self::at(Self::LISTEN) }
+    }
 }
 
 impl Settings {
@@ -141,7 +203,15 @@ impl Settings {
             true => (wanted.classes, wanted.shard_lag),
             false => (fixed.classes, fixed.shard_lag),
         };
+        // Whether a key is needed was judged by the address that is wanted.
+        let admin = match (fixed.admin, wanted.admin) {
+            (Some(now), Some(wanted)) if now.listen == wanted.listen => {
+                Some(AdminSettings { required: now.required, ..wanted })
+            }
+            (now, _) => now,
+        };
         Self {
+            admin,
             shards: fixed.shards,
             registration_ttl: fixed.registration_ttl,
             registration_grace: fixed.registration_grace,
@@ -228,6 +298,27 @@ impl Default for Settings {
             anonymous: Anonymous::Auto,
             origins: PageOrigins::default(),
             insecure_open: false,
+            admin: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn admin_key_is_compared_whole_and_never_shown() {
+        let key = AdminKey::parse(" 0123456789abcdef\n").expect("it is a key");
+        assert!(key.is(b"0123456789abcdef"));
+        for other in ["", "0123456789abcde", "0123456789abcdeF", "0123456789abcdef0"] {
+            assert!(!key.is(other.as_bytes()), "{other}");
+        }
+        assert!(!format!("{key:?}").contains("0123"));
+        let longest = "x".repeat(limits::ADMIN_KEY_BYTES.1);
+        assert!(AdminKey::parse(&longest).is_some());
+        for bad in ["", "0123456789abcde", "0123456789 abcdef", "0123456789abcdéf", &format!("{longest}x")] {
+            assert!(AdminKey::parse(bad).is_none(), "{bad}");
         }
     }
 }

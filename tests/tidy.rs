@@ -34,6 +34,7 @@ const FLOORS: &[&str] = &[
     "node",
     "connection",
     "http",
+    "admin",
     "config",
     "server",
     "lib",

@@ -152,6 +152,11 @@ impl Keys {
         self.0.is_empty()
     }
 
+    /// Whether any of them is for this.
+    pub fn any_for(&self, scope: Scope) -> bool {
+        self.0.iter().any(|key| key.scopes.has(scope))
+    }
+
     /// All there are.
     pub fn iter(&self) -> impl Iterator<Item = &ApiKey> {
         self.0.iter()

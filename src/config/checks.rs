@@ -4,7 +4,7 @@ use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper::Uri;
 
-use super::{LISTEN, LogOptions, access, options::*};
+use super::{LISTEN, LogOptions, access, admin, options::*};
 use crate::{
     classes::{Class, Classes},
     limits,
@@ -39,13 +39,14 @@ impl Refused {
 /// The address to listen on, the node's settings with the default class alone, and the log's. What was not given is
 /// as in [`Settings::default`].
 pub(super) fn checked(options: Options) -> Result<(SocketAddr, Settings, LogOptions), Refused> {
-    let Options { server, clients, messages, sockets, access: who, log } = options;
+    let Options { server, clients, messages, sockets, access: who, admin, log } = options;
     let mut settings = Settings::default();
     let listen = check_server(server, &mut settings)?;
     check_clients(clients, &mut settings)?;
     check_messages(messages, &mut settings)?;
     check_sockets(sockets, &mut settings)?;
     access::check(who, &mut settings)?;
+    settings.admin = admin::checked(admin)?;
     let default = Class::default_with(settings.outbox_bytes, settings.outbox_age);
     settings.classes = Arc::new(Classes::only(default));
     Ok((listen, settings, checked_log(log)?))

@@ -220,6 +220,7 @@ mod tests {
             "Messages:",
             "Sockets:",
             "Access:",
+            "Admin:",
             "Log:",
             "check-config",
             "default-config",

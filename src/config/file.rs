@@ -23,7 +23,8 @@ use super::{
     error::Place,
     keys::KeyTable,
     options::{
-        AccessOptions, ClientOptions, LogLines, MessageOptions, Options, ServerOptions, SocketOptions,
+        AccessOptions, AdminOptions, ClientOptions, LogLines, MessageOptions, Options, ServerOptions,
+        SocketOptions,
     },
     topic_classes::{ClassTable, Rule},
 };
@@ -52,6 +53,7 @@ struct Content {
     messages: MessageOptions,
     sockets: SocketOptions,
     access: AccessOptions,
+    admin: AdminOptions,
     log: LogLines,
     classes: BTreeMap<Spanned<String>, ClassTable>,
     topics: Vec<Spanned<Rule>>,
@@ -76,8 +78,8 @@ impl File {
     /// When it is not as a configuration is written.
     pub(super) fn parse(path: PathBuf, text: String) -> Result<Self, ConfigError> {
         match toml::from_str(&text) {
-            Ok(Content { server, clients, messages, sockets, access, log, classes, topics, keys }) => {
-                let options = Options { server, clients, messages, sockets, access, log };
+            Ok(Content { server, clients, messages, sockets, access, admin, log, classes, topics, keys }) => {
+                let options = Options { server, clients, messages, sockets, access, admin, log };
                 Ok(Self { path, text, options, classes, topics, keys })
             }
             Err(error) => {

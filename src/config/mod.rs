@@ -26,6 +26,7 @@ pub use error::ConfigError;
 pub use print::default_file;
 
 mod access;
+mod admin;
 mod changes;
 mod checks;
 mod cli;
@@ -104,7 +105,8 @@ impl Config {
             settings.classes = Arc::new(topic_classes::checked(file, &settings)?);
             settings.keys = Arc::new(keys::checked(file)?);
         }
-        access::check_open(listen, &settings).map_err(|refused| origins.tell(refused))?;
+        let is_closed = access::check_open(listen, &settings).and_then(|()| admin::check_open(&settings));
+        is_closed.map_err(|refused| origins.tell(refused))?;
         // A shard that flushed less often could make a client slow that reads all it is sent.
         let least = settings.classes.iter().map(|class| class.outbox_bytes).min();
         settings.shard_lag = settings.shard_lag.min(least.unwrap_or(settings.outbox_bytes) / 2);

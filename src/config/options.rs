@@ -6,7 +6,7 @@
 use std::{convert::Infallible, fmt, net::SocketAddr, str::FromStr};
 
 use clap::Args;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{LogFormat, LogOptions};
 use crate::{
@@ -28,6 +28,8 @@ pub(super) struct Options {
     pub(super) sockets: SocketOptions,
     #[command(flatten, next_help_heading = "Access")]
     pub(super) access: AccessOptions,
+    #[command(flatten, next_help_heading = "Admin")]
+    pub(super) admin: AdminOptions,
     #[command(flatten, next_help_heading = "Log")]
     pub(super) log: LogLines,
 }
@@ -178,6 +180,34 @@ pub(super) struct AccessOptions {
     pub(super) insecure_open: Option<bool>,
 }
 
+/// Where operators ask how the node is.
+#[derive(Clone, Debug, Default, Args, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table")]
+pub(super) struct AdminOptions {
+    /// Address and port of the admin listener, or off; on any but a loopback address it needs a key. If the default is
+    /// taken the server goes on without
+    #[arg(long, env = "FANFARE_ADMIN_LISTEN", value_name = "ADDR")]
+    pub(super) admin_listen: Option<AdminListen>,
+
+    /// File with the key that callers of the admin listener show (Authorization: Bearer); "" for none
+    #[arg(long, env = "FANFARE_ADMIN_KEY_FILE", value_name = "FILE")]
+    pub(super) admin_key_file: Option<String>,
+
+    /// Names the admin listener may be called by, besides IP addresses and localhost; on the command line separated by
+    /// commas
+    #[arg(long, env = "FANFARE_ADMIN_HOST", value_name = "NAMES")]
+    pub(super) admin_host: Option<Names>,
+}
+
+/// Where the admin listener is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AdminListen {
+    /// Nowhere.
+    Off,
+    /// There.
+    At(SocketAddr),
+}
+
 /// What is logged, and how.
 #[derive(Clone, Debug, Default, Args, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, expecting = "a table")]
@@ -205,6 +235,7 @@ impl Options {
             messages: self.messages.or(other.messages),
             sockets: self.sockets.or(other.sockets),
             access: self.access.or(other.access),
+            admin: self.admin.or(other.admin),
             log: self.log.or(other.log),
         }
     }
@@ -212,6 +243,8 @@ impl Options {
     /// The options that come to these settings, all of them given.
     pub(super) fn of(listen: SocketAddr, settings: &Settings, log: &LogOptions) -> Self {
         let tokens = settings.tokens.as_deref();
+        let admin = settings.admin.as_ref();
+        let key_file = admin.and_then(|admin| admin.key_file.as_ref());
         let topics = settings.default_topics.iter().map(|topic| topic.as_str().to_owned());
         Self {
             server: ServerOptions {
@@ -250,6 +283,11 @@ impl Options {
                 token_leeway: Some(Span(settings.token_leeway)),
                 origins: Some(Names(settings.origins.iter().map(str::to_owned).collect())),
                 insecure_open: Some(settings.insecure_open),
+            },
+            admin: AdminOptions {
+                admin_listen: Some(admin.map_or(AdminListen::Off, |admin| AdminListen::At(admin.listen))),
+                admin_key_file: Some(key_file.map_or(String::new(), |file| file.display().to_string())),
+                admin_host: Some(Names(admin.map_or(Vec::new(), |admin| admin.hosts.to_vec()))),
             },
             log: LogLines { log: Some(log.format), log_level: Some(log.filter.clone()) },
         }
@@ -318,9 +356,54 @@ impl AccessOptions {
     }
 }
 
+impl AdminOptions {
+    fn or(self, other: Self) -> Self {
+        Self {
+            admin_listen: self.admin_listen.or(other.admin_listen),
+            admin_key_file: self.admin_key_file.or(other.admin_key_file),
+            admin_host: self.admin_host.or(other.admin_host),
+        }
+    }
+}
+
 impl LogLines {
     fn or(self, other: Self) -> Self {
         Self { log: self.log.or(other.log), log_level: self.log_level.or(other.log_level) }
+    }
+}
+
+impl FromStr for AdminListen {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        match text {
+            "off" => Ok(Self::Off),
+            _ => text
+                .parse()
+                .map(Self::At)
+                .map_err(|_| "an IP address and a port, such as 127.0.0.1:8001, or off"),
+        }
+    }
+}
+
+impl fmt::Display for AdminListen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::At(address) => address.fmt(f),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for AdminListen {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        units::from_text(deserializer, "an address in quotes, such as \"127.0.0.1:8001\", or \"off\"")
+    }
+}
+
+impl Serialize for AdminListen {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

@@ -18,12 +18,14 @@ use super::{
 use crate::{
     auth::{ApiKey, Keys},
     classes::{Class, Classes, Which},
-    settings::Settings,
+    settings::{AdminSettings, Settings},
     units::{Size, Span},
 };
 
 /// The option whose default is of the machine, not of Fanfare.
 const SHARDS: &str = "shards";
+/// The option whose default is only tried: the server goes on without, but not without what it is told.
+const ADMIN_LISTEN: &str = "admin_listen";
 /// Longest line of a comment.
 const WIDTH: usize = 110;
 /// Where comments behind a value begin.
@@ -99,7 +101,7 @@ pub fn default_file() -> String {
         }
         text.push('\n');
         put_comment(&mut text, &option.help);
-        let mark = if option.id == SHARDS { "#" } else { "" };
+        let mark = if [SHARDS, ADMIN_LISTEN].contains(&&*option.id) { "#" } else { "" };
         put(&mut text, format_args!("{mark}{} = {}\n", option.id, value(&values, option)));
     });
     text.push_str(CLASSES);
@@ -195,7 +197,8 @@ fn each_option(mut call: impl FnMut(&Described, bool)) {
 }
 
 fn defaults() -> Table {
-    table(&Options::of(LISTEN, &Settings::default(), &LogOptions::default()))
+    let settings = Settings { admin: Some(AdminSettings::default()), ..Settings::default() };
+    table(&Options::of(LISTEN, &settings, &LogOptions::default()))
 }
 
 /// What the options of a configuration come to, by table and key.

@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     classes::{Class, Classes},
     limits,
+    settings::AdminSettings,
 };
 
 /// What flags and the text of a file come to, or what is said about them.
@@ -30,7 +31,7 @@ fn values(config: &Config) -> String {
 fn default_settings() -> Settings {
     let settings = Settings::default();
     let default = Class::default_with(settings.outbox_bytes, settings.outbox_age);
-    Settings { classes: Arc::new(Classes::only(default)), ..settings }
+    Settings { classes: Arc::new(Classes::only(default)), admin: Some(AdminSettings::default()), ..settings }
 }
 
 #[test]
@@ -76,6 +77,10 @@ fn every_option_can_be_given_in_the_file() {
         token_leeway = "7s"
         origins = ["https://a.example", "http://b:1"]
         insecure_open = true
+        [admin]
+        admin_listen = "[::1]:9001"
+        admin_key_file = ""
+        admin_host = ["a.example", "b"]
         [log]
         log = "json"
         log_level = "debug"
@@ -237,6 +242,13 @@ fn values_out_of_range_are_told_with_flag_value_and_what_is_allowed() {
         (&["--ping-interval=50ms"], &["--ping-interval", "100ms to 1h", "0 for no pings"]),
         (&["--ping-interval=2h"], &["--ping-interval", "'2h'"]),
         (&["--pong-timeout=25s"], &["--pong-timeout", "'25s'", "10ms to 24999ms", "--ping-interval"]),
+        (&["--admin-listen=localhost"], &["--admin-listen", "'localhost'", "127.0.0.1:8001, or off"]),
+        (&["--admin-host=a:1"], &["--admin-host", "'a:1'", "without a port"]),
+        (&["--admin-host=a,,b"], &["--admin-host", "'a,,b'"]),
+        (&["--admin-key-file=/nowhere/key"], &["--admin-key-file", "'/nowhere/key'", "cannot be read"]),
+        (&["--admin-key-file=Cargo.toml"], &["--admin-key-file", "'Cargo.toml'", "16 to 512 visible"]),
+        (&["--admin-listen=0.0.0.0:1"], &["--admin-listen", "needs a key", "openssl", "--admin-key-file"]),
+        (&["--admin-listen=[::]:1", "--admin-host=a"], &["--admin-listen", "needs a key"]),
         (&["--log-level=inof"], &["--log-level", "'inof'", "info,fanfare=debug"]),
         (&["--log=xml"], &["--log", "'xml'", "text", "json"]),
     ] {
@@ -265,6 +277,21 @@ fn a_shard_flushes_often_enough_for_the_smallest_bound_of_a_class() {
     assert_eq!((narrow.outbox_bytes, narrow.shard_lag), (limits::OUTBOX_BYTES, 128 << 10));
     let wide = config(&[], "[classes.a]\noutbox_bytes = '512KiB'").unwrap().settings;
     assert_eq!(wide.shard_lag, limits::SHARD_LAG_BYTES);
+}
+
+#[test]
+fn admin_listener_is_required_only_if_somebody_asked_for_it() {
+    let admin = |flags: &[&str]| settings(flags).unwrap().admin;
+    assert!(admin(&["--admin-listen=off"]).is_none());
+    let default = admin(&[]).expect("there is one");
+    assert_eq!((default.listen, default.required), (AdminSettings::LISTEN, false));
+    let asked =
+        admin(&["--admin-listen=127.0.0.1:8001", "--admin-host=Ops.Example,b"]).expect("there is one");
+    assert_eq!((asked.listen, asked.required), (AdminSettings::LISTEN, true));
+    assert_eq!(*asked.hosts, ["ops.example", "b"]);
+    assert!(admin(&["--admin-listen=127.9.9.9:1"]).is_some(), "all of 127.0.0.0/8 is loopback");
+    let off = config(&[], "[admin]\nadmin_listen = 'off'").unwrap();
+    assert!(off.settings.admin.is_none() && off.to_string().contains("admin_listen = \"off\""));
 }
 
 #[test]

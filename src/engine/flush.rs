@@ -16,7 +16,7 @@ use super::{
     subscribers::Key,
     transport::{Offered, Transport},
 };
-use crate::metrics::Loss;
+use crate::metrics::{Loss, messages_per_write_bucket};
 
 /// Dirty subscribers taken off the list at once. Looking at all of them first has the waits for their outboxes, which
 /// may lie anywhere in memory, pass together.
@@ -105,6 +105,7 @@ impl Shard {
             metrics.written.add(frames * taken);
             metrics.bytes_written.add(range.len() as u64 * taken);
             metrics.writes.add(taken);
+            metrics.messages_per_write.count(messages_per_write_bucket(frames), taken);
         }
         if let Some((index, offered)) = not_whole {
             self.offered(index, Gathered { bytes: range.len(), all: true }, offered);
@@ -136,6 +137,7 @@ impl Shard {
                 metrics.written.add(taken.frames);
                 metrics.bytes_written.add(bytes as u64);
                 metrics.writes.add(1);
+                metrics.messages_per_write.count(messages_per_write_bucket(taken.frames), 1);
                 if full {
                     self.metrics().would_block.add(1);
                     self.block_with_queue(index);

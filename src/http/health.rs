@@ -4,7 +4,10 @@
 use serde::Serialize;
 
 use super::answer::{Answer, json};
-use crate::{engine::Memory, metrics::Snapshot, node::Phase};
+use crate::{
+    metrics::Snapshot,
+    node::{Node, Phase},
+};
 
 /// What is answered.
 #[derive(Serialize)]
@@ -59,7 +62,13 @@ struct Closed {
 }
 
 /// Answers it.
-pub(super) fn health(phase: Phase, total: &Snapshot, memory: &Memory) -> Answer {
+pub(super) fn health(node: &Node) -> Answer {
+    json(health_json(node))
+}
+
+/// What is answered, here and by the admin listener.
+pub(crate) fn health_json(node: &Node) -> String {
+    let (total, memory) = (node.metrics().total(), node.memory());
     let held = Held {
         used: memory.used(),
         budget: memory.budget(),
@@ -69,9 +78,10 @@ pub(super) fn health(phase: Phase, total: &Snapshot, memory: &Memory) -> Answer 
         closing: total.memory_closing,
         refusing: total.memory_refusing,
     };
+    let phase = node.phase();
     let status = if phase <= Phase::Serving { "ok" } else { phase.as_str() };
-    let health = Health { status, ledger: ledger(total), memory: held };
-    json(serde_json::to_string(&health).unwrap_or_default())
+    let health = Health { status, ledger: ledger(&total), memory: held };
+    serde_json::to_string(&health).unwrap_or_default()
 }
 
 fn ledger(total: &Snapshot) -> Ledger {

@@ -9,12 +9,15 @@ use std::{rc::Rc, time::Duration};
 use hyper::{Method, Request, body::Incoming};
 use tokio::net::TcpStream;
 
-pub(crate) use self::connections::{Connections, HandshakeSlot};
 use self::{
     answer::{Answer, Refusal},
     connections::Entry,
     framing::Framing,
     route::Route,
+};
+pub(crate) use self::{
+    connections::{Connections, HandshakeSlot},
+    health::health_json,
 };
 use crate::{connection::Local, limits, peer::Peer};
 
@@ -85,10 +88,7 @@ async fn answer(local: &Local, entry: &Entry, peer: &Peer, request: Request<Inco
     }
     let connections = entry.connections();
     let answer = match route {
-        Route::Health => {
-            let node = local.node();
-            Ok(health::health(node.phase(), &node.metrics().total(), node.memory()))
-        }
+        Route::Health => Ok(health::health(local.node())),
         Route::Description => Ok(answer::json(DESCRIPTION)),
         Route::Register => register::register(local, connections, peer, request).await,
         Route::Registration(id) => register::unregister(local, connections, id).await,

@@ -27,6 +27,7 @@ use tokio::{
 
 use self::reload::Reloader;
 use crate::{
+    admin::Admin,
     config::{Cli, Config},
     connection::{self, Local},
     http::{self, HandshakeSlot},
@@ -34,7 +35,7 @@ use crate::{
     logging::{self, LogFilter},
     node::{HttpCount, Node, Phase},
     peer::Peer,
-    settings::Settings,
+    settings::{AdminSettings, Settings},
 };
 
 mod draining;
@@ -60,6 +61,8 @@ pub struct Server {
     node: Arc<Node>,
     address: SocketAddr,
     threads: Vec<JoinHandle<io::Result<()>>>,
+    /// Ends last: as long as there is a node one may ask how it is.
+    admin: Option<Admin>,
 }
 
 impl Server {
@@ -67,7 +70,7 @@ impl Server {
     /// its descriptors: clients who come at once by the thousand must not take them.
     ///
     /// # Errors
-    /// When the address cannot be listened on, or a thread or poller cannot be had.
+    /// When the address, or that of the admin listener, cannot be listened on, or a thread or poller cannot be had.
     ///
     /// # Panics
     /// As [`Node::new`].
@@ -76,7 +79,10 @@ impl Server {
             .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {listen}: {error}")))?;
         let address = listener.local_addr()?;
         let node = Node::new(settings);
-        let shards = node.settings().shards;
+        let settings = node.settings();
+        let admin = settings.admin.as_ref().map(|admin| start_admin(&node, admin)).transpose()?.flatten();
+        let shards = settings.shards;
+        drop(settings);
         let slots = HANDSHAKES_OPEN * shards;
         let mut threads = Vec::with_capacity(shards + 1);
         let mut shard_queues = Vec::with_capacity(shards);
@@ -93,7 +99,7 @@ impl Server {
         if all_ready.iter().count() < shards {
             drop(shard_queues);
             node.say_goodbye();
-            let ended = Self { node, address, threads }.wait();
+            let ended = Self { node, address, threads, admin }.wait();
             return Err(ended.expect_err("a shard that does not begin its work says why"));
         }
         node.begin_serving();
@@ -101,12 +107,17 @@ impl Server {
             Acceptor { node: node.clone(), shards: shard_queues, slots: Arc::new(Semaphore::new(slots)) };
         let run = move || local_runtime()?.block_on(acceptor.run_and_keep_time(listener));
         threads.push(thread::Builder::new().name("acceptor".into()).spawn(run)?);
-        Ok(Self { node, address, threads })
+        Ok(Self { node, address, threads, admin })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where the admin listener listens, if there is one.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(Admin::address)
     }
 
     /// The node, to publish from the same process or to look at its metrics.
@@ -135,6 +146,9 @@ impl Server {
             let name = thread.thread().name().unwrap_or("?").to_owned();
             let ended = thread.join().unwrap_or_else(|_| Err(io::Error::other(format!("{name} panicked"))));
             result = result.and(ended);
+        }
+        if let Some(admin) = self.admin.take() {
+            admin.end();
         }
         result
     }
@@ -184,6 +198,21 @@ pub fn run(cli: Cli, config: Config, log: LogFilter) -> io::Result<()> {
     let total = node.metrics().total();
     tracing::info!(written = total.written, dropped = total.dropped(), "stopped");
     Ok(())
+}
+
+/// Starts the admin listener, unless it cannot be had and need not be there.
+fn start_admin(node: &Arc<Node>, settings: &AdminSettings) -> io::Result<Option<Admin>> {
+    match Admin::start(node.clone(), settings.listen) {
+        Ok(admin) => {
+            tracing::info!(admin = %admin.address(), "admin listener");
+            Ok(Some(admin))
+        }
+        Err(error) if settings.required => Err(error),
+        Err(error) => {
+            tracing::warn!(%error, "no admin listener: set --admin-listen, or off");
+            Ok(None)
+        }
+    }
 }
 
 /// Takes connections and hands them out.

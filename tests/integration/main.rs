@@ -9,6 +9,8 @@
 mod support;
 
 mod access;
+mod admin;
+mod admin_metrics;
 mod ambiguous_http;
 mod audience;
 mod batch;

@@ -16,6 +16,7 @@ pub(crate) use self::{
 
 pub(crate) mod file;
 mod http;
+pub(crate) mod openmetrics;
 pub(crate) mod process;
 pub(crate) mod token;
 pub(crate) mod v1;
@@ -95,6 +96,10 @@ impl Running {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.server.address()
+    }
+
+    pub(crate) fn admin_address(&self) -> SocketAddr {
+        self.server.admin_address().expect("it has an admin listener")
     }
 
     pub(crate) fn node(&self) -> &Arc<Node> {

@@ -121,6 +121,23 @@ impl Process {
         address.trim().parse().expect("it is an address")
     }
 
+    /// Where its admin listener is.
+    pub(crate) fn admin_address(&mut self) -> SocketAddr {
+        let line = self.line_with("admin listener admin=");
+        let (_, address) = line.rsplit_once("admin=").expect("it is in the line");
+        let mut address: SocketAddr = address.trim().parse().expect("it is an address");
+        if address.ip().is_unspecified() {
+            address.set_ip([127, 0, 0, 1].into());
+        }
+        address
+    }
+
+    /// Everything it logged, once it has ended.
+    pub(crate) fn rest_of_log(&mut self) -> &[String] {
+        self.seen.extend(self.log.iter());
+        &self.seen
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("it has not been waited for");
     }
