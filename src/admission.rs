@@ -26,6 +26,9 @@ pub struct Admission {
 #[derive(Debug, Default)]
 pub struct Credits {
     held: Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
+    /// When they were asked for, microseconds of the node's clock, if that is known. It stands here because what has
+    /// credits is what is measured.
+    asked: Option<u64>,
 }
 
 impl Credits {
@@ -37,7 +40,17 @@ impl Credits {
             return std::mem::take(self);
         }
         let share = bytes.num_permits() / left;
-        Self { held: publications.split(1).zip(bytes.split(share)) }
+        Self { held: publications.split(1).zip(bytes.split(share)), asked: self.asked }
+    }
+
+    /// Notes when they were asked for, microseconds of the node's clock.
+    pub(crate) fn note_asked(&mut self, at: u64) {
+        self.asked = Some(at);
+    }
+
+    /// When they were asked for.
+    pub(crate) fn asked(&self) -> Option<u64> {
+        self.asked
     }
 }
 
@@ -92,14 +105,14 @@ impl Admission {
         let publications = self.publications.clone().acquire_many_owned(count).await.map_err(|_| Stopping)?;
         let charge = self.charge(count, bytes);
         let bytes = self.bytes.clone().acquire_many_owned(charge).await.map_err(|_| Stopping)?;
-        Ok(Credits { held: Some((publications, bytes)) })
+        Ok(Credits { held: Some((publications, bytes)), asked: None })
     }
 
     /// The credits of `count` publications of one message of `bytes`, if they are to be had now.
     pub(crate) fn try_admit_all(&self, count: u32, bytes: usize) -> Option<Credits> {
         let publications = self.publications.clone().try_acquire_many_owned(count).ok()?;
         let bytes = self.bytes.clone().try_acquire_many_owned(self.charge(count, bytes)).ok()?;
-        Some(Credits { held: Some((publications, bytes)) })
+        Some(Credits { held: Some((publications, bytes)), asked: None })
     }
 
     /// The most publications that may be under way.

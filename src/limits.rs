@@ -73,6 +73,9 @@ pub const TOPICS_MAX: usize = 1_000_000;
 /// How long a topic nobody is interested in keeps its record and with it its epoch, milliseconds.
 pub const TOPIC_IDLE_MS: u64 = 60_000;
 
+/// Publications of one shard whose way to the sockets is measured at a time; further ones are not measured.
+pub const MEASURED_PUBLICATIONS: usize = 4_096;
+
 /// Publications with an idempotency key that are remembered, per node. Each home has an equal share for the topics it is
 /// home to; at it the oldest is forgotten, and would be published again.
 pub const IDEMPOTENCY_KEYS: usize = 100_000;

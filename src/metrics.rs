@@ -77,6 +77,17 @@ pub(crate) fn messages_per_write_bucket(messages: u64) -> usize {
     }
 }
 
+/// Upper ends of [`ShardMetrics::publish_latency`], microseconds.
+pub const PUBLISH_LATENCY_US: [u64; 15] = [
+    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
+    2_500_000, 5_000_000,
+];
+
+/// The range of that into which a time falls.
+pub(crate) fn publish_latency_bucket(micros: u64) -> usize {
+    PUBLISH_LATENCY_US.partition_point(|&end| end < micros)
+}
+
 macro_rules! values {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// The values of one shard.
@@ -85,6 +96,8 @@ macro_rules! values {
             $($(#[$doc])* pub $name: Value,)*
             /// Writes that the kernel accepted something of, by how many messages ended in them.
             pub messages_per_write: Buckets<{ MESSAGES_PER_WRITE.len() + 1 }>,
+            /// Publications, by how long they took from their publisher to the end of the flush pass that carried them.
+            pub publish_latency: Buckets<{ PUBLISH_LATENCY_US.len() + 1 }>,
         }
 
         /// A copy of the values, of one shard or summed over the node.
@@ -93,12 +106,18 @@ macro_rules! values {
             $($(#[$doc])* pub $name: u64,)*
             /// Writes that the kernel accepted something of, by how many messages ended in them.
             pub messages_per_write: BucketCounts<{ MESSAGES_PER_WRITE.len() + 1 }>,
+            /// Publications, by how long they took from their publisher to the end of the flush pass that carried them.
+            pub publish_latency: BucketCounts<{ PUBLISH_LATENCY_US.len() + 1 }>,
         }
 
         impl ShardMetrics {
             /// The values now.
             pub fn snapshot(&self) -> Snapshot {
-                Snapshot { $($name: self.$name.get(),)* messages_per_write: self.messages_per_write.get() }
+                Snapshot {
+                    $($name: self.$name.get(),)*
+                    messages_per_write: self.messages_per_write.get(),
+                    publish_latency: self.publish_latency.get(),
+                }
             }
         }
 
@@ -114,6 +133,7 @@ macro_rules! values {
             fn add_assign(&mut self, other: Self) {
                 $(self.$name += other.$name;)*
                 self.messages_per_write += other.messages_per_write;
+                self.publish_latency += other.publish_latency;
             }
         }
     };
@@ -138,12 +158,22 @@ values! {
     dropped_closed,
     /// Matched frames replaced by younger ones with their key, for subscribers that were behind.
     conflated,
+    /// How long all measured publications took together, microseconds.
+    publish_latency_us,
+    /// Publications refused because the node had too much under way, or its memory was used up.
+    refused_overloaded,
+    /// Publications refused because their topic was new and could not be kept.
+    refused_full,
+    /// Publications refused because the node was stopping.
+    refused_stopping,
     /// Bytes the kernel accepted.
     bytes_written,
     /// Calls of the transport that wrote something.
     writes,
     /// Calls of the transport that would have blocked.
     would_block,
+    /// Log bytes appended since the subscriber that waits longest for the flush was marked (gauge).
+    lag_bytes,
     /// Bytes of log segments held (gauge).
     log_bytes,
     /// How near the node is to its memory budget, as this shard saw it last: 0 calm, 1 conflate, 2 drop, 3 close, 4 refuse
@@ -165,14 +195,36 @@ values! {
     blocked,
     /// Times the shard took nothing for a while for the sake of subscribers that were far behind.
     held_back,
+    /// Topics of all subscribers, one for each of each (gauge).
+    subscriptions,
     /// Topics with a subscriber or a join under way on this shard (gauge).
     topics,
     /// Topics with a record at this shard as their home (gauge).
     records,
     /// What the histories of those topics cost, bytes (gauge).
     history_bytes,
+    /// Topics that were resumed, and nothing was missing.
+    resumes_whole,
+    /// Topics that were resumed, and something was missing: a gap was told.
+    resumes_short,
     /// Connections upgraded to WebSocket.
     upgrades,
+    /// Handshakes refused because they were none: no upgrade, another version, malformed (400, 426).
+    handshakes_malformed,
+    /// Handshakes refused because nobody is registered under the id (404).
+    handshakes_unknown,
+    /// Handshakes refused because whoever asked may not (401, 403).
+    handshakes_forbidden,
+    /// Handshakes refused because there were too many (429).
+    handshakes_limited,
+    /// Handshakes refused because the node had too much in work, was full or was stopping (503).
+    handshakes_unavailable,
+    /// HTTP requests answered with success, or with something else that is no error.
+    http_answered,
+    /// HTTP requests refused for what they were (4xx).
+    http_refused,
+    /// HTTP requests that the node could not serve (5xx).
+    http_failed,
     /// Connections closed by us as slow consumers (1013).
     closed_slow,
     /// Connections closed by us because they broke the protocol (1002, 1003, 1007, 1009).
@@ -193,6 +245,8 @@ values! {
     reset,
     /// Client messages and control frames taken.
     commands,
+    /// Bytes read from WebSocket clients.
+    bytes_read,
 }
 
 /// Why a matched frame was not written.
@@ -272,6 +326,7 @@ mod tests {
             let bucket = messages_per_write_bucket(messages).min(MESSAGES_PER_WRITE.len());
             assert_eq!(bucket, expected.unwrap_or(MESSAGES_PER_WRITE.len()), "{messages}");
         }
+        assert_eq!([0, 100, 101, 5_000_000, 5_000_001].map(publish_latency_bucket), [0, 0, 1, 14, 15]);
         let buckets: Buckets<3> = Buckets::default();
         buckets.count(1, 2);
         buckets.count(7, 1);

@@ -56,6 +56,8 @@ pub struct Node {
     pub clients: Clients,
     /// What this start of the node is called.
     name: String,
+    /// When it was made.
+    began: std::time::Instant,
     common: Common,
     admission: Admission,
     /// One permit a kick under way.
@@ -151,6 +153,7 @@ impl Node {
         let common = Common::new(&settings, number);
         Arc::new(Self {
             name: format!("{number:016x}"),
+            began: std::time::Instant::now(),
             clients: Clients::new(
                 settings.registrations_max,
                 settings.registration_ttl,
@@ -347,6 +350,11 @@ impl Node {
         &self.common.mailboxes
     }
 
+    /// A time on the clock of which publications are measured: microseconds since the node was made.
+    pub(crate) fn micros(&self, at: std::time::Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.began).as_micros()).unwrap_or(u64::MAX)
+    }
+
     /// Publications under way.
     pub fn inflight(&self) -> usize {
         self.admission.inflight()
@@ -372,10 +380,13 @@ impl Node {
         if self.common.memory.rung() == Rung::Refuse {
             return Err(PublishError::Overloaded);
         }
-        match self.admission.try_admit_all(count, bytes) {
-            Some(credits) if !self.is_stopping() => Ok(credits),
-            _ => self.wait_for_credits(count, bytes, until).await,
-        }
+        let asked = self.micros(std::time::Instant::now());
+        let mut credits = match self.admission.try_admit_all(count, bytes) {
+            Some(credits) if !self.is_stopping() => credits,
+            _ => self.wait_for_credits(count, bytes, until).await?,
+        };
+        credits.note_asked(asked);
+        Ok(credits)
     }
 
     async fn wait_for_credits(

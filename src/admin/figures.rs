@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     engine::Rung,
-    metrics::{MESSAGES_PER_WRITE, Snapshot},
+    metrics::{MESSAGES_PER_WRITE, PUBLISH_LATENCY_US, Snapshot},
     node::Node,
 };
 
@@ -104,12 +104,41 @@ fn connections(text: &mut Text, view: &View) {
         "WebSocket connections whose socket takes nothing now, or is not there yet",
     )
     .sample(&[], total.blocked);
+    text.family(
+        Kind::Gauge,
+        "fanfare_subscriptions",
+        "Topics of all WebSocket connections, counted for each connection",
+    )
+    .sample(&[], total.subscriptions);
     text.family(Kind::Gauge, "fanfare_registrations", "Registered clients, connected or not")
         .sample(&[], view.registrations);
     text.family(Kind::Gauge, "fanfare_registrations_limit", "Registered clients there may be")
         .sample(&[], view.registrations_max);
     text.family(Kind::Counter, "fanfare_upgrades", "Connections upgraded to WebSocket")
         .sample(&[], total.upgrades);
+    text.family(Kind::Counter, "fanfare_handshake_failures", "WebSocket handshakes refused, by reason")
+        .sample(&[("reason", "malformed")], total.handshakes_malformed)
+        .sample(&[("reason", "unknown")], total.handshakes_unknown)
+        .sample(&[("reason", "forbidden")], total.handshakes_forbidden)
+        .sample(&[("reason", "limited")], total.handshakes_limited)
+        .sample(&[("reason", "unavailable")], total.handshakes_unavailable);
+    text.family(
+        Kind::Counter,
+        "fanfare_resumes",
+        "Topics resumed by a position, by whether anything was missing",
+    )
+    .sample(&[("result", "hit")], total.resumes_whole)
+    .sample(&[("result", "miss")], total.resumes_short);
+    text.family(
+        Kind::Counter,
+        "fanfare_http_requests",
+        "HTTP requests on the public side, by what they came to",
+    )
+    .sample(&[("result", "answered")], total.http_answered)
+    .sample(&[("result", "refused")], total.http_refused)
+    .sample(&[("result", "failed")], total.http_failed);
+    text.family(Kind::Counter, "fanfare_received_bytes", "Bytes read from WebSocket clients")
+        .sample(&[], total.bytes_read);
     text.family(Kind::Counter, "fanfare_commands", "Messages and control frames taken from clients")
         .sample(&[], total.commands);
     text.family(Kind::Counter, "fanfare_closes", "Connections closed by the server, by reason")
@@ -133,6 +162,20 @@ fn publications(text: &mut Text, view: &View) {
         "Publications that were given their place, one for each topic they go to",
     )
     .sample(&[], total.sequenced);
+    text.family(Kind::Counter, "fanfare_publications_refused", "Publications refused by the node, by reason")
+        .sample(&[("reason", "overloaded")], total.refused_overloaded)
+        .sample(&[("reason", "full")], total.refused_full)
+        .sample(&[("reason", "stopping")], total.refused_stopping);
+    text.family(
+        Kind::Histogram,
+        "fanfare_publish_to_written_seconds",
+        "Time from when a publication was asked for until each shard had offered it to all its sockets, for each shard",
+    )
+    .histogram(
+        &PUBLISH_LATENCY_US.map(|end| end as f64 / 1e6),
+        &total.publish_latency.0,
+        total.publish_latency_us as f64 / 1e6,
+    );
     text.family(
         Kind::Gauge,
         "fanfare_publications_inflight",
@@ -215,7 +258,7 @@ fn memory(text: &mut Text, view: &View) {
 /// What differs from shard to shard, and tells one that is in trouble.
 fn shards(text: &mut Text, view: &View) {
     type Of = fn(&AtShard) -> u64;
-    let families: [(Kind, &'static str, &str, Of); 8] = [
+    let families: [(Kind, &'static str, &str, Of); 9] = [
         (Kind::Gauge, "fanfare_shard_connections", "WebSocket connections of each shard", |shard| {
             shard.counted.subscribers
         }),
@@ -239,6 +282,12 @@ fn shards(text: &mut Text, view: &View) {
             "fanfare_shard_fanout_queue",
             "Entries waiting for each shard to deliver them",
             |shard| shard.fanout,
+        ),
+        (
+            Kind::Gauge,
+            "fanfare_shard_lag_bytes",
+            "What each shard has put into its log since the client was marked that waits longest for its flush",
+            |shard| shard.counted.lag_bytes,
         ),
         (Kind::Gauge, "fanfare_shard_log_bytes", "Log of encoded frames of each shard", |shard| {
             shard.counted.log_bytes
@@ -315,7 +364,12 @@ mod tests {
         let (view, names) = view();
         let text = text(&view);
         for (name, value) in names {
-            let is_told = text.lines().any(|line| line.ends_with(&format!(" {value}")));
+            // That one is told in seconds.
+            let shown = match name {
+                "publish_latency_us" => (value as f64 / 1e6).to_string(),
+                _ => value.to_string(),
+            };
+            let is_told = text.lines().any(|line| line.ends_with(&format!(" {shown}")));
             assert!(is_told, "`{name}` of metrics.rs is in no family of admin/figures.rs");
         }
     }
@@ -327,7 +381,7 @@ mod tests {
         let two = series(&text(&view));
         view.shards.push(AtShard::default());
         let three = series(&text(&view));
-        assert_eq!(three - two, 8, "one for each family of shards");
+        assert_eq!(three - two, 9, "one for each family of shards");
         view.total = Snapshot::default();
         assert_eq!(series(&text(&view)), three, "also of what never happened");
     }

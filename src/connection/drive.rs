@@ -96,7 +96,8 @@ impl Local {
         self.tick(state, now, more_events);
         self.handle_events(state, now);
         let slice = (between + began.elapsed()).clamp(SLICE.0, SLICE.1);
-        run_engine(state, Instant::now(), slice);
+        let began = Instant::now();
+        run_engine(state, (began, self.node().micros(began)), slice);
         self.handle_events(state, now);
         let is_behind = state.drain.as_ref().is_some_and(|drain| drain.is_behind(now));
         if more_events || is_behind || !state.ready.is_empty() || state.shard.has_work() {
@@ -275,14 +276,17 @@ impl Local {
     }
 }
 
-/// Gives the engine its slice: takes while it keeps up, and flushes between.
-fn run_engine(state: &mut State, began: Instant, slice: Duration) {
+/// Gives the engine its slice: takes while it keeps up, and flushes between. When it began is said in microseconds of the
+/// node's clock too.
+fn run_engine(state: &mut State, (began, micros): (Instant, u64), slice: Duration) {
     let State { shard, sockets, .. } = state;
     loop {
         let sequenced = shard.sequence(SEQUENCE_CHUNK);
         let taken = shard.take(TAKE_CHUNK);
         let flushed = shard.flush(sockets, FLUSH_CHUNK);
-        if sequenced + taken + flushed == 0 || began.elapsed() >= slice {
+        let elapsed = began.elapsed();
+        shard.note_passes(micros + elapsed.as_micros() as u64);
+        if sequenced + taken + flushed == 0 || elapsed >= slice {
             return;
         }
     }

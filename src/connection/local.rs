@@ -31,6 +31,7 @@ use crate::{
     clients::{Claim, Deadlines, Due, Release},
     engine::{Key, Shard, TopicsFull},
     limits::{CLIENT_PUBLICATIONS_WAITING, CLOSE_MS, FRAGMENTS_MAX, READ_TURN_BYTES},
+    metrics::ShardMetrics,
     node::{Node, Ordered, PublishError, Submitted, Wishes},
     publication::Content,
     settings::Settings,
@@ -149,7 +150,8 @@ impl Local {
         content: Content,
         until: tokio::time::Instant,
     ) -> Result<Submitted, PublishError> {
-        let submitted = self.node().submit(topic, content, until).await?;
+        let submitted = self.node().submit(topic, content, until).await;
+        let submitted = submitted.inspect_err(|error| self.count_refused(*error))?;
         self.sequence_if_home(submitted.home);
         Ok(submitted)
     }
@@ -166,15 +168,34 @@ impl Local {
         wishes: Wishes,
         until: tokio::time::Instant,
     ) -> Result<Ordered, PublishError> {
-        let ordered = self.node().order(topics, content, wishes, until).await?;
+        let ordered = self.node().order(topics, content, wishes, until).await;
+        let ordered = ordered.inspect_err(|error| self.count_refused(*error))?;
         self.sequence_if_home(ordered.home);
         Ok(ordered)
+    }
+
+    fn count_refused(&self, error: PublishError) {
+        let metrics = self.metrics();
+        match error {
+            PublishError::Overloaded => metrics.refused_overloaded.add(1),
+            PublishError::Stopping => metrics.refused_stopping.add(1),
+            // Its home counts that; the others are mistakes of the publisher.
+            PublishError::TopicsFull
+            | PublishError::MessageTooLarge
+            | PublishError::Conflict
+            | PublishError::TopicCount { .. } => {}
+        }
     }
 
     fn sequence_if_home(&self, home: usize) {
         if home == self.shard() {
             self.state().shard.sequence(SEQUENCE_AT_ONCE);
         }
+    }
+
+    /// The values of this shard, which its thread alone writes.
+    pub(crate) fn metrics(&self) -> &ShardMetrics {
+        self.node().metrics().shard(self.shard())
     }
 
     /// The same list, where possible the copy that other clients hold.

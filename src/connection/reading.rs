@@ -73,6 +73,7 @@ impl Local {
             ReadResult::Ended if !state.shard.is_open(key) => Turn::Over,
             ReadResult::Ended => Turn::Gone,
             ReadResult::Bytes(n) => {
+                state.shard.count_read(n);
                 self.parse(state, key, now, &mut scratch[..n]);
                 again(state, key)
             }

@@ -75,6 +75,7 @@ impl Shard {
         if spots.is_empty() {
             return;
         }
+        self.passes.begin(sequenced.publication.credits.asked());
         let audience = sequenced.publication.content.audience.clone();
         let part = sequenced.part.clone();
         let mut served = part.as_ref().map(|part| self.served.take(part));
@@ -84,12 +85,14 @@ impl Shard {
         }
         // The credits of the whole run come back before the marking, which no longer needs them.
         drop(sequenced);
+        let matched = self.metrics().matched.get();
         for spot in spots {
             served = self.mark(spot.number, spot.range, run, &audience, served);
             if spot.is_large {
                 self.log.unpin(spot.range.segment, 1);
             }
         }
+        self.passes.mark(self.log.appended() as u32, self.metrics().matched.get() != matched);
         if let Some((part, served)) = part.zip(served) {
             self.served.put_back(&part, served);
         }
@@ -139,6 +142,7 @@ impl Shard {
                 for spot in spots.iter_mut() {
                     self.append_behind(spot, next);
                 }
+                self.passes.begin(next.publication.credits.asked());
                 run += 1;
                 continue;
             }

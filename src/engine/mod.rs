@@ -58,6 +58,7 @@ mod membership;
 mod memory;
 mod order;
 mod outbox;
+mod passes;
 mod query;
 mod receipts;
 mod repeats;

@@ -133,6 +133,13 @@ impl Shard {
             return Replayed { recovered: None, gap: None, ranges, from };
         }
         let without_room = frames[..fitting].iter().filter(|frame| is_meant(frame)).count() as u64;
+        let metrics = self.metrics();
+        let outcome = if missed.is_none() && without_room == 0 {
+            &metrics.resumes_whole
+        } else {
+            &metrics.resumes_short
+        };
+        outcome.add(1);
         let dropped = missed.map_or(0, |missed| missed.count()) + without_room;
         let missed = match without_room {
             0 => missed,

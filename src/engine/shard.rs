@@ -21,6 +21,7 @@ use super::{
     log::Log,
     memory::Rung,
     outbox::{Flags, Queued},
+    passes::Passes,
     repeats::Repeats,
     replay::Replays,
     served::Served,
@@ -58,6 +59,8 @@ pub struct Shard {
     pub(super) replays: Replays,
     /// Who was served with publications to several topics that are under way.
     pub(super) served: Served,
+    /// Publications whose way to the sockets is being measured.
+    pub(super) passes: Passes,
     /// Subscribers with something to write whose connection is not known to be full, in the order of marking.
     pub(super) dirty: VecDeque<Dirty>,
     /// Subscribers whose connection takes nothing now, or is not there yet; each knows its place.
@@ -102,6 +105,7 @@ impl Shard {
             resuming: Resuming::default(),
             replays: Replays::default(),
             served: Served::default(),
+            passes: Passes::default(),
             dirty: VecDeque::new(),
             blocked: BlockedList::default(),
             congestion: Congestion::default(),
@@ -129,7 +133,9 @@ impl Shard {
         let metrics = self.metrics();
         metrics.log_bytes.set(self.log.held() as u64);
         metrics.blocked.set(self.blocked.len() as u64);
+        metrics.lag_bytes.set(self.lag() as u64);
         metrics.topics.set(self.topics.len() as u64);
+        metrics.subscriptions.set(self.topics.members() as u64);
         metrics.records.set(self.home.len() as u64);
         metrics.history_bytes.set(self.home.history_bytes() as u64);
     }
@@ -282,6 +288,11 @@ impl Shard {
 
     fn has_something_to_take(&self) -> bool {
         self.held.is_some() || !self.common.mailboxes.fanout(self.number.into()).is_empty()
+    }
+
+    /// Counts bytes that were read from a client.
+    pub fn count_read(&self, bytes: usize) {
+        self.metrics().bytes_read.add(bytes as u64);
     }
 
     /// Counts a client message or control frame that was taken.
@@ -440,8 +451,8 @@ impl Shard {
         tally: Option<Tally>,
         mailboxes: &Mailboxes,
     ) -> Result<Position, TopicsFull> {
-        let (position, interested) =
-            self.home.sequence(&publication.topic, &publication.content, part.as_ref(), self.now)?;
+        let sequenced = self.home.sequence(&publication.topic, &publication.content, part.as_ref(), self.now);
+        let (position, interested) = sequenced.inspect_err(|_| self.metrics().refused_full.add(1))?;
         self.metrics().sequenced.add(1);
         if !interested.shards().is_empty() {
             // I3: it has its offset before any shard can see it.

@@ -43,6 +43,8 @@ pub(crate) struct Entry {
 pub(crate) struct TopicIndex {
     numbers: HashTable<u32>,
     entries: Slab<Entry>,
+    /// Members of all entries.
+    members: usize,
 }
 
 impl TopicIndex {
@@ -96,6 +98,7 @@ impl TopicIndex {
         let slot = memberships.len() as u32;
         memberships.push(Membership { topic: number, place: members.len() as u32, has_from });
         members.push(Member { subscriber, slot });
+        self.members += 1;
     }
 
     /// Ends the membership at `slot` of `subscriber`'s list. Returns the topic's number.
@@ -114,6 +117,7 @@ impl TopicIndex {
         if members.len() * 4 < members.capacity() && members.capacity() > 64 {
             members.shrink_to(members.len() * 2);
         }
+        self.members -= 1;
         left.topic
     }
 
@@ -132,6 +136,11 @@ impl TopicIndex {
 
     pub(crate) fn entry_mut(&mut self, number: u32) -> &mut Entry {
         &mut self.entries[number as usize]
+    }
+
+    /// Members of all topics.
+    pub(crate) fn members(&self) -> usize {
+        self.members
     }
 
     /// Topics that have an entry.
@@ -157,7 +166,7 @@ mod tests {
         }
         let members: usize = index.entries.iter().map(|(_, entry)| entry.members.len()).sum();
         let memberships: usize = subscribers.profiles.iter().map(|profile| profile.memberships.len()).sum();
-        assert_eq!(members, memberships);
+        assert_eq!((members, index.members()), (memberships, memberships));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use std::{rc::Rc, time::Duration};
 
-use hyper::{Method, Request, body::Incoming};
+use hyper::{Method, Request, StatusCode, body::Incoming};
 use tokio::net::TcpStream;
 
 use self::{
@@ -67,11 +67,39 @@ pub(crate) async fn serve(
         .set_tcp_user_timeout(Some(Duration::from_millis(limits::HTTP_UNREAD_MS)));
     let entry = Rc::new(entry);
     let stopping = local.node().stopping();
-    let handle = async |request| match Framing::of(&request) {
-        Ok(framing) => framing.conclude(answer(&local, &entry, &peer, request).await),
-        Err(refusal) => refusal.into_answer(),
+    let handle = async |request| {
+        let answer = match Framing::of(&request) {
+            Ok(framing) => framing.conclude(answer(&local, &entry, &peer, request).await),
+            Err(refusal) => refusal.into_answer(),
+        };
+        count(&local, answer.status());
+        answer
     };
     conversation::converse(entry.clone(), stream, stopping, handle).await;
+}
+
+/// Counts an answer.
+fn count(local: &Local, status: StatusCode) {
+    let metrics = local.metrics();
+    let counter = match status.as_u16() {
+        500.. => &metrics.http_failed,
+        400..500 => &metrics.http_refused,
+        _ => &metrics.http_answered,
+    };
+    counter.add(1);
+}
+
+/// Counts a handshake that is refused.
+fn count_handshake(local: &Local, status: StatusCode) {
+    let metrics = local.metrics();
+    let counter = match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => &metrics.handshakes_forbidden,
+        StatusCode::NOT_FOUND => &metrics.handshakes_unknown,
+        StatusCode::TOO_MANY_REQUESTS => &metrics.handshakes_limited,
+        StatusCode::SERVICE_UNAVAILABLE => &metrics.handshakes_unavailable,
+        _ => &metrics.handshakes_malformed,
+    };
+    counter.add(1);
 }
 
 /// The answer to any request.
@@ -101,5 +129,8 @@ async fn answer(local: &Local, entry: &Entry, peer: &Peer, request: Request<Inco
         Route::OpenSocket => upgrade::open(local, connections, request).await,
         Route::Server => Err(Refusal::method_not_allowed(route.methods())),
     };
+    if let (Route::Socket(_) | Route::OpenSocket, Err(refusal)) = (route, &answer) {
+        count_handshake(local, refusal.status);
+    }
     answer.unwrap_or_else(Refusal::into_answer)
 }
