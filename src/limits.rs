@@ -320,6 +320,17 @@ pub const ADMIN_KEY_BYTES: (usize, usize) = (16, 512);
 /// Names under which the admin listener may be asked for (`--admin-host`).
 pub const ADMIN_HOSTS_MAX: usize = 64;
 
+/// Surveys of topics or clients under way in the whole node; a further one gets 503.
+pub const SURVEYS_OPEN: usize = 2;
+/// Places of its tables that a shard looks at for a survey before it goes on with its own work.
+pub const SURVEYED_AT_ONCE: usize = 512;
+/// Most topics or clients of one listing.
+pub const LISTED_MAX: usize = 100;
+/// Topics or clients of a listing where nothing is said.
+pub const LISTED: usize = 20;
+/// So many times the topics wanted are asked of each shard, because each knows its own subscribers only.
+pub const LISTED_CANDIDATES: usize = 4;
+
 /// Connections of a shard that came or went before it asks the allocator to give memory back.
 pub const TRIM_AFTER_CONNECTIONS: usize = 512;
 /// How long none may have come or gone then, milliseconds.

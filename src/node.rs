@@ -20,8 +20,11 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-pub(crate) use self::ordering::{Ordered, Placed};
 use self::phase::Phases;
+pub(crate) use self::{
+    ordering::{Ordered, Placed},
+    surveys::{ConnectionName, SlowClient, Survey, SurveyCredit},
+};
 pub use self::{
     ordering::{Published, Wishes},
     phase::Phase,
@@ -45,6 +48,7 @@ pub use topics::{HistoryPage, TopicState, Viewer};
 
 mod ordering;
 mod phase;
+mod surveys;
 mod topics;
 
 /// A node: everything its shards share. A handle to it is an `Arc<Node>`.
@@ -64,6 +68,8 @@ pub struct Node {
     kicks: Arc<Semaphore>,
     /// One permit a question about a topic.
     queries: Arc<Semaphore>,
+    /// The way of operators' questions to the shards.
+    surveys: surveys::Surveys,
     /// Connections of each shard that speak HTTP; written by the acceptor and by the shard.
     http_connections: Box<[CachePadded<AtomicUsize>]>,
     /// What it is doing.
@@ -162,6 +168,7 @@ impl Node {
             admission: Admission::new(settings.inflight_publications, settings.inflight_bytes),
             kicks: Arc::new(Semaphore::new(KICKS_INFLIGHT)),
             queries: Arc::new(Semaphore::new(QUERIES_INFLIGHT)),
+            surveys: surveys::Surveys::new(settings.shards),
             http_connections: (0..settings.shards).map(|_| CachePadded::default()).collect(),
             phases: Phases::new(),
             closed_shards: AtomicUsize::new(0),

@@ -84,6 +84,11 @@ impl Refusal {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::Overloaded, message)
     }
 
+    /// 503: the node is stopping.
+    pub(super) fn stopping() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::Stopping, "the node is stopping")
+    }
+
     /// The answer that says so.
     pub(super) fn into_answer(self) -> Answer {
         let mut answer = json(self.status, error_json(self.code, &self.message));

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::{
     answer::{Answer, Refusal, json, with_type},
-    figures, guard, openmetrics,
+    figures, guard, listings, openmetrics,
     route::Route,
 };
 use crate::{http::health_json, limits::ADMIN_ANSWER_MS, node::Node};
@@ -43,6 +43,9 @@ impl Calls {
             }
             Route::Ready => Ok(self.ready()),
             Route::Health => Ok(json(StatusCode::OK, health_json(&self.node))),
+            Route::Topics => listings::topics(&self.node, request.uri().query()).await,
+            Route::Clients => listings::clients(&self.node, request.uri().query()).await,
+            Route::Client(id) => listings::dismiss(&self.node, id).await,
             Route::Drain => Ok(self.drain()),
         }
     }

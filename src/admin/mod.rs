@@ -41,6 +41,7 @@ mod answer;
 mod calls;
 mod figures;
 mod guard;
+mod listings;
 mod openmetrics;
 mod process;
 mod route;

@@ -4,33 +4,42 @@ use hyper::Method;
 
 /// What a path names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Route {
+pub(super) enum Route<'a> {
     /// `/metrics`
     Metrics,
     /// `/ready`
     Ready,
     /// `/health`
     Health,
+    /// `/topics`
+    Topics,
+    /// `/clients`
+    Clients,
+    /// `/clients/{id}`
+    Client(&'a str),
     /// `/drain`
     Drain,
 }
 
-impl Route {
+impl<'a> Route<'a> {
     /// Reads a path; `None` if there is nothing.
-    pub(super) fn of(path: &str) -> Option<Self> {
+    pub(super) fn of(path: &'a str) -> Option<Self> {
         Some(match path {
             "/metrics" => Self::Metrics,
             "/ready" => Self::Ready,
             "/health" => Self::Health,
+            "/topics" => Self::Topics,
+            "/clients" => Self::Clients,
             "/drain" => Self::Drain,
-            _ => return None,
+            _ => Self::Client(path.strip_prefix("/clients/").filter(|id| !id.is_empty())?),
         })
     }
 
     /// Its methods, as they stand in `Allow`.
     pub(super) fn methods(self) -> &'static str {
         match self {
-            Self::Metrics | Self::Ready | Self::Health => "GET, HEAD",
+            Self::Metrics | Self::Ready | Self::Health | Self::Topics | Self::Clients => "GET, HEAD",
+            Self::Client(_) => "DELETE",
             Self::Drain => "POST",
         }
     }

@@ -21,6 +21,7 @@ use super::{
     local::{Local, State, until_next_slot},
     poller::EVENTS,
     socket::Flags,
+    survey,
 };
 use crate::{
     engine::{Encoding, Event, Goodbye, Key, Manner, TOPICS_FULL},
@@ -55,6 +56,8 @@ enum Next {
 /// # Errors
 /// When the runtime's readiness of the poller fails, which ends the shard.
 pub(crate) async fn drive(local: Local) -> io::Result<()> {
+    let questions = local.node().take_surveys(local.shard());
+    tokio::task::spawn_local(survey::answer_all(local.clone(), questions));
     let mut sleep = pin!(tokio::time::sleep(Duration::ZERO));
     let mut turn_ended = Instant::now();
     loop {

@@ -20,6 +20,7 @@ mod poller;
 mod reading;
 mod slots;
 mod socket;
+mod survey;
 mod trim;
 mod upgrade;
 

@@ -172,6 +172,11 @@ impl Socket {
         }
     }
 
+    /// Where its packets come from, if the connection is still there.
+    pub(super) fn peer(&self) -> Option<std::net::SocketAddr> {
+        self.stream.peer_addr().ok()
+    }
+
     /// Says that nothing more will be written.
     pub(super) fn shut(&mut self) {
         self.set(Flags::SHUT);

@@ -223,6 +223,24 @@ impl Home {
         Some((self.head(number), run))
     }
 
+    /// Where `topic` stands, if it has a record.
+    pub(crate) fn position(&self, topic: &Topic) -> Option<Position> {
+        self.number(topic).map(|number| self.head(number))
+    }
+
+    /// Calls for records, at most `places` places from `from` on, with how many publications each has had. Returns where to
+    /// go on, unless that was all.
+    pub(crate) fn walk(
+        &self,
+        (from, places): (usize, usize),
+        mut visit: impl FnMut(&Topic, u64),
+    ) -> Option<usize> {
+        let end = self.records.capacity().min(from.saturating_add(places));
+        let records = (from..end).filter_map(|place| self.records.get(place));
+        records.for_each(|record| visit(&record.topic, record.next - 1));
+        (end < self.records.capacity()).then_some(end)
+    }
+
     /// Notes that `shard` is not interested in `topic` in an encoding any more.
     pub(crate) fn unwant(&mut self, topic: &Topic, (shard, encoding): (u16, Encoding), now: u64) {
         let Some(number) = self.number(topic) else { return };

@@ -134,6 +134,16 @@ impl TopicIndex {
         &self.entries[number as usize]
     }
 
+    /// The entry at a place, if there is one.
+    pub(crate) fn at(&self, place: usize) -> Option<&Entry> {
+        self.entries.get(place)
+    }
+
+    /// Places there are, vacant ones included.
+    pub(crate) fn places(&self) -> usize {
+        self.entries.capacity()
+    }
+
     pub(crate) fn entry_mut(&mut self, number: u32) -> &mut Entry {
         &mut self.entries[number as usize]
     }

@@ -102,6 +102,11 @@ impl UserIndex {
         self.numbers.find(hash, |&number| self.entries[number as usize].user == *user).copied()
     }
 
+    /// The user with a number.
+    pub(crate) fn user(&self, number: u32) -> &User {
+        &self.entries[number as usize].user
+    }
+
     /// The subscribers of a user.
     pub(crate) fn members(&self, number: u32) -> &[u32] {
         self.entries[number as usize].members.as_slice()
