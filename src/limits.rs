@@ -320,6 +320,11 @@ pub const ADMIN_KEY_BYTES: (usize, usize) = (16, 512);
 /// Names under which the admin listener may be asked for (`--admin-host`).
 pub const ADMIN_HOSTS_MAX: usize = 64;
 
+/// Longest id that a caller may give its request (`X-Request-Id`), bytes; one that is longer is not taken over.
+pub const REQUEST_ID_BYTES: usize = 64;
+/// Lines of the log a second of one kind that strangers can cause; further ones are counted.
+pub const LOG_LINES_PER_SECOND: u64 = 5;
+
 /// Surveys of topics or clients under way in the whole node; a further one gets 503.
 pub const SURVEYS_OPEN: usize = 2;
 /// Places of its tables that a shard looks at for a survey before it goes on with its own work.

@@ -219,6 +219,8 @@ values! {
     handshakes_limited,
     /// Handshakes refused because the node had too much in work, was full or was stopping (503).
     handshakes_unavailable,
+    /// HTTP requests taken.
+    http_requests,
     /// HTTP requests answered with success, or with something else that is no error.
     http_answered,
     /// HTTP requests refused for what they were (4xx).

@@ -38,7 +38,7 @@ pub(super) fn with_type(status: StatusCode, content_type: &'static str, body: im
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub(super) status: StatusCode,
-    code: Code,
+    pub(super) code: Code,
     message: Cow<'static, str>,
     /// What the status asks for besides.
     header: Option<(HeaderName, &'static str)>,
@@ -76,6 +76,17 @@ impl Refusal {
         let message = format!("this path takes {allow}");
         let refusal = Self::new(StatusCode::METHOD_NOT_ALLOWED, Code::MethodNotAllowed, message);
         Self { header: Some((ALLOW, allow)), ..refusal }
+    }
+
+    /// 413.
+    pub(super) fn body_too_large(max: usize) -> Self {
+        let message = format!("the body is longer than {max} bytes");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, Code::BodyTooLarge, message)
+    }
+
+    /// 415.
+    pub(super) fn unsupported_media_type(message: &'static str) -> Self {
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::UnsupportedMediaType, message)
     }
 
     /// 503: the answer was not to be had in time.

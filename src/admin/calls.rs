@@ -1,32 +1,57 @@
 //! The admin calls: one match as router, and those whose answers are short.
 
-use std::{sync::Arc, time::Duration};
+use std::{cell::Cell, sync::Arc, time::Duration};
 
-use hyper::{Request, StatusCode, body::Incoming};
+use hyper::{Method, Request, StatusCode, body::Incoming};
 use tokio::time::timeout;
 
 use super::{
     answer::{Answer, Refusal, json, with_type},
-    figures, guard, listings, openmetrics,
+    figures, guard, listings, log, openmetrics,
     route::Route,
 };
-use crate::{http::health_json, limits::ADMIN_ANSWER_MS, node::Node};
+use crate::{
+    http::{RequestId, health_json},
+    limits::{ADMIN_ANSWER_MS, SHARDS_MAX},
+    logging::sampled,
+    node::Node,
+};
+
+/// What ids of requests begin with here, where shards have their number.
+const SOURCE: usize = SHARDS_MAX;
 
 /// What the calls are about.
 #[derive(Debug)]
 pub(super) struct Calls {
     node: Arc<Node>,
+    /// Requests so far.
+    requests: Cell<u64>,
 }
 
 impl Calls {
     pub(super) fn new(node: Arc<Node>) -> Self {
-        Self { node }
+        Self { node, requests: Cell::new(0) }
     }
 
     /// The answer to any request.
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Answer {
-        let answer = timeout(Duration::from_millis(ADMIN_ANSWER_MS), self.try_answer(request)).await;
-        answer.unwrap_or_else(|_| Err(Refusal::too_late())).unwrap_or_else(Refusal::into_answer)
+        self.requests.set(self.requests.get() + 1);
+        let id = RequestId::of(request.headers(), SOURCE, self.requests.get());
+        let (method, route) =
+            (request.method().clone(), Route::of(request.uri().path()).map_or("none", Route::name));
+        let answered = timeout(Duration::from_millis(ADMIN_ANSWER_MS), self.try_answer(request)).await;
+        let answered = answered.unwrap_or_else(|_| Err(Refusal::too_late()));
+        match &answered {
+            Err(refusal) => {
+                let (status, code) = (refusal.status.as_u16(), refusal.code.as_str());
+                sampled!(WARN, request = %id, %method, route, status, code, "an admin call is refused");
+            }
+            Ok(_) if method == Method::GET || method == Method::HEAD => {}
+            Ok(_) => tracing::info!(request = %id, %method, route, "an admin call changes something"),
+        }
+        let mut answer = answered.unwrap_or_else(Refusal::into_answer);
+        id.put(&mut answer);
+        answer
     }
 
     async fn try_answer(&self, request: Request<Incoming>) -> Result<Answer, Refusal> {
@@ -46,6 +71,8 @@ impl Calls {
             Route::Topics => listings::topics(&self.node, request.uri().query()).await,
             Route::Clients => listings::clients(&self.node, request.uri().query()).await,
             Route::Client(id) => listings::dismiss(&self.node, id).await,
+            Route::Log if request.method() == Method::PUT => log::put(request).await,
+            Route::Log => log::get(),
             Route::Drain => Ok(self.drain()),
         }
     }

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     engine::Rung,
+    logging::lines_left_out,
     metrics::{MESSAGES_PER_WRITE, PUBLISH_LATENCY_US, Snapshot},
     node::Node,
 };
@@ -29,6 +30,7 @@ pub(super) struct View {
     memory_budget: u64,
     rung: Rung,
     ready: bool,
+    log_lines_left_out: u64,
     process: Process,
 }
 
@@ -65,6 +67,7 @@ impl View {
             memory_budget: node.memory().budget() as u64,
             rung: node.memory().rung(),
             ready: node.phase().is_ready(),
+            log_lines_left_out: lines_left_out(),
             process: Process::now(),
         }
     }
@@ -88,6 +91,12 @@ fn about(text: &mut Text, view: &View) {
         .sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
     text.family(Kind::Gauge, "fanfare_ready", "1 if new clients are welcome: neither starting nor stopping")
         .sample(&[], u8::from(view.ready));
+    text.family(
+        Kind::Counter,
+        "fanfare_log_lines_left_out",
+        "Lines that were not logged because there were too many of their kind",
+    )
+    .sample(&[], view.log_lines_left_out);
     text.family(Kind::Gauge, "fanfare_shards", "Threads that serve connections")
         .sample(&[], view.shards.len());
 }
@@ -129,14 +138,12 @@ fn connections(text: &mut Text, view: &View) {
     )
     .sample(&[("result", "hit")], total.resumes_whole)
     .sample(&[("result", "miss")], total.resumes_short);
-    text.family(
-        Kind::Counter,
-        "fanfare_http_requests",
-        "HTTP requests on the public side, by what they came to",
-    )
-    .sample(&[("result", "answered")], total.http_answered)
-    .sample(&[("result", "refused")], total.http_refused)
-    .sample(&[("result", "failed")], total.http_failed);
+    text.family(Kind::Counter, "fanfare_http_requests", "HTTP requests taken on the public side")
+        .sample(&[], total.http_requests);
+    text.family(Kind::Counter, "fanfare_http_answers", "Answers to them, by what they came to")
+        .sample(&[("result", "answered")], total.http_answered)
+        .sample(&[("result", "refused")], total.http_refused)
+        .sample(&[("result", "failed")], total.http_failed);
     text.family(Kind::Counter, "fanfare_received_bytes", "Bytes read from WebSocket clients")
         .sample(&[], total.bytes_read);
     text.family(Kind::Counter, "fanfare_commands", "Messages and control frames taken from clients")
@@ -354,6 +361,7 @@ mod tests {
             memory_budget: 16,
             rung: Rung::Drop,
             ready: true,
+            log_lines_left_out: 17,
             process: Process::default(),
         };
         (view, names)

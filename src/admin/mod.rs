@@ -34,6 +34,7 @@ use crate::{
         ADMIN_CONNECTION_MS, ADMIN_CONNECTIONS, ADMIN_HEAD_MS, ADMIN_LAST_MS, HTTP_HEAD_BYTES,
         HTTP_HEADERS_MAX,
     },
+    logging::sampled,
     node::Node,
 };
 
@@ -42,6 +43,7 @@ mod calls;
 mod figures;
 mod guard;
 mod listings;
+mod log;
 mod openmetrics;
 mod process;
 mod route;
@@ -134,7 +136,7 @@ async fn accept(
             Ok((stream, _)) => return (stream, place),
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                tracing::warn!(%error, "an admin connection cannot be accepted");
+                sampled!(WARN, %error, "an admin connection cannot be accepted");
                 sleep(ACCEPT_PAUSE).await;
             }
         }

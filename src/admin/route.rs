@@ -17,6 +17,8 @@ pub(super) enum Route<'a> {
     Clients,
     /// `/clients/{id}`
     Client(&'a str),
+    /// `/log`
+    Log,
     /// `/drain`
     Drain,
 }
@@ -30,9 +32,24 @@ impl<'a> Route<'a> {
             "/health" => Self::Health,
             "/topics" => Self::Topics,
             "/clients" => Self::Clients,
+            "/log" => Self::Log,
             "/drain" => Self::Drain,
             _ => Self::Client(path.strip_prefix("/clients/").filter(|id| !id.is_empty())?),
         })
+    }
+
+    /// What it is called in the log, where no id is to stand.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Metrics => "metrics",
+            Self::Ready => "ready",
+            Self::Health => "health",
+            Self::Topics => "topics",
+            Self::Clients => "clients",
+            Self::Client(_) => "client",
+            Self::Log => "log",
+            Self::Drain => "drain",
+        }
     }
 
     /// Its methods, as they stand in `Allow`.
@@ -40,6 +57,7 @@ impl<'a> Route<'a> {
         match self {
             Self::Metrics | Self::Ready | Self::Health | Self::Topics | Self::Clients => "GET, HEAD",
             Self::Client(_) => "DELETE",
+            Self::Log => "GET, HEAD, PUT",
             Self::Drain => "POST",
         }
     }

@@ -7,7 +7,7 @@ use hyper::Uri;
 use super::{LISTEN, LogOptions, access, admin, options::*};
 use crate::{
     classes::{Class, Classes},
-    limits,
+    limits, logging,
     protocol::topic_list::TopicList,
     settings::Settings,
     topic::Topic,
@@ -235,15 +235,9 @@ fn public_url(text: &str) -> Result<String, Refused> {
     Ok(text.trim_end_matches('/').to_owned())
 }
 
-/// Checks the directives. A word alone must be a level: as a target, a misspelt one would silence everything.
 fn log_filter(text: String) -> Result<String, Refused> {
-    let levels = ["off", "error", "warn", "info", "debug", "trace"];
-    let is_known =
-        |part: &str| part.contains('=') || levels.iter().any(|level| part.trim().eq_ignore_ascii_case(level));
-    if text.split(',').all(is_known) && tracing_subscriber::EnvFilter::try_new(&text).is_ok() {
-        Ok(text)
-    } else {
-        let allowed = "off, error, warn, info, debug, trace, or directives such as info,fanfare=debug";
-        Err(Refused::new("log_level", text, allowed))
+    match logging::parse(&text) {
+        Ok(_) => Ok(text),
+        Err(allowed) => Err(Refused::new("log_level", text, allowed)),
     }
 }

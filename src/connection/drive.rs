@@ -26,7 +26,8 @@ use super::{
 use crate::{
     engine::{Encoding, Event, Goodbye, Key, Manner, TOPICS_FULL},
     limits::HELD_BACK_LOOK_MS,
-    node::Phase,
+    logging::sampled,
+    node::{ConnectionName, Phase},
     protocol::error::{Code, error_json},
     websocket::{CloseCode, frame},
 };
@@ -175,7 +176,10 @@ impl Local {
                     Some(joined) => drop(joined.send(outcome)),
                     None => self.topics_set(state, key, outcome.is_ok()),
                 },
-                Event::Closing { key } => self.closing(state, key, now),
+                Event::Closing { key, code } => {
+                    self.tell_closing(key, code);
+                    self.closing(state, key, now);
+                }
                 Event::Ended { key } => {
                     let Some(socket) = state.sockets.get_mut(key) else { continue };
                     socket.shut();
@@ -195,6 +199,20 @@ impl Local {
                 }
                 Event::Stopped => state.stopped = true,
             }
+        }
+    }
+
+    /// Logs a close that its client did not ask for, and that is no part of stopping.
+    fn tell_closing(&self, key: Key, code: Option<CloseCode>) {
+        let connection = ConnectionName(self.claim_of(key));
+        match code {
+            Some(code @ (CloseCode::TRY_AGAIN_LATER | CloseCode::POLICY)) => {
+                sampled!(INFO, %connection, %code, "a client is closed");
+            }
+            Some(code) if ![CloseCode::NORMAL, CloseCode::RESTART].contains(&code) => {
+                sampled!(DEBUG, %connection, %code, "a client is closed");
+            }
+            _ => {}
         }
     }
 

@@ -13,7 +13,7 @@ use mio::{Events, Token};
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::socket::Socket;
-use crate::engine::Key;
+use crate::{engine::Key, logging::sampled};
 
 /// Events taken at once.
 pub(super) const EVENTS: usize = 1_024;
@@ -56,7 +56,7 @@ impl Poller {
                 Ok(()) => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    tracing::error!(%error, "the poller failed");
+                    sampled!(ERROR, %error, "the poller failed");
                     return false;
                 }
             }

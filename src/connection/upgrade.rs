@@ -13,6 +13,7 @@ use super::{admitted::Proof, local::Local, socket::Socket};
 use crate::{
     engine::{Change, Encoding, Key, TopicsFull},
     identity::{ClientId, User},
+    logging::sampled,
     node::KickReason,
     protocol::v1::encode::{self, Hello, Joined},
     session::Session,
@@ -163,7 +164,7 @@ impl Attaching {
     /// Hands the raw socket over to the shard's poller, with the bytes already read behind the handshake.
     pub(crate) fn adopt(mut self, stream: TcpStream, early: &[u8]) {
         if let Err(error) = self.try_adopt(stream, early) {
-            tracing::warn!(%error, "an upgraded connection could not be taken over");
+            sampled!(WARN, %error, "an upgraded connection could not be taken over");
         }
         self.local.wake();
     }

@@ -36,7 +36,7 @@ impl Shard {
     /// Answers the close of a peer with `frame`: what is queued is thrown away, for the peer reads no more.
     pub fn close_replying(&mut self, key: Key, frame: Vec<u8>) {
         if self.is_open(key) {
-            self.begin_closing(key, frame, Manner::Discard, Loss::Closed);
+            self.begin_closing(key, (frame, None), Manner::Discard, Loss::Closed);
         }
     }
 
@@ -92,10 +92,16 @@ impl Shard {
             last = bye(goodbye, &self.common.retry);
         }
         last.extend_from_slice(&frame::close(goodbye.code, goodbye.reason));
-        self.begin_closing(key, last, manner, loss);
+        self.begin_closing(key, (last, Some(goodbye.code)), manner, loss);
     }
 
-    fn begin_closing(&mut self, key: Key, frame: Vec<u8>, manner: Manner, loss: Loss) {
+    fn begin_closing(
+        &mut self,
+        key: Key,
+        (frame, code): (Vec<u8>, Option<CloseCode>),
+        manner: Manner,
+        loss: Loss,
+    ) {
         self.abandon_topics(key.index);
         let outbox = &mut self.subscribers.outboxes[key.index as usize];
         let mut lost = 0;
@@ -109,7 +115,7 @@ impl Shard {
         outbox.flags.set(Flags::CLOSING);
         self.metrics().count_loss(loss, lost);
         self.make_dirty(key.index);
-        self.tell(Event::Closing { key });
+        self.tell(Event::Closing { key, code });
     }
 
     pub(super) fn abandon_topics(&mut self, index: u32) {

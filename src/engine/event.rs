@@ -1,6 +1,7 @@
 //! What a shard tells its driver.
 
 use super::{home::TopicsFull, subscribers::Key};
+use crate::websocket::CloseCode;
 
 /// What the driver of a shard has to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub enum Event {
     Closing {
         /// The subscriber.
         key: Key,
+        /// What it is told; `None` if it closed first.
+        code: Option<CloseCode>,
     },
     /// Everything that will ever be written to it is written, the close frame last.
     Ended {

@@ -18,8 +18,9 @@ use self::{
 pub(crate) use self::{
     connections::{Connections, HandshakeSlot},
     health::health_json,
+    request_id::RequestId,
 };
-use crate::{connection::Local, limits, peer::Peer};
+use crate::{connection::Local, limits, logging::sampled, peer::Peer};
 
 mod answer;
 mod batch;
@@ -37,6 +38,7 @@ mod payload;
 mod percent;
 mod publish;
 mod register;
+mod request_id;
 mod results;
 mod route;
 mod topics;
@@ -67,15 +69,33 @@ pub(crate) async fn serve(
         .set_tcp_user_timeout(Some(Duration::from_millis(limits::HTTP_UNREAD_MS)));
     let entry = Rc::new(entry);
     let stopping = local.node().stopping();
-    let handle = async |request| {
-        let answer = match Framing::of(&request) {
+    let handle = async |request: Request<Incoming>| {
+        let number = local.metrics().http_requests.get() + 1;
+        local.metrics().http_requests.set(number);
+        let id = RequestId::of(request.headers(), local.shard(), number);
+        let route = Route::of(request.uri().path()).map_or("none", Route::name);
+        let mut answer = match Framing::of(&request) {
             Ok(framing) => framing.conclude(answer(&local, &entry, &peer, request).await),
             Err(refusal) => refusal.into_answer(),
         };
         count(&local, answer.status());
+        tell(&id, route, &peer, answer.status());
+        if id.is_given() || answer.status().is_client_error() || answer.status().is_server_error() {
+            id.put(&mut answer);
+        }
         answer
     };
     conversation::converse(entry.clone(), stream, stopping, handle).await;
+}
+
+/// Logs a request that is not served, without its path: there may be a secret in it.
+fn tell(id: &RequestId, route: &str, peer: &Peer, status: StatusCode) {
+    let (status, client) = (status.as_u16(), peer.client);
+    if status >= 500 {
+        sampled!(WARN, request = %id, route, %client, status, "a request is not served");
+    } else if status >= 400 {
+        sampled!(DEBUG, request = %id, route, %client, status, "a request is refused");
+    }
 }
 
 /// Counts an answer.

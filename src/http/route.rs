@@ -58,6 +58,21 @@ impl<'a> Route<'a> {
         })
     }
 
+    /// What it is called in the log, where no id and no topic is to stand.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Health => "health",
+            Self::Description => "openapi",
+            Self::Register | Self::Registration(_) => "register",
+            Self::Publish | Self::PublishTo(_) => "publish",
+            Self::Batch => "batch",
+            Self::Topic(_) => "topic",
+            Self::History(_) => "history",
+            Self::Socket(_) | Self::OpenSocket => "websocket",
+            Self::Server => "server",
+        }
+    }
+
     /// Its methods, as they stand in `Allow`.
     pub(super) fn methods(self) -> &'static str {
         match self {

@@ -10,6 +10,7 @@ use rustix::process::Signal;
 
 use crate::support::{
     Answer, Http, Running,
+    file::TempFile,
     openmetrics::Exposition,
     process::{self, Process},
     serve, shards,
@@ -213,20 +214,29 @@ fn anything_but_loopback_needs_a_key() {
 }
 
 #[test]
-fn key_is_read_from_its_file_and_never_logged() {
-    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}.key", std::process::id()));
-    std::fs::write(&path, format!("{KEY}\n")).expect("the folder is there");
-    let file = path.to_str().expect("it is UTF-8");
-    let flags = ["--admin-listen=0.0.0.0:0", "--admin-key-file", file, "--log-level=trace", "--shards=1"];
-    let mut process = Process::start(&flags);
-    let mut http = Http::connect(process.admin_address());
-    assert_eq!(http.get("/metrics").status, 401);
-    let key = ("Authorization", &*format!("Bearer {KEY}"));
-    assert_eq!(http.request("GET", "/metrics", &[key], b"").status, 200);
+fn key_is_read_from_its_file_again_when_it_is_told_to_and_never_logged() {
+    let file = TempFile::new(format!("{KEY}\n"));
+    let mut process = Process::start(&[
+        "--admin-listen=0.0.0.0:0",
+        "--admin-key-file",
+        file.path(),
+        "--log-level=trace",
+        "--shards=1",
+    ]);
+    let address = process.admin_address();
+    let with = |key: &str| {
+        let header = ("Authorization", &*format!("Bearer {key}"));
+        Http::connect(address).request("GET", "/metrics", &[header], b"").status
+    };
+    assert_eq!((Http::connect(address).get("/metrics").status, with(KEY)), (401, 200));
+    let other = "another-key-0123456789";
+    file.write(other);
+    process.signal(Signal::HUP);
+    process.line_with("reloaded");
+    assert_eq!((with(KEY), with(other)), (401, 200));
     process.signal(Signal::TERM);
     assert_eq!(process.wait().code(), Some(0));
-    assert!(process.rest_of_log().iter().all(|line| !line.contains(KEY)));
-    std::fs::remove_file(&path).expect("it is there");
+    assert!(process.rest_of_log().iter().all(|line| !line.contains(KEY) && !line.contains(other)));
 }
 
 #[test]

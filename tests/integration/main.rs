@@ -11,6 +11,7 @@ mod support;
 mod access;
 mod admin;
 mod admin_listings;
+mod admin_log;
 mod admin_metrics;
 mod ambiguous_http;
 mod audience;

@@ -108,7 +108,7 @@ impl World {
                     }
                 }
             }
-            Event::Closing { key } => {
+            Event::Closing { key, .. } => {
                 let number = number_of(key);
                 // One that has no socket yet may be closed by a close of its peer only.
                 self.is_closed(number);

@@ -300,7 +300,7 @@ fn change_of_topics_under_way_when_its_client_is_closed_leaves_nothing_behind() 
     bench.ask();
     bench.turns(&[0]);
     bench.shards[0].close_replying(key, b"\x88\x00".to_vec());
-    assert_eq!(bench.shards[0].next_event(), Some(Event::Closing { key }));
+    assert_eq!(bench.shards[0].next_event(), Some(Event::Closing { key, code: None }));
     bench.shards[0].begin_turn(0);
     while bench.shards[0].flush(&mut bench.wire, limits::WRITE_SLICES) > 0 {}
     assert_eq!(bench.wire.taken.remove(&key), Some(b"\x88\x00".to_vec()));

@@ -136,7 +136,7 @@ impl Bench {
             let mut done = self.shard.sequence(64);
             done += self.shard.take(64) + self.shard.flush(&mut self.wire, 64);
             while let Some(event) = self.shard.next_event() {
-                if let Event::Closing { key } = event {
+                if let Event::Closing { key, .. } = event {
                     self.closed.insert(key);
                 }
             }

@@ -132,7 +132,7 @@ impl World {
         while let Some(event) = self.shards[shard].next_event() {
             has_events = true;
             let (Event::TopicsSet { key, .. }
-            | Event::Closing { key }
+            | Event::Closing { key, .. }
             | Event::Ended { key }
             | Event::Lost { key }) = event
             else {
