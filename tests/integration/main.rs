@@ -10,6 +10,7 @@ mod support;
 
 mod access;
 mod admin;
+mod admin_docs;
 mod admin_listings;
 mod admin_log;
 mod admin_metrics;
