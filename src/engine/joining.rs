@@ -79,3 +79,55 @@ impl Joining {
         Self { inflight: 0, waiting: VecDeque::new(), unwants }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        admission::Admission,
+        engine::{Encoding, Key, Order, Resume},
+        mailbox::Wakeup,
+        publication::{Message, Publication},
+        topic::Topic,
+    };
+
+    fn join(topic: &Topic) -> Ingress {
+        let key = Key { index: 0, generation: 0 };
+        let topics = [(topic.clone(), Some(Resume::Last(1)))].into_iter().collect();
+        Ingress::Join(Box::new(Join { shard: 0, key, ticket: 0, encoding: Encoding::V1, topics }))
+    }
+
+    #[test]
+    fn joins_with_a_replay_come_between_publications_of_either_kind_and_so_many_at_once() {
+        let (ingress, admission) = (Mailbox::new(1_000, Wakeup::new()), Admission::new(8_000, 64 << 20));
+        let push = |entry| ingress.push(entry).map_err(|_| ()).expect("there is room");
+        let topic = Topic::parse("cats").expect("a topic");
+        (0..2 * REPLAYS_BETWEEN_PUBLICATIONS + 5).for_each(|_| push(join(&topic)));
+        let content = || Message::text("purr").into();
+        for _ in 0..2 {
+            let credits = admission.try_admit_all(1, 4).expect("little is under way");
+            push(Ingress::Order(Box::new(
+                Order::new([topic.clone()].into(), content(), None, true, credits).0,
+            )));
+        }
+        let credits = admission.try_admit(4).expect("little is under way");
+        let publication = Box::new(Publication { topic: topic.clone(), content: content(), credits });
+        push(Ingress::Publish(publication, tokio::sync::oneshot::channel().0));
+        let mut resuming = Resuming::default();
+        let mut runs: Vec<(char, usize)> = Vec::new();
+        while let Some(entry) = resuming.next(&ingress) {
+            let kind = match entry {
+                Ingress::Join(_) => 'j',
+                Ingress::Order(_) => 'o',
+                _ => 'p',
+            };
+            match runs.last_mut() {
+                Some((last, count)) if *last == kind => *count += 1,
+                _ => runs.push((kind, 1)),
+            }
+        }
+        let all = REPLAYS_BETWEEN_PUBLICATIONS;
+        assert_eq!(runs, [('o', 1), ('j', all), ('o', 1), ('j', all), ('p', 1), ('j', 5)]);
+        assert!(resuming.is_empty());
+    }
+}

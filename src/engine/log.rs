@@ -576,6 +576,25 @@ mod tests {
     }
 
     #[test]
+    fn rest_of_a_frame_goes_last_and_though_nobody_holds_the_compact_tail() {
+        let mut log = Log::new();
+        let ranges: Vec<Range> = (0..100).map(|_| append(&mut log, Lane::Everyone, &[b'z'; 1_000])).collect();
+        let victim = log.oldest_fresh().expect("the first segment is full");
+        let inside: Vec<Range> = ranges.iter().copied().filter(|range| range.segment == victim).collect();
+        let kept = inside[3];
+        log.unpin(victim, inside.len() as u32 - 1);
+        let Compacted::Moved(moved) = log.compact(victim, &[kept]) else { panic!("little is wanted") };
+        let moved = moved.map(kept).expect("it pointed into the victim");
+        let begun = *ranges.last().expect("there are some");
+        let rest = log.copy_rest(Range { start: begun.start + 10, ..begun });
+        assert_eq!(log.oldest_dense(), Some(moved.segment));
+        log.unpin(moved.segment, 1);
+        assert_eq!(log.oldest_dense(), Some(rest.segment));
+        log.unpin(rest.segment, 1);
+        assert_eq!(log.oldest_dense(), None);
+    }
+
+    #[test]
     fn ranges_are_copied_together_frame_by_frame() {
         let mut log = Log::new();
         let one = append(&mut log, Lane::Everyone, b"one");
