@@ -65,32 +65,8 @@ impl Shard {
             self.metrics().count_loss(Loss::Bound, lost);
             return true;
         }
-        let mut over = outbox.bytes() - bound;
-        let spare = bound / SPARE_PART;
-        let rules = self.common.rules.clone();
-        self.look_through(index, |shard, frames, losses| {
-            let may_go = |frame: &Queued, policy| {
-                let of = rules[shard.log.books.get(frame.note.book).class.index()];
-                of.policy == policy && of.outbox_bytes <= bound
-            };
-            let conflated = mark_replaced(frames, losses, |frame| may_go(frame, Policy::Conflate));
-            over = over.saturating_sub(conflated);
-            if over == 0 {
-                return;
-            }
-            let mut wanted = over + spare;
-            for (frame, loss) in frames.iter().zip(losses.iter_mut()) {
-                if wanted == 0 {
-                    break;
-                }
-                if loss.is_none() && may_go(frame, Policy::DropOldest) {
-                    *loss = Some(Loss::Bound);
-                    wanted = wanted.saturating_sub(frame.range.len());
-                    over = over.saturating_sub(frame.range.len());
-                }
-            }
-        });
-        if over == 0 {
+        let over = outbox.bytes() - bound;
+        if self.free(index, over, bound, &[Policy::DropOldest]) >= over {
             return true;
         }
         match rule.policy {
@@ -127,7 +103,7 @@ impl Shard {
             if before <= bound {
                 return true;
             }
-            self.drop_some(index, before - bound);
+            self.free(index, before - bound, bound, &[Policy::DropOldest, Policy::DropNewest]);
             if bytes(self) >= before {
                 // The rest of a frame that is partly written is finished, whatever its class.
                 return self.subscribers.outboxes[index as usize].bytes_behind_rest() <= bound;
@@ -135,34 +111,37 @@ impl Shard {
         }
     }
 
-    /// Drops frames of at least `over` bytes of a queue, and some to spare, as far as their classes let them go.
-    fn drop_some(&mut self, index: u32, over: usize) {
+    /// Frees at least `over` bytes of a queue, if so much may go: what younger messages replace, and if that is not enough
+    /// frames of the classes with these policies, one after the other, and some to spare. Nothing goes of a class with a
+    /// larger bound than `bound`. Returns the bytes of what went.
+    fn free(&mut self, index: u32, over: usize, bound: usize, policies: &[Policy]) -> usize {
         let rules = self.common.rules.clone();
-        let spare = self.common.bounds.outbox_bytes / SPARE_PART;
+        let mut freed = 0;
         self.look_through(index, |shard, frames, losses| {
-            let policy = |frame: &Queued| rules[shard.log.books.get(frame.note.book).class.index()].policy;
-            let conflated = mark_replaced(frames, losses, |frame| policy(frame) == Policy::Conflate);
-            if conflated >= over {
+            let may_go = |frame: &Queued, policy| {
+                let of = rules[shard.log.books.get(frame.note.book).class.index()];
+                of.policy == policy && of.outbox_bytes <= bound
+            };
+            freed = mark_replaced(frames, losses, |frame| may_go(frame, Policy::Conflate));
+            if freed >= over {
                 return;
             }
-            let mut wanted = over - conflated + spare;
-            let mut drop = |frame: &Queued, loss: &mut Option<Loss>| {
-                if wanted > 0 && loss.is_none() {
+            let wanted = over + bound / SPARE_PART;
+            let mut drop = |(frame, loss): (&Queued, &mut Option<Loss>), policy| {
+                if freed < wanted && may_go(frame, policy) {
                     *loss = Some(Loss::Bound);
-                    wanted = wanted.saturating_sub(frame.range.len());
+                    freed += frame.range.len();
                 }
             };
-            for (frame, loss) in frames.iter().zip(losses.iter_mut()) {
-                if policy(frame) == Policy::DropOldest {
-                    drop(frame, loss);
-                }
-            }
-            for (frame, loss) in frames.iter().zip(losses.iter_mut()).rev() {
-                if policy(frame) == Policy::DropNewest {
-                    drop(frame, loss);
+            for &policy in policies {
+                let oldest_first = frames.iter().zip(losses.iter_mut());
+                match policy {
+                    Policy::DropNewest => oldest_first.rev().for_each(|one| drop(one, policy)),
+                    _ => oldest_first.for_each(|one| drop(one, policy)),
                 }
             }
         });
+        freed
     }
 
     /// Throws away the queued frames of a subscriber that younger ones with their topic and key replace. A survivor keeps
