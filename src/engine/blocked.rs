@@ -47,12 +47,19 @@ impl BlockedList {
     }
 
     /// Those whose connection has taken something not long ago.
-    pub(super) fn moving(&self, clock: u64) -> usize {
-        (0..self.0.len() as u32).filter(|&place| !self.is_stalled(place, clock)).count()
+    pub(super) fn moving(&self, clock: u64) -> impl Iterator<Item = u32> {
+        let moving = self.0.iter().filter(move |blocked| !blocked.is_stalled(clock));
+        moving.map(|blocked| blocked.index)
     }
 
     /// Whether the connection of who has this place has taken nothing for so long that it is not waited for.
     pub(super) fn is_stalled(&self, place: u32, clock: u64) -> bool {
-        (clock as u32).wrapping_sub(self.0[place as usize].since) >= STALLED_MS
+        self.0[place as usize].is_stalled(clock)
+    }
+}
+
+impl Blocked {
+    fn is_stalled(self, clock: u64) -> bool {
+        (clock as u32).wrapping_sub(self.since) >= STALLED_MS
     }
 }

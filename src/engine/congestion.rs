@@ -277,9 +277,9 @@ impl Shard {
         let held = self.congestion.holds();
         let (low, clock) = (self.common.bounds.outbox_bytes / 2, self.congestion.clock());
         let bound = self.common.bounds.outbox_bytes;
+        let audience = self.audience();
         let (subscribers, blocked) = (&mut self.subscribers, &self.blocked);
         let mut over = Vec::new();
-        let audience = Audience { size: subscribers.len(), draining: blocked.moving(clock) };
         self.congestion.decide(audience, |key| {
             if !subscribers.lives(key) {
                 return Standing::Gone;
@@ -310,6 +310,16 @@ impl Shard {
             self.doomed.append(&mut over);
             self.close_doomed();
         }
+    }
+
+    /// The audience of the shard now. Who waits for its socket, or for an answer of ours, drains nothing.
+    pub(super) fn audience(&self) -> Audience {
+        let is_offered = |&index: &u32| {
+            let flags = self.subscribers.outboxes[index as usize].flags;
+            !flags.has(Flags::ATTACHING.and(Flags::HELD))
+        };
+        let moving = self.blocked.moving(self.congestion.clock());
+        Audience { size: self.subscribers.len(), draining: moving.filter(is_offered).count() }
     }
 
     /// Looks at a blocked subscriber that has more queued than what makes it one that is behind, and gets frames whose class
