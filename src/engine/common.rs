@@ -25,6 +25,8 @@ pub struct Common {
     pub(super) classes: Arc<Classes>,
     /// For each class what it says of slow consumers, within the node's own bounds.
     pub(super) rules: Arc<[Rule]>,
+    /// Whether there is a class that conflates.
+    pub(super) conflates: bool,
     pub(super) records: RecordBudget,
     /// Publications with a key that each home remembers.
     pub(super) repeats: usize,
@@ -90,6 +92,7 @@ impl Common {
                 shard_lag: settings.shard_lag.min(settings.outbox_bytes / 2),
             },
             rules: settings.classes.iter().map(|class| Rule::new(class, settings)).collect(),
+            conflates: settings.classes.iter().any(|class| class.policy == Policy::Conflate),
             classes: settings.classes.clone(),
             records: RecordBudget::new(settings.topics_max),
             repeats: settings.idempotency_keys / settings.shards,

@@ -140,7 +140,10 @@ impl Shard {
             _ => 0,
         };
         for index in blocked {
-            if self.subscribers.outboxes[index as usize].flags.has(Flags::CONFLATES) {
+            let flags = self.subscribers.outboxes[index as usize].flags;
+            // What arrives for one that waits for its socket or for an answer is not noted.
+            let waits = flags.has(Flags::ATTACHING.and(Flags::HELD)) && self.common.conflates;
+            if waits || flags.has(Flags::CONFLATES) {
                 self.conflate(index);
             }
             if rung >= Rung::Drop {

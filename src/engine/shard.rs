@@ -207,6 +207,7 @@ impl Shard {
             return;
         }
         self.subscribers.outboxes[key.index as usize].flags.clear(Flags::ATTACHING);
+        self.note_arrivals_meanwhile(key.index);
         if !self.subscribers.outboxes[key.index as usize].flags.has(Flags::HELD) {
             self.unblock(key.index);
         }
@@ -382,6 +383,7 @@ impl Shard {
         }
         let is_full = outbox.flags.has(Flags::HELD_FULL.and(Flags::ATTACHING));
         outbox.flags.clear(Flags::HELD.and(Flags::HELD_FULL));
+        self.note_arrivals_meanwhile(index);
         if !is_full {
             self.unblock(index);
         }

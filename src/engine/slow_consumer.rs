@@ -49,6 +49,15 @@ impl Shard {
         }
     }
 
+    /// Notes what a subscriber may have got while nobody looked, because it waited for its socket or for an answer.
+    pub(super) fn note_arrivals_meanwhile(&mut self, index: u32) {
+        let flags = &mut self.subscribers.outboxes[index as usize].flags;
+        flags.clear(Flags::ONLY_NEWEST);
+        if self.common.conflates {
+            flags.set(Flags::CONFLATES);
+        }
+    }
+
     /// Makes room in a blocked subscriber's queue, which is over the bound of the class of the frames that have just
     /// arrived, the last `pushed` bytes: conflates, drops the oldest, drops what arrived, as classes say. Returns whether
     /// the subscriber may stay.

@@ -13,7 +13,7 @@ use crate::{
     },
     limits::{self, JOINS_INFLIGHT},
     protocol::v1::CommandId,
-    publication::{Message, Publication},
+    publication::{Content, Message, MessageKey, Publication},
     settings::Settings,
     topic::{Topic, TopicMap},
     websocket::CloseCode,
@@ -105,8 +105,18 @@ impl Bench {
     }
 
     fn publish(&mut self, topic: &Topic, text: &str) {
-        let credits = self.admission.try_admit(text.len()).expect("little is under way");
-        let publication = Publication { topic: topic.clone(), content: Message::text(text).into(), credits };
+        self.publish_content(topic, Message::text(text).into());
+    }
+
+    /// Publishes a message with the one key there is.
+    fn publish_keyed(&mut self, topic: &Topic, text: &str) {
+        let key = MessageKey::parse("key").ok();
+        self.publish_content(topic, Content { key, ..Message::text(text).into() });
+    }
+
+    fn publish_content(&mut self, topic: &Topic, content: Content) {
+        let credits = self.admission.try_admit(content.message.bytes().len()).expect("little is under way");
+        let publication = Publication { topic: topic.clone(), content, credits };
         let (reply, _) = oneshot::channel();
         self.common.mailboxes.to_home(topic.home(2), Ingress::Publish(Box::new(publication), reply));
     }

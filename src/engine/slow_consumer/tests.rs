@@ -15,6 +15,8 @@ use crate::{
     topic::Topic,
 };
 
+mod waiting;
+
 const BOUND: usize = 64 * 1024;
 const AGE: Duration = Duration::from_secs(5);
 

@@ -327,7 +327,7 @@ impl World {
         let client = &self.clients[number];
         let policy = self.policy_of(frame);
         let mut reasons = Vec::new();
-        let conflates = matches!(cause, Cause::Deliver(_) | Cause::Turn | Cause::Unblock);
+        let conflates = matches!(cause, Cause::Deliver(_) | Cause::Turn | Cause::Unblock | Cause::Joined(_));
         if is_replaced && (conflates || is_shortened) {
             reasons.push(Loss::Conflated);
         }

@@ -332,3 +332,87 @@ fn message_to_a_left_and_a_resumed_topic_is_replayed_if_it_came_behind_the_place
     assert_eq!(texts.iter().filter(|text| text.contains("second")).count(), 1, "{texts:?}");
     assert!(!texts.iter().any(|text| text.contains("first") || is_message(text, &old)), "{texts:?}");
 }
+
+#[test]
+fn what_younger_messages_replace_goes_when_the_answer_is_there_or_the_socket() {
+    let mut bench = Bench::new(Policy::Conflate, 100);
+    let (held, attaching) = (bench.client(Encoding::V1), bench.shards[0].add(None, None, Encoding::V1));
+    let (old, near, far) = (topic_of(0, "old"), topic_of(0, "near"), topic_of(1, "far"));
+    bench.subscribe(held, &[&old], &[]);
+    bench.shards[0].set_topics(attaching, vec![old.clone()]);
+    bench.turns(&[0]);
+    bench.subscribe(held, &[&old, &near, &far], &[&near, &far]);
+    bench.ask();
+    bench.turns(&[0]);
+    bench.read(held);
+    for text in ["one", "two", "three"] {
+        bench.publish_keyed(&old, text);
+        bench.turns(&[0]);
+    }
+    bench.shards[0].attached(attaching);
+    bench.turns(&[1, 0]);
+    let (answered, attached) = (bench.read(held), bench.read(attaching));
+    assert!(answered[0].starts_with(r#"{"ok":7"#), "{answered:?}");
+    for texts in [&answered[1..], &attached[..]] {
+        assert_eq!((texts.len(), gaps(texts)), (2, vec![(1, 2, 2)]), "{texts:?}");
+        assert!(texts[1].contains("three"), "{texts:?}");
+    }
+    assert_eq!(bench.common.metrics.total().conflated, 4);
+}
+
+#[test]
+fn who_is_behind_is_not_waited_for_while_it_waits_for_an_answer() {
+    for is_held in [false, true] {
+        let mut bench = Bench::new(Policy::Disconnect, 100);
+        let key = bench.client(Encoding::V1);
+        let (old, near, far) = (topic_of(0, "old"), topic_of(0, "near"), topic_of(1, "far"));
+        bench.subscribe(key, &[&old], &[]);
+        bench.turns(&[0]);
+        bench.subscribe(key, &[&old, &near, &far], &[&near, &far]);
+        bench.ask();
+        let join = bench.common.mailboxes.ingress(0).pop().expect("the join is on its way");
+        bench.wire.shut = true;
+        let behind = BOUND / 4 * limits::BEHIND_QUARTERS;
+        let text = "x".repeat(1_000);
+        while bench.shards[0].queued_bytes(key) + 2 * text.len() < behind {
+            bench.publish(&old, &text);
+            bench.turns(&[0]);
+        }
+        (0..3).for_each(|_| bench.publish(&old, &text));
+        if is_held {
+            bench.common.mailboxes.to_home(0, join);
+        }
+        bench.shards[0].sequence(64);
+        // It falls behind, and is held, in one step.
+        bench.shards[0].take(64);
+        assert!(bench.shards[0].queued_bytes(key) > behind);
+        bench.shards[0].sockets_looked_at();
+        bench.shards[0].take(0);
+        assert_eq!(
+            bench.shards[0].holds_back(),
+            !is_held,
+            "what it waits for comes by what would be held back"
+        );
+    }
+}
+
+#[test]
+fn audience_that_waits_for_sockets_or_answers_does_not_count_as_draining() {
+    let mut bench = Bench::new(Policy::Disconnect, 100);
+    let (old, near, far) = (topic_of(0, "old"), topic_of(0, "near"), topic_of(1, "far"));
+    let [blocked, held] = [(); 2].map(|()| bench.client(Encoding::V1));
+    let attaching = bench.shards[0].add(None, None, Encoding::V1);
+    for key in [blocked, held, attaching] {
+        bench.shards[0].set_topics(key, vec![old.clone()]);
+    }
+    bench.turns(&[0]);
+    bench.subscribe(held, &[&old, &near, &far], &[&near, &far]);
+    bench.ask();
+    bench.turns(&[0]);
+    bench.wire.shut = true;
+    bench.publish(&old, "one");
+    bench.turns(&[0]);
+    assert_eq!(bench.common.metrics.total().blocked, 2, "as it was at the begin of the turn");
+    let audience = bench.shards[0].audience();
+    assert_eq!((audience.size, audience.draining), (3, 1));
+}
