@@ -109,7 +109,7 @@ impl Admission {
     }
 
     /// The credits of `count` publications of one message of `bytes`, if they are to be had now.
-    pub(crate) fn try_admit_all(&self, count: u32, bytes: usize) -> Option<Credits> {
+    pub fn try_admit_all(&self, count: u32, bytes: usize) -> Option<Credits> {
         let publications = self.publications.clone().try_acquire_many_owned(count).ok()?;
         let bytes = self.bytes.clone().try_acquire_many_owned(self.charge(count, bytes)).ok()?;
         Some(Credits { held: Some((publications, bytes)), asked: None })

@@ -16,6 +16,8 @@ mod resumes_model;
 mod scripts_load;
 mod scripts_topics;
 mod seen;
+mod several;
+mod several_model;
 mod steps;
 mod stream;
 mod watch;
@@ -27,6 +29,7 @@ use steps::Steps;
 const SEEDS: u64 = 200;
 const RESUMING_SEEDS: u64 = 120;
 const POLICED_SEEDS: u64 = 250;
+const SEVERAL_SEEDS: u64 = 150;
 
 fn from_environment(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;
@@ -65,6 +68,11 @@ fn seeds() {
 #[test]
 fn resuming_seeds() {
     for_seeds("resuming_seeds", RESUMING_SEEDS, resumes::run, seen::Resumed::never);
+}
+
+#[test]
+fn several_seeds() {
+    for_seeds("several_seeds", SEVERAL_SEEDS, several::run, seen::Severally::never);
 }
 
 #[test]

@@ -82,6 +82,11 @@ counts! {
         gaps,
         held,
         lagging,
+        ordered,
+        passed_over,
+        receipts,
+        receipts_of_queued,
+        receipts_of_lost,
         refused,
         refused_changes,
         closed_slow,
@@ -89,5 +94,18 @@ counts! {
         dropping_for_memory,
         closing_for_memory,
         compactions,
+    }
+}
+
+counts! {
+    /// As [`Seen`], of messages to several topics.
+    Severally {
+        to_several,
+        in_several,
+        recovered,
+        replayed,
+        receipts,
+        refused_parts,
+        refused_changes,
     }
 }

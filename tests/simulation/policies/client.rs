@@ -102,6 +102,8 @@ pub(super) struct Client {
     pub(super) bytes: usize,
     /// For each topic that it has the rank that its shard took last.
     pub(super) has: Vec<Option<u64>>,
+    /// Topics of its last change.
+    pub(super) wanted: Vec<usize>,
     /// Topics of the change that waits for its joins.
     pub(super) pending: Option<Vec<usize>>,
     /// Topics of those that were given up when the client was closed: what is queued of those is written all the same.
@@ -146,6 +148,7 @@ impl Client {
             arrived: 0,
             bytes: 0,
             has: vec![None; topics],
+            wanted: Vec::new(),
             pending: None,
             given_up: Vec::new(),
             is_held: false,

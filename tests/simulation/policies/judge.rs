@@ -13,6 +13,7 @@ use super::{
     books::Loss,
     client::{Queued, Said, Stage},
     op::CLASSES,
+    publishing::Became,
     world::{OFFSETS, World},
 };
 
@@ -52,6 +53,13 @@ pub(super) struct Joins {
     pub(super) key: Key,
     /// For each topic the rank behind which it begins, if the home has room for it.
     pub(super) points: Vec<(usize, Option<u64>)>,
+}
+
+impl Joins {
+    /// Whether the home has no room for some of them.
+    fn are_refused(&self) -> bool {
+        self.points.iter().any(|(_, point)| point.is_none())
+    }
 }
 
 /// What became of one queue.
@@ -188,6 +196,9 @@ impl World {
                     let may = matches!(cause, Cause::Change(of) if *of == number)
                         || matches!(cause, Cause::Joined(joins) if joins.key == client.key);
                     assert!(may || !is_open, "it has topic {topic} no longer, and did not ask for that");
+                    let is_kept = client.wanted.contains(&topic)
+                        || matches!(cause, Cause::Joined(joins) if joins.are_refused());
+                    assert!(!is_kept || !is_open, "it has topic {topic} no longer, and was to keep it");
                     client.has[topic] = None;
                 }
                 (None, true) => {
@@ -195,6 +206,8 @@ impl World {
                         panic!("it has topic {topic}, which it did not join")
                     };
                     assert_eq!(joins.key, client.key);
+                    assert!(!joins.are_refused(), "it has topic {topic}, and its change is refused");
+                    assert!(client.wanted.contains(&topic), "it has topic {topic}, and did not ask for it");
                     let point = joins.points.iter().find(|point| point.0 == topic);
                     client.has[topic] = point.and_then(|point| point.1);
                     if client.stage == Stage::Attaching {
@@ -216,8 +229,8 @@ impl World {
         let mut read = Vec::new();
         for frame in std::mem::take(&mut connection.frames) {
             let said = match self.clients[number].tells() {
-                true => self.said_in_json(&frame),
-                false => self.said_plainly(&frame),
+                true => self.said_in_json(number, &frame),
+                false => self.said_plainly(number, &frame),
             };
             if let Said::Message { topic, rank } = said {
                 read.push((topic, rank));
@@ -271,6 +284,13 @@ impl World {
 
     /// Judges what a client lost.
     fn judge(&mut self, number: usize, fates: &Fates, cause: &Cause) {
+        for (frame, fate) in fates.queue.iter().zip(&fates.fates) {
+            match fate {
+                Fate::Read => self.count_part(frame, Became::Read),
+                Fate::Lost => self.count_part(frame, Became::Lost),
+                Fate::Queued => {}
+            }
+        }
         let lost = fates.lost();
         if !lost.is_empty() {
             let replaced = self.replaced(fates);

@@ -11,6 +11,7 @@ mod client;
 mod closes;
 mod judge;
 mod op;
+mod publishing;
 mod reading;
 mod turns;
 mod wire;

@@ -67,7 +67,7 @@ impl Shape {
             log_bytes: pick(bytes[7], &[128, 256, 1024, 65_536]) * 1024,
             memory_bytes: pick(bytes[8], &[256, 1024, 3_000, 1_000_000, 1_000_000]) * 1024,
             shard_lag: pick(bytes[9], &[1, 8, 64]) * 1024,
-            topics_max: pick(bytes[10], &[topics - 1, 1_000, 1_000, 1_000, 1_000]),
+            topics_max: pick(bytes[10], &[topics - 1, topics.div_ceil(2), 1_000, 1_000, 1_000, 1_000]),
             outbox_age: Duration::from_secs(40),
             classes: Arc::new(classes.expect("they fit together")),
             ..Settings::default()
@@ -110,6 +110,7 @@ impl Manners {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Op {
     Publish { topic: usize, bytes: usize, key: u8, to: u8, count: usize },
+    Order { first: usize, mask: u8, is_back: bool, bytes: usize, key: u8, to: u8, receipt: bool },
     Sequence { shard: usize, entries: usize },
     Take { shard: usize, entries: usize, together: usize },
     Flush { shard: usize, offers: usize },
@@ -134,7 +135,16 @@ impl Op {
         let client = one;
         let manner = if b & 1 == 0 { Manner::Flush } else { Manner::Discard };
         match what {
-            0..60 => {
+            0..15 => Self::Order {
+                first: one,
+                mask: b | 1 << (a % 8),
+                is_back: a & 1 == 1,
+                bytes: pick(what, &[20, 60, 700]),
+                key: c & 3,
+                to: c >> 2,
+                receipt: a & 2 == 0,
+            },
+            15..60 => {
                 let bytes = pick(b, &[20, 20, 60, 200, 700, 700, 2_000, 7_000, 20_000]);
                 let most = if bytes > 2_000 { 5 } else { 20 };
                 let count = pick(b / 16, &[1, 1, 1, 2, 5, 20]).min(most);

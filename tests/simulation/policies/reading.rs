@@ -10,7 +10,7 @@ use super::{
 use crate::stream::{CLOSE, Frame, PING};
 
 impl World {
-    pub(super) fn said_plainly(&self, frame: &Frame) -> Said {
+    pub(super) fn said_plainly(&self, number: usize, frame: &Frame) -> Said {
         match (frame.opcode, frame.payload.first()) {
             (PING, Some(b'a')) => {
                 let id = u32::from_be_bytes(frame.payload[1..5].try_into().expect("four bytes"));
@@ -18,13 +18,21 @@ impl World {
             }
             (PING, _) => Said::Ping,
             (CLOSE, _) => Said::Close { code: u16::from_be_bytes([frame.payload[0], frame.payload[1]]) },
-            _ => self.message(std::str::from_utf8(&frame.payload).expect("text")),
+            _ => {
+                let publication = self.publication(std::str::from_utf8(&frame.payload).expect("text"));
+                // It does not say by which of its topics it comes.
+                let queue = &self.clients[number].queue;
+                let queued = queue.iter().find(|queued| queued.publication == publication);
+                let queued =
+                    queued.unwrap_or_else(|| panic!("publication {publication} was not queued for it"));
+                Said::Message { topic: queued.topic, rank: queued.rank }
+            }
         }
     }
 
-    pub(super) fn said_in_json(&self, frame: &Frame) -> Said {
+    pub(super) fn said_in_json(&self, number: usize, frame: &Frame) -> Said {
         if [PING, CLOSE].contains(&frame.opcode) {
-            return self.said_plainly(frame);
+            return self.said_plainly(number, frame);
         }
         let said: Value = serde_json::from_slice(&frame.payload).expect("it is JSON");
         let topic = |name: &str| {
@@ -57,19 +65,25 @@ impl World {
                 dropped: int(&gap["dropped"]),
             }
         } else {
-            let message = self.message(said["message"].as_str().expect("a text"));
+            let publication = self.publication(said["message"].as_str().expect("a text"));
+            let publication = &self.publications[publication];
             let named = topic(said["topic"].as_str().expect("a text"));
-            let Said::Message { topic, rank } = message else { unreachable!("it is a message") };
-            assert_eq!((topic, rank % OFFSETS), (named, int(&said["offset"])));
-            message
+            let rank = publication.parts[publication.part_in(named)].rank;
+            assert!(rank > 0, "I3: {publication:?} is seen before it has an offset");
+            assert_eq!(rank % OFFSETS, int(&said["offset"]));
+            let also = said.get("also").and_then(Value::as_array).into_iter().flatten();
+            let also: Vec<usize> = also.map(|other| topic(other.as_str().expect("a text"))).collect();
+            let others = publication.parts.iter().map(|part| part.topic).filter(|&topic| topic != named);
+            assert!(also.into_iter().eq(others), "{said} of {publication:?}");
+            Said::Message { topic: named, rank }
         }
     }
 
-    fn message(&self, text: &str) -> Said {
+    /// The number of the publication with this text.
+    fn publication(&self, text: &str) -> usize {
         let number: usize = text[..6].parse().expect("a number");
         let publication = &self.publications[number];
         assert_eq!(publication.text, text, "publication {number} has other bytes");
-        assert!(publication.rank > 0, "I3: publication {number} is seen before it has an offset");
-        Said::Message { topic: publication.topic, rank: publication.rank }
+        number
     }
 }

@@ -9,7 +9,8 @@ use super::{
     client::{Queued, Stage},
     judge::{Arrival, Cause, Joins},
     op::Manners,
-    world::{Handed, Inbox, World},
+    publishing::Became,
+    world::{Handed, Inbox, World, number_of_publication},
 };
 use crate::{seen::Policed, steps::note};
 
@@ -39,22 +40,18 @@ impl World {
         if done > 0 {
             note(|| format!("home {home} does {done} entries"));
         }
-        while let Some((number, answer)) = self.outstanding[home].front_mut() {
-            let Ok(outcome) = answer.try_recv() else { break };
-            match outcome {
-                Ok(position) => {
-                    let publication = &mut self.publications[*number];
-                    publication.rank = self.topics[publication.topic].rank(position);
-                }
-                Err(_) => self.counts.refused += 1,
-            }
-            self.outstanding[home].pop_front();
-        }
         for shard in 0..self.shards.len() {
             while let Some(entry) = self.common.mailboxes.fanout(shard).pop() {
+                if let Fanout::Deliver(sequenced) = &entry {
+                    let number = number_of_publication(sequenced);
+                    let part =
+                        self.publications[number].part_in(self.number_of(&sequenced.publication.topic));
+                    self.note_place(number, part, sequenced.position);
+                }
                 self.inboxes[shard].waiting.push_back(entry);
             }
         }
+        self.look_at_answers();
         self.look(home, Cause::Sequence);
         done
     }
@@ -84,6 +81,7 @@ impl World {
             note(|| format!("shard {shard} flushes {done} outboxes"));
         }
         self.look(shard, Cause::Flush);
+        self.look_at_receipts();
         done
     }
 
@@ -161,7 +159,7 @@ impl World {
             self.arrive(shard, one);
         }
         if let Some(first) = taken.first() {
-            let class = self.topics[self.publications[first.publication].topic].class;
+            let class = self.topics[first.topic].class;
             self.look(shard, Cause::Deliver(Arrival { class, before }));
         }
         count > 0
@@ -174,24 +172,34 @@ impl World {
 
     /// A shard took a publication: everyone it is meant for has it queued.
     fn arrive(&mut self, shard: usize, handed: &Handed) {
-        let Handed { publication, position, bytes, .. } = *handed;
-        let model = &self.publications[publication];
-        let topic = model.topic;
+        let Handed { publication, topic, position, bytes, .. } = *handed;
         let rank = self.topics[topic].rank(position);
-        for client in self.clients.iter_mut().filter(|client| client.shard == shard) {
+        for number in 0..self.clients.len() {
+            let (client, model) = (&mut self.clients[number], &mut self.publications[publication]);
+            if client.shard != shard {
+                continue;
+            }
             let Some(taken) = &mut client.has[topic] else { continue };
             assert_eq!(*taken + 1, rank, "I5: topic {topic} has a hole, or comes twice");
             *taken = rank;
             if !client.is_meant(&model.audience) {
                 continue;
             }
+            if model.served.contains(&number) {
+                // It has it by another of its topics.
+                self.counts.passed_over += 1;
+                continue;
+            }
+            model.served.push(number);
             let book = self.books.number(shard, topic, client.encoding).expect("somebody has the topic");
             self.books.matched(book);
             let bytes = bytes[client.encoding as usize].expect("it was encoded for those who have the topic");
             let at = self.turn_of[shard];
-            client.queue.push_back(Queued { topic, rank, publication, book, at, bytes });
+            let frame = Queued { topic, rank, publication, book, at, bytes };
+            client.queue.push_back(frame);
             client.arrived += 1;
             self.counts.matched += 1;
+            self.count_part(&frame, Became::Matched);
         }
     }
 
@@ -282,6 +290,7 @@ impl World {
         for shard in &self.shards {
             assert_eq!(shard.holdings(), Holdings::default(), "something is held for nobody");
         }
+        self.judge_receipts();
         let total = self.common.metrics.total();
         let left = (total.subscribers, total.blocked, total.topics, total.records, total.history_bytes);
         assert_eq!(left, (0, 0, 0, 0, 0));

@@ -9,23 +9,22 @@ use std::{
 use fanfare::{
     admission::Admission,
     engine::{
-        Answer, Change, Common, Encoding, Fanout, Goodbye, Ingress, Key, Kick, Manner, Sequenced, Shard,
-        TopicChange, TopicsFull,
+        Answer, Change, Common, Encoding, Fanout, Goodbye, Key, Kick, Manner, Sequenced, Shard, TopicChange,
     },
     identity::{ClientId, User},
     protocol::v1::CommandId,
-    publication::{Audience, Content, Epoch, Message, MessageKey, Position, Publication},
+    publication::{Epoch, Position},
     settings::Settings,
     topic::{Topic, TopicMap},
     websocket::{CloseCode, frame},
 };
-use tokio::sync::oneshot;
 
 use super::{
     books::Books,
     client::{Client, Stage},
     judge::Cause,
     op::{CLASSES, Manners, Op, Shape},
+    publishing::{Outstanding, PublicationModel, ReceiptModel},
     wire::Wire,
 };
 use crate::{
@@ -71,21 +70,11 @@ impl TopicModel {
     }
 }
 
-/// A publication.
-#[derive(Debug)]
-pub(super) struct PublicationModel {
-    pub(super) topic: usize,
-    pub(super) text: String,
-    pub(super) key: u8,
-    pub(super) audience: Audience,
-    /// The rank of its position, once it has one.
-    pub(super) rank: u64,
-}
-
 /// A publication that was handed to a shard, and which it may not have taken yet.
 #[derive(Debug)]
 pub(super) struct Handed {
     pub(super) publication: usize,
+    pub(super) topic: usize,
     pub(super) position: Position,
     /// Bytes of its frame in each encoding, if there is one.
     pub(super) bytes: [Option<usize>; 2],
@@ -102,20 +91,20 @@ pub(super) struct Inbox {
     pub(super) handed: VecDeque<Handed>,
 }
 
-type Outstanding = (usize, oneshot::Receiver<Result<Position, TopicsFull>>);
-
 pub(crate) struct World {
     pub(super) settings: Settings,
     pub(super) common: Common,
     pub(super) shards: Vec<Shard>,
     pub(super) wires: Vec<Wire>,
     pub(super) inboxes: Vec<Inbox>,
-    admission: Admission,
+    pub(super) admission: Admission,
     pub(super) topics: Vec<TopicModel>,
     pub(super) publications: Vec<PublicationModel>,
     pub(super) clients: Vec<Client>,
     pub(super) numbers: HashMap<(usize, Key), usize>,
-    pub(super) outstanding: Vec<VecDeque<Outstanding>>,
+    /// Answers to publishers that are still to come.
+    pub(super) outstanding: Vec<(usize, Outstanding)>,
+    pub(super) receipts: Vec<ReceiptModel>,
     pub(super) books: Books,
     pub(super) now: u64,
     /// For each shard the time of its turn.
@@ -151,7 +140,8 @@ impl World {
             publications: Vec::new(),
             clients: Vec::new(),
             numbers: HashMap::new(),
-            outstanding: (0..shards).map(|_| VecDeque::new()).collect(),
+            outstanding: Vec::new(),
+            receipts: Vec::new(),
             books: Books::default(),
             now: 0,
             turn_of: vec![0; shards],
@@ -177,6 +167,10 @@ impl World {
                 for _ in 0..count {
                     self.publish(topic, bytes, key, to);
                 }
+            }
+            Op::Order { first, mask, is_back, bytes, key, to, receipt } => {
+                let topics = self.chosen_topics(first, mask, is_back);
+                self.order(&topics, bytes, key, to, receipt);
             }
             Op::Sequence { shard, entries } => {
                 self.sequence(shard % shards, entries);
@@ -226,32 +220,6 @@ impl World {
                 self.with(client, |client| client.open, |world, number| world.close(number, manner));
             }
         }
-    }
-
-    fn publish(&mut self, topic: usize, bytes: usize, key: u8, to: u8) {
-        let Some(credits) = self.admission.try_admit(bytes) else { return };
-        let mut audience = Audience::default();
-        match to {
-            0..46 => {}
-            46..56 => audience.user = Some(User::Number(u64::from(to % 3))),
-            _ => {
-                let there: Vec<ClientId> = self.there().map(|number| self.clients[number].id).collect();
-                if !there.is_empty() {
-                    audience.exclude = Some(there[usize::from(to) % there.len()]);
-                }
-            }
-        }
-        let number = self.publications.len();
-        let text = format!("{number:06}{}", "x".repeat(bytes.saturating_sub(6)));
-        let key_of = (key > 0).then(|| MessageKey::parse(&format!("k{key}")).expect("a key"));
-        let content = Content { message: Message::text(&*text), audience: audience.clone(), key: key_of };
-        let name = self.topics[topic].topic.clone();
-        let home = name.home(self.shards.len());
-        let (reply, answer) = oneshot::channel();
-        let publication = Box::new(Publication { topic: name, content, credits });
-        self.common.mailboxes.to_home(home, Ingress::Publish(publication, reply));
-        self.outstanding[home].push_back((number, answer));
-        self.publications.push(PublicationModel { topic, text, key, audience, rank: 0 });
     }
 
     fn come(&mut self, shard: usize, is_v1: bool, topics: u8) {
@@ -309,6 +277,7 @@ impl World {
         let resume = TopicMap::default();
         let change = TopicChange { wanted: wanted.iter().map(name).collect(), resume, answer };
         client.pending = Some(wanted.clone());
+        client.wanted.clone_from(&wanted);
         if self.shards[shard].change_topics(key, change) == Change::Done {
             self.topics_are(number, &wanted);
         }
@@ -422,7 +391,6 @@ impl World {
     /// What was just handed over.
     pub(super) fn handed(&self, sequenced: &Arc<Sequenced>) -> Handed {
         let text = sequenced.publication.content.message.bytes();
-        let digits = std::str::from_utf8(&text[..6]).expect("digits");
         let frame = |len: usize| {
             len + if len < 126 {
                 2
@@ -433,10 +401,17 @@ impl World {
             }
         };
         Handed {
-            publication: digits.parse().expect("a number"),
+            publication: number_of_publication(sequenced),
+            topic: self.number_of(&sequenced.publication.topic),
             position: sequenced.position,
             bytes: [Some(frame(text.len())), sequenced.v1.as_ref().map(|v1| frame(v1.len()))],
             weak: Arc::downgrade(sequenced),
         }
     }
+}
+
+/// The number of a publication, with which its text begins.
+pub(super) fn number_of_publication(sequenced: &Sequenced) -> usize {
+    let text = sequenced.publication.content.message.bytes();
+    std::str::from_utf8(&text[..6]).ok().and_then(|digits| digits.parse().ok()).expect("digits")
 }
