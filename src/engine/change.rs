@@ -224,7 +224,8 @@ impl Shard {
         change.missing -= 1;
         if change.missing == 0 {
             change.missing = change.joins.len() as u32;
-            self.joining.waiting.extend(change.joins.drain(..));
+            // It has waited once: it goes ahead of those who have only begun.
+            change.joins.drain(..).for_each(|join| self.joining.waiting.push_front(join));
         }
         self.subscribers.profiles[key.index as usize].pending = Some(change);
     }
