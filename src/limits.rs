@@ -68,8 +68,10 @@ pub const JOINS_INFLIGHT: usize = 256;
 pub const KICKS_INFLIGHT: usize = 1_024;
 /// Questions about topics under way in the whole node; a further one waits in the handler that asks.
 pub const QUERIES_INFLIGHT: usize = 256;
-/// Topics with a record, per node, at their homes.
+/// Topics with a record, per node, at their homes (`--max-topics`).
 pub const TOPICS_MAX: usize = 1_000_000;
+/// Largest `--max-topics`.
+pub const TOPICS_MOST: usize = 100_000_000;
 /// How long a topic nobody is interested in keeps its record and with it its epoch, milliseconds.
 pub const TOPIC_IDLE_MS: u64 = 60_000;
 
@@ -252,10 +254,14 @@ pub const COMMAND_BYTES: usize = 64 * 1024;
 pub const COMMAND_BYTES_PER_TOPIC: usize = 2 * (TOPIC_BYTES_MAX + 8) + 96;
 /// Fragments one client message may come in.
 pub const FRAGMENTS_MAX: u32 = 1_024;
-/// Client messages and control frames taken from one connection per second, on average.
+/// Client messages and control frames taken from one connection per second, on average (`--commands-per-second`).
 pub const COMMANDS_PER_SECOND: u32 = 100;
-/// Client messages and control frames taken from one connection at once.
+/// Client messages and control frames taken from one connection at once (`--commands-burst`).
 pub const COMMANDS_BURST: u32 = 1_000;
+/// Largest `--commands-per-second` and `--commands-burst`.
+pub const COMMANDS_MAX: usize = 1_000_000;
+/// So many fragments of a message count as one command more.
+pub const FRAGMENTS_PER_COMMAND: u32 = 16;
 /// Bytes read from one connection in one turn; also the size of a shard's read buffer.
 pub const READ_TURN_BYTES: usize = 64 * 1024;
 /// Frames taken from one connection in one turn.
@@ -272,8 +278,10 @@ pub const HTTP_OPEN: usize = 256;
 pub const UPGRADES_OPEN: usize = 64;
 /// Connections that speak HTTP (kept alive, or not yet upgraded), per shard; beyond it the longest idle is closed.
 pub const HTTP_CONNECTIONS: usize = 4_096;
-/// Registered clients, per node.
+/// Registered clients, per node (`--max-registrations`).
 pub const REGISTRATIONS_MAX: usize = 200_000;
+/// Largest `--max-registrations`.
+pub const REGISTRATIONS_MOST: usize = 10_000_000;
 /// Deadlines of present and past registrations for each allowed registration, at which registering is refused. With
 /// those of disconnects, which are not refused, there are at most one more for each.
 pub const DEADLINES_PER_REGISTRATION: usize = 2;
@@ -297,6 +305,32 @@ pub const LOG_LINES_WAITING: usize = 1_024;
 pub const LOG_LINE_BYTES: usize = 16 * 1024;
 /// How long a process that ends waits for its log to be written, milliseconds.
 pub const LOG_FLUSH_MS: u64 = 1_000;
+/// Connections begun in a second, of one address and in all, that may be begun at once: so many seconds' worth.
+pub const HANDSHAKES_BURST_SECONDS: u64 = 5;
+/// Most handshakes a second that can be set, of one address (`--handshakes-per-second-per-ip`) and in all
+/// (`--handshakes-per-second`).
+pub const HANDSHAKES_PER_SECOND_MAX: usize = 1_000_000;
+/// Addresses of which it is known how fast they come; beyond it those with the least debt are forgotten.
+pub const ADDRESSES_RATED: usize = 64 * 1024;
+/// Time between two lines of the log about connections refused for one reason, milliseconds.
+pub const REFUSALS_LOGGED_MS: u64 = 10_000;
+/// Of the connections that there are descriptors for, clients leave one in so many to HTTP ...
+pub const HTTP_SHARE: usize = 16;
+/// ... but so many at least, if that is no more than half of them, ...
+pub const HTTP_SHARE_LEAST: usize = 8;
+/// ... and so many at most.
+pub const HTTP_SHARE_MOST: usize = 1_024;
+/// Most clients that can be allowed (`--max-connections`), and most connections of one address
+/// (`--max-connections-per-ip`).
+pub const CONNECTIONS_MAX: usize = 100_000_000;
+/// Networks of proxies that can be trusted (`--trusted-proxies`).
+pub const TRUSTED_PROXIES_MAX: usize = 256;
+/// Addresses of an `X-Forwarded-For` that are looked at, from its end.
+pub const FORWARDED_HOPS_MAX: usize = 16;
+/// Longest header of the PROXY protocol, bytes: what its authors say must be taken.
+pub const PROXY_HEADER_BYTES: usize = 536;
+/// How long a trusted proxy may take for it, milliseconds.
+pub const PROXY_HEADER_MS: u64 = 5_000;
 /// Below this many file descriptors the start-up warns.
 pub const DESCRIPTORS_LOW: u64 = 4_096;
 /// File descriptors kept back for everything that is not a client.
@@ -383,6 +417,7 @@ const _: () = assert!(HELD_BACK_LOOK_MS as i64 <= PATIENCE_LEAST_MS && HELD_BACK
 const _: () =
     assert!(MEMORY_CONFLATE_PERCENT < MEMORY_DROP_PERCENT && MEMORY_DROP_PERCENT < MEMORY_CLOSE_PERCENT);
 const _: () = assert!(MEMORY_CLOSE_PERCENT < MEMORY_REFUSE_PERCENT && MEMORY_BYTES >= 8 * LOG_BYTES);
+const _: () = assert!(HANDSHAKE_MS <= PROXY_HEADER_MS);
 const _: () = assert!(SHARD_LAG_BYTES <= OUTBOX_BYTES / 2);
 const _: () = assert!(BODY_BYTES >= JSON_INFLATION * MESSAGE_BYTES + BODY_BESIDES_MESSAGE);
 const _: () = assert!(HTTP_BODIES_BYTES >= JSON_INFLATION * MESSAGE_BYTES_MAX + BODY_BESIDES_MESSAGE);

@@ -282,38 +282,91 @@ impl Snapshot {
     }
 }
 
-/// The values of all shards of a node.
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $reason:ident = $name:literal,)*) => {
+        /// Why a connection, or a handshake on it, was refused.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Refused {
+            $($(#[$doc])* $reason,)*
+        }
+
+        impl Refused {
+            /// All reasons there are.
+            pub const ALL: [Self; [$($name),*].len()] = [$(Self::$reason),*];
+
+            /// What it is called in metrics and logs.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$reason => $name,)*
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// There are as many connections as may be, and none of those that speak HTTP is idle.
+    Connections = "connections",
+    /// There are as many connections of its address as may be.
+    ConnectionsOfAddress = "connections_of_address",
+    /// Connections begin faster than they may, over all addresses.
+    Rate = "rate",
+    /// Connections of its address begin faster than they may.
+    RateOfAddress = "rate_of_address",
+    /// As many clients are connected as may be.
+    Clients = "clients",
+    /// It is no trusted proxy, where only those are let in.
+    NoProxy = "no_proxy",
+    /// A proxy said first what is no PROXY header.
+    ProxyHeader = "proxy_header",
+}
+
+/// The values of all shards of a node, and what no shard counts alone.
 #[derive(Debug)]
-pub struct Metrics(Box<[CachePadded<ShardMetrics>]>);
+pub struct Metrics {
+    shards: Box<[CachePadded<ShardMetrics>]>,
+    /// By [`Refused`]; written by every thread, and seldom.
+    refused: [AtomicU64; Refused::ALL.len()],
+}
 
 impl Metrics {
     /// Zeroes for `shards` shards.
     pub fn new(shards: usize) -> Self {
-        Self((0..shards).map(|_| CachePadded::default()).collect())
+        Self { shards: (0..shards).map(|_| CachePadded::default()).collect(), refused: Default::default() }
     }
 
     /// The values of every shard, in order.
     pub fn shards(&self) -> impl Iterator<Item = &ShardMetrics> {
-        self.0.iter().map(|shard| &**shard)
+        self.shards.iter().map(|shard| &**shard)
     }
 
     /// The values of one shard.
     pub fn shard(&self, shard: usize) -> &ShardMetrics {
-        &self.0[shard]
+        &self.shards[shard]
     }
 
     /// The values of each shard.
     pub fn snapshots(&self) -> Vec<Snapshot> {
-        self.0.iter().map(|shard| shard.snapshot()).collect()
+        self.shards.iter().map(|shard| shard.snapshot()).collect()
     }
 
     /// The sum over all shards.
     pub fn total(&self) -> Snapshot {
         let mut total = Snapshot::default();
-        for shard in &self.0 {
+        for shard in &self.shards {
             total += shard.snapshot();
         }
         total
+    }
+
+    /// Connections and handshakes refused for this reason.
+    pub fn refused(&self, reason: Refused) -> u64 {
+        self.refused[reason as usize].load(Ordering::Relaxed)
+    }
+
+    /// Counts one more, and says how many there are with it. For any thread.
+    pub(crate) fn count_refused(&self, reason: Refused) -> u64 {
+        self.refused[reason as usize].fetch_add(1, Ordering::Relaxed) + 1
     }
 }
 
@@ -333,6 +386,19 @@ mod tests {
         buckets.count(1, 2);
         buckets.count(7, 1);
         assert_eq!(buckets.get().0, [0, 2, 1]);
+    }
+
+    #[test]
+    fn every_refusal_is_counted_under_its_own_name() {
+        let metrics = Metrics::new(1);
+        for (times, reason) in Refused::ALL.into_iter().enumerate() {
+            (0..=times).for_each(|_| assert!(metrics.count_refused(reason) > 0));
+        }
+        for (times, reason) in Refused::ALL.into_iter().enumerate() {
+            assert_eq!(metrics.refused(reason), times as u64 + 1, "{reason:?}");
+            let same_name = Refused::ALL.into_iter().filter(|other| other.name() == reason.name());
+            assert_eq!(same_name.count(), 1, "{}", reason.name());
+        }
     }
 
     #[test]

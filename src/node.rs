@@ -6,6 +6,7 @@
 use std::{
     fmt,
     hash::{BuildHasher, RandomState},
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -35,9 +36,10 @@ use crate::{
     engine::{
         AtShard, Common, Fanout, Goodbye, Ingress, Kick, Mailboxes, Manner, Memory, Query, Rung, TopicsFull,
     },
+    gate::Gate,
     identity::ClientId,
     limits::{KICKS_INFLIGHT, QUERIES_INFLIGHT},
-    metrics::Metrics,
+    metrics::{Metrics, Refused},
     publication::{Content, Position, Publication},
     settings::Settings,
     topic::Topic,
@@ -63,6 +65,7 @@ pub struct Node {
     /// When it was made.
     began: std::time::Instant,
     common: Common,
+    gate: Arc<Gate>,
     admission: Admission,
     /// One permit a kick under way.
     kicks: Arc<Semaphore>,
@@ -172,6 +175,7 @@ impl Node {
             http_connections: (0..settings.shards).map(|_| CachePadded::default()).collect(),
             phases: Phases::new(),
             closed_shards: AtomicUsize::new(0),
+            gate: Gate::new(settings.gate.clone()),
             common,
             settings: ArcSwap::from_pointee(settings),
         })
@@ -185,6 +189,7 @@ impl Node {
     /// Puts other options in force, as far as they can be changed while the node runs: see [`Settings::changed_to`].
     pub fn reconfigure(&self, wanted: Settings) {
         let settings = self.settings().changed_to(wanted);
+        self.gate.replace(settings.gate.clone());
         self.settings.store(Arc::new(settings));
     }
 
@@ -347,6 +352,19 @@ impl Node {
         &self.common.metrics
     }
 
+    /// Who may come in.
+    pub fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+
+    /// Counts a refusal, and logs it now and then.
+    pub(crate) fn refuse(&self, reason: Refused, client: IpAddr) {
+        let count = self.metrics().count_refused(reason);
+        if self.gate.may_log(reason) {
+            tracing::warn!(reason = reason.name(), %client, count, "connections are refused");
+        }
+    }
+
     /// What all shards hold together.
     pub fn memory(&self) -> &Memory {
         &self.common.memory
@@ -371,6 +389,11 @@ impl Node {
     pub(crate) fn http_connections(&self, shard: usize) -> usize {
         // Relaxed: a count and nothing else.
         self.http_connections[shard].load(Ordering::Relaxed)
+    }
+
+    /// Clients connected, those among them whose handshake is not answered yet.
+    pub fn client_count(&self) -> u64 {
+        (0..self.settings().shards).map(|shard| self.metrics().shard(shard).subscribers.get()).sum()
     }
 
     /// Connections of a shard, whatever they speak.

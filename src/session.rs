@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::{
     engine::{Encoding, Goodbye},
     identity::ClientId,
+    limits::FRAGMENTS_PER_COMMAND,
     protocol::{
         plain::{self, Command, CommandError},
         publish_body::PublishBody,
@@ -125,6 +126,12 @@ impl Session {
             Incoming::Ping(payload) => Effect::AnswerAhead(frame::pong(payload).to_vec()),
             Incoming::Pong(_) | Incoming::Close(_) => Effect::None,
         }
+    }
+
+    /// Counts a message for what its fragments cost besides: each is a frame to be read. It was served; what follows may not be.
+    pub(crate) fn charge_fragments(&mut self, fragments: u32) {
+        let commands = fragments / FRAGMENTS_PER_COMMAND;
+        self.allowance = self.allowance.saturating_sub(commands.saturating_mul(COMMAND));
     }
 
     pub(crate) fn client(&self) -> ClientId {

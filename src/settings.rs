@@ -21,6 +21,7 @@ use crate::{
     auth::{Anonymous, Keys, PageOrigins, Tokens},
     classes::{Class, Classes, Needs},
     limits,
+    peer::Networks,
     topic::Topic,
 };
 
@@ -119,6 +120,8 @@ pub struct Settings {
     pub insecure_open: bool,
     /// Where operators ask the node how it is; `None` for nowhere.
     pub admin: Option<AdminSettings>,
+    /// Who may come in.
+    pub gate: GateSettings,
 }
 
 /// The admin listener.
@@ -176,6 +179,23 @@ impl Default for AdminSettings {
     fn default() -> Self {
         Self { required: false, ..Self::at(Self::LISTEN) }
     }
+}
+
+/// Who may come in: how many there may be, and how fast they may come. May be replaced while the node runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GateSettings {
+    /// Most clients connected at once; 0: as many as there are descriptors for.
+    pub max_connections: usize,
+    /// Most connections of one address, whatever they speak; 0: any number.
+    pub max_connections_per_ip: usize,
+    /// Connections begun in a second, over all addresses; 0: any number.
+    pub handshakes_per_second: u32,
+    /// Connections of one address begun in a second; 0: any number.
+    pub handshakes_per_second_per_ip: u32,
+    /// Where proxies are whose word is taken for whom they speak.
+    pub trusted_proxies: Networks,
+    /// Whether they say so in a PROXY header, before anything else; then nobody else is let in.
+    pub proxy_protocol: bool,
 }
 
 impl Settings {
@@ -299,6 +319,7 @@ impl Default for Settings {
             origins: PageOrigins::default(),
             insecure_open: false,
             admin: None,
+            gate: GateSettings::default(),
         }
     }
 }

@@ -20,9 +20,11 @@ const FLOORS: &[&str] = &[
     "identity",
     "peer",
     "auth",
+    "proxy_protocol",
     "classes",
     "settings",
     "metrics",
+    "gate",
     "mailbox",
     "admission",
     "publication",
@@ -243,6 +245,18 @@ fn no_file_is_too_long() {
         }
     }
     report(&complaints);
+}
+
+#[test]
+fn every_limit_that_can_be_set_stands_in_the_docs() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| fs::read_to_string(root.join(path)).expect("it can be read");
+    let limits = read("src/limits.rs");
+    let docs = read("docs/ARCHITECTURE.md") + &read("docs/LIMITS.md");
+    let options = limits.split('`').filter(|text| text.starts_with("--"));
+    let missing = |option: &&str| !docs.contains(&format!("`{option}`"));
+    let missing: Vec<_> = options.filter(missing).collect();
+    assert!(missing.is_empty(), "in no table of docs/ARCHITECTURE.md or docs/LIMITS.md: {missing:?}");
 }
 
 #[test]

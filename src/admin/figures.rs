@@ -12,7 +12,7 @@ use super::{
 use crate::{
     engine::Rung,
     logging::lines_left_out,
-    metrics::{MESSAGES_PER_WRITE, PUBLISH_LATENCY_US, Snapshot},
+    metrics::{MESSAGES_PER_WRITE, PUBLISH_LATENCY_US, Refused, Snapshot},
     node::Node,
 };
 
@@ -22,6 +22,8 @@ pub(super) struct View {
     shards: Vec<AtShard>,
     /// The counters of all shards together.
     total: Snapshot,
+    /// By reason, in the order of [`Refused::ALL`].
+    refused: [u64; Refused::ALL.len()],
     registrations: u64,
     registrations_max: u64,
     inflight: u64,
@@ -57,6 +59,7 @@ impl View {
         let mut total = Snapshot::default();
         snapshots.iter().for_each(|&counted| total += counted);
         Self {
+            refused: Refused::ALL.map(|reason| node.metrics().refused(reason)),
             shards: shards.collect(),
             total,
             registrations: node.clients.len() as u64,
@@ -131,6 +134,11 @@ fn connections(text: &mut Text, view: &View) {
         .sample(&[("reason", "forbidden")], total.handshakes_forbidden)
         .sample(&[("reason", "limited")], total.handshakes_limited)
         .sample(&[("reason", "unavailable")], total.handshakes_unavailable);
+    let help = "Connections and handshakes turned away at the door, by reason";
+    let mut refused = text.family(Kind::Counter, "fanfare_refused", help);
+    for (reason, count) in Refused::ALL.into_iter().zip(view.refused) {
+        refused.sample(&[("reason", reason.name())], count);
+    }
     text.family(
         Kind::Counter,
         "fanfare_resumes",
@@ -353,6 +361,7 @@ mod tests {
         let view = View {
             shards: vec![shard, AtShard::default()],
             total,
+            refused: std::array::from_fn(|reason| 20 + reason as u64),
             registrations: 11,
             registrations_max: 12,
             inflight: 13,

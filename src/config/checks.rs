@@ -8,6 +8,7 @@ use super::{LISTEN, LogOptions, access, admin, options::*};
 use crate::{
     classes::{Class, Classes},
     limits, logging,
+    peer::Networks,
     protocol::topic_list::TopicList,
     settings::Settings,
     topic::Topic,
@@ -39,11 +40,12 @@ impl Refused {
 /// The address to listen on, the node's settings with the default class alone, and the log's. What was not given is
 /// as in [`Settings::default`].
 pub(super) fn checked(options: Options) -> Result<(SocketAddr, Settings, LogOptions), Refused> {
-    let Options { server, clients, messages, sockets, access: who, admin, log } = options;
+    let Options { server, clients, messages, limits, sockets, access: who, admin, log } = options;
     let mut settings = Settings::default();
     let listen = check_server(server, &mut settings)?;
     check_clients(clients, &mut settings)?;
     check_messages(messages, &mut settings)?;
+    limits.check(&mut settings)?;
     check_sockets(sockets, &mut settings)?;
     access::check(who, &mut settings)?;
     settings.admin = admin::checked(admin)?;
@@ -55,6 +57,14 @@ pub(super) fn checked(options: Options) -> Result<(SocketAddr, Settings, LogOpti
 fn check_server(options: ServerOptions, settings: &mut Settings) -> Result<SocketAddr, Refused> {
     if let Some(shards) = options.shards {
         settings.shards = within("shards", shards, (Count(1), Count(limits::SHARDS_MAX)))?.0;
+    }
+    if let Some(names) = options.trusted_proxies {
+        settings.gate.trusted_proxies = trusted_proxies(&names)?;
+    }
+    settings.gate.proxy_protocol = options.proxy_protocol.unwrap_or(settings.gate.proxy_protocol);
+    if settings.gate.proxy_protocol && settings.gate.trusted_proxies.is_empty() {
+        let allowed = "with it only --trusted-proxies are let in, and there are none";
+        return Err(Refused::new("proxy_protocol", true, allowed));
     }
     settings.public_url =
         options.public_url.filter(|url| !url.is_empty()).map(|url| public_url(&url)).transpose()?;
@@ -215,6 +225,15 @@ fn default_topics(names: &Names, max: usize) -> Result<Arc<[Topic]>, Refused> {
         list.add(name).map_err(|error| Refused::new("default_topics", names, error))?;
     }
     Ok(list.into_topics())
+}
+
+fn trusted_proxies(names: &Names) -> Result<Networks, Refused> {
+    if names.0.len() > limits::TRUSTED_PROXIES_MAX {
+        let allowed = format!("at most {} networks are allowed", limits::TRUSTED_PROXIES_MAX);
+        return Err(Refused::new("trusted_proxies", names, allowed));
+    }
+    let network = |name: &String| name.parse().map_err(|error| Refused::new("trusted_proxies", name, error));
+    names.0.iter().map(network).collect::<Result<_, _>>().map(Networks::new)
 }
 
 /// Checks what is put before `/ws/{id}`, and takes the slashes off its end.

@@ -22,6 +22,7 @@ use super::{
     checks::Refused,
     error::Place,
     keys::KeyTable,
+    limit_options::LimitOptions,
     options::{
         AccessOptions, AdminOptions, ClientOptions, LogLines, MessageOptions, Options, ServerOptions,
         SocketOptions,
@@ -51,6 +52,7 @@ struct Content {
     server: ServerOptions,
     clients: ClientOptions,
     messages: MessageOptions,
+    limits: LimitOptions,
     sockets: SocketOptions,
     access: AccessOptions,
     admin: AdminOptions,
@@ -78,8 +80,20 @@ impl File {
     /// When it is not as a configuration is written.
     pub(super) fn parse(path: PathBuf, text: String) -> Result<Self, ConfigError> {
         match toml::from_str(&text) {
-            Ok(Content { server, clients, messages, sockets, access, admin, log, classes, topics, keys }) => {
-                let options = Options { server, clients, messages, sockets, access, admin, log };
+            Ok(Content {
+                server,
+                clients,
+                messages,
+                limits,
+                sockets,
+                access,
+                admin,
+                log,
+                classes,
+                topics,
+                keys,
+            }) => {
+                let options = Options { server, clients, messages, limits, sockets, access, admin, log };
                 Ok(Self { path, text, options, classes, topics, keys })
             }
             Err(error) => {

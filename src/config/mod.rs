@@ -33,6 +33,7 @@ mod cli;
 mod error;
 mod file;
 mod keys;
+mod limit_options;
 mod options;
 mod origins;
 mod print;

@@ -8,7 +8,7 @@ use std::{convert::Infallible, fmt, net::SocketAddr, str::FromStr};
 use clap::Args;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{LogFormat, LogOptions};
+use super::{LogFormat, LogOptions, limit_options::LimitOptions};
 use crate::{
     auth::Anonymous,
     settings::Settings,
@@ -24,6 +24,8 @@ pub(super) struct Options {
     pub(super) clients: ClientOptions,
     #[command(flatten, next_help_heading = "Messages")]
     pub(super) messages: MessageOptions,
+    #[command(flatten, next_help_heading = "Limits")]
+    pub(super) limits: LimitOptions,
     #[command(flatten, next_help_heading = "Sockets")]
     pub(super) sockets: SocketOptions,
     #[command(flatten, next_help_heading = "Access")]
@@ -58,6 +60,21 @@ pub(super) struct ServerOptions {
     /// Over how long it then closes them, evenly and in random order; 0 closes all at once
     #[arg(long, env = "FANFARE_DRAIN_DURATION", value_name = "TIME")]
     pub(super) drain_duration: Option<Span>,
+    /// Networks of proxies whose X-Forwarded-* headers are believed, such as 10.0.0.0/8; on the command line separated by
+    /// commas, "" for none
+    #[arg(long, env = "FANFARE_TRUSTED_PROXIES", value_name = "NETWORKS")]
+    pub(super) trusted_proxies: Option<Names>,
+
+    /// Whether trusted proxies begin each connection with a PROXY header (version 1 or 2); then nobody else is let in
+    #[arg(
+        long,
+        env = "FANFARE_PROXY_PROTOCOL",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub(super) proxy_protocol: Option<bool>,
 }
 
 /// What a client may have, and how long.
@@ -233,6 +250,7 @@ impl Options {
             server: self.server.or(other.server),
             clients: self.clients.or(other.clients),
             messages: self.messages.or(other.messages),
+            limits: self.limits.or(other.limits),
             sockets: self.sockets.or(other.sockets),
             access: self.access.or(other.access),
             admin: self.admin.or(other.admin),
@@ -253,6 +271,10 @@ impl Options {
                 public_url: Some(settings.public_url.clone().unwrap_or_default()),
                 drain_delay: Some(Span(settings.drain_delay)),
                 drain_duration: Some(Span(settings.drain_duration)),
+                trusted_proxies: Some(Names(
+                    settings.gate.trusted_proxies.iter().map(ToString::to_string).collect(),
+                )),
+                proxy_protocol: Some(settings.gate.proxy_protocol),
             },
             clients: ClientOptions {
                 default_topics: Some(Names(topics.collect())),
@@ -271,6 +293,7 @@ impl Options {
                 memory: Some(Size(settings.memory_bytes)),
                 publish_wait: Some(Span(settings.publish_wait)),
             },
+            limits: LimitOptions::of(settings),
             sockets: SocketOptions {
                 socket_unsent: Some(Size(settings.socket_unsent as usize)),
                 socket_send_buffer: Some(Size(settings.socket_send_buffer as usize)),
@@ -302,6 +325,8 @@ impl ServerOptions {
             public_url: self.public_url.or(other.public_url),
             drain_delay: self.drain_delay.or(other.drain_delay),
             drain_duration: self.drain_duration.or(other.drain_duration),
+            trusted_proxies: self.trusted_proxies.or(other.trusted_proxies),
+            proxy_protocol: self.proxy_protocol.or(other.proxy_protocol),
         }
     }
 }

@@ -51,6 +51,8 @@ fn every_option_can_be_given_in_the_file() {
         public_url = "wss://a.example"
         drain_delay = "10s"
         drain_duration = "20s"
+        trusted_proxies = ["10.0.0.0/8", "2001:db8::1"]
+        proxy_protocol = true
         [clients]
         default_topics = ["a", "b"]
         max_topics_per_client = 7
@@ -66,6 +68,15 @@ fn every_option_can_be_given_in_the_file() {
         outbox_age = "4s"
         memory = "2GiB"
         publish_wait = "0"
+        [limits]
+        max_connections = 5000
+        max_connections_per_ip = 20
+        handshakes_per_second = 400
+        handshakes_per_second_per_ip = 3
+        commands_per_second = 11
+        commands_burst = 22
+        max_registrations = 33
+        max_topics = 44
         [sockets]
         socket_unsent = "5KiB"
         socket_send_buffer = "6KiB"
@@ -224,6 +235,9 @@ fn values_out_of_range_are_told_with_flag_value_and_what_is_allowed() {
         (&["--shards=65"], &["--shards", "'65'", "1 to 64"]),
         (&["--shards=x"], &["--shards", "'x'", "whole number"]),
         (&["--listen=localhost"], &["--listen", "'localhost'", "127.0.0.1:8000"]),
+        (&["--trusted-proxies=10.0.0.1/8"], &["--trusted-proxies", "'10.0.0.1/8'", "behind its prefix"]),
+        (&["--trusted-proxies=::1,proxy"], &["--trusted-proxies", "'proxy'", "2001:db8::/32"]),
+        (&["--proxy-protocol"], &["--proxy-protocol", "there are none"]),
         (&["--max-topics-per-client=1025"], &["--max-topics-per-client", "1 to 1024"]),
         (&["--registration-ttl=60"], &["--registration-ttl", "'60'", "25s"]),
         (&["--registration-ttl=0"], &["--registration-ttl", "1ms to 168h"]),
@@ -237,6 +251,14 @@ fn values_out_of_range_are_told_with_flag_value_and_what_is_allowed() {
         (&["--outbox-age=999ms"], &["--outbox-age", "'999ms'", "1s to 1h"]),
         (&["--outbox-age=3600001ms"], &["--outbox-age", "1s to 1h"]),
         (&["--publish-wait=61s"], &["--publish-wait", "0 to 1m"]),
+        (&["--max-connections=x"], &["--max-connections", "'x'", "whole number"]),
+        (&["--max-connections-per-ip=100000001"], &["--max-connections-per-ip", "0 to 100000000"]),
+        (&["--handshakes-per-second=1000001"], &["--handshakes-per-second", "0 to 1000000"]),
+        (&["--handshakes-per-second-per-ip=1000001"], &["--handshakes-per-second-per-ip", "0 to 1000000"]),
+        (&["--commands-per-second=0"], &["--commands-per-second", "1 to 1000000"]),
+        (&["--commands-burst=1000001"], &["--commands-burst", "1 to 1000000"]),
+        (&["--max-registrations=0"], &["--max-registrations", "1 to 10000000"]),
+        (&["--max-topics=0"], &["--max-topics", "1 to 100000000"]),
         (&["--socket-unsent=1KiB"], &["--socket-unsent", "4KiB to 64MiB"]),
         (&["--socket-send-buffer=1KiB"], &["--socket-send-buffer", "4KiB to 64MiB", "or 0"]),
         (&["--ping-interval=50ms"], &["--ping-interval", "100ms to 1h", "0 for no pings"]),
@@ -308,12 +330,14 @@ fn public_url_is_a_websocket_url_without_the_rest() {
 }
 
 #[test]
-fn examples_in_the_readme_are_right() {
-    let readme = include_str!("../../README.md");
-    let examples: Vec<_> =
-        readme.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    assert_eq!(examples.len(), 2);
-    for example in examples {
+fn examples_in_the_docs_are_right() {
+    let (readme, limits) = (include_str!("../../README.md"), include_str!("../../docs/LIMITS.md"));
+    let examples = |text: &'static str| -> Vec<_> {
+        text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect()
+    };
+    let (readme, limits) = (examples(readme), examples(limits));
+    assert_eq!((readme.len(), limits.len()), (2, 2));
+    for example in readme.into_iter().chain(limits) {
         config(&[], example).unwrap_or_else(|error| panic!("{error} in\n{example}"));
     }
 }

@@ -30,6 +30,7 @@ use super::{
 use crate::{
     clients::{Claim, Deadlines, Due, Release},
     engine::{Key, Shard, TopicsFull},
+    gate::Pass,
     limits::{CLIENT_PUBLICATIONS_WAITING, CLOSE_MS, FRAGMENTS_MAX, READ_TURN_BYTES},
     metrics::ShardMetrics,
     node::{Node, Ordered, PublishError, Submitted, Wishes},
@@ -82,6 +83,8 @@ pub(super) struct State {
     pub(super) closing: VecDeque<(u64, Key)>,
     /// Whom the node's draining closes, and when. There since it began to.
     pub(super) drain: Option<Drain>,
+    /// Of those who are counted by their address. Apart from the sockets, which are as small without.
+    pub(super) passes: HashMap<Key, Pass>,
     pub(super) deadlines: Deadlines,
     pub(super) shared_topics: SharedTopics,
     pub(super) trim: Trim,
@@ -115,6 +118,7 @@ impl Local {
             publishing: HashMap::new(),
             closing: VecDeque::new(),
             drain: None,
+            passes: HashMap::new(),
             deadlines: Deadlines::default(),
             shared_topics: SharedTopics::default(),
             trim: Trim::default(),
@@ -217,6 +221,7 @@ impl Local {
         }
         state.sockets = Sockets::default();
         state.admitted = Admitted::default();
+        state.passes.clear();
     }
 
     /// Milliseconds since the shard began.
@@ -263,6 +268,7 @@ impl Local {
         state.shard.remove(key);
         state.changing.remove(&key);
         state.admitted.remove(key);
+        state.passes.remove(&key);
         state.give_up_publishing(key);
         if let Some(socket) = state.sockets.remove(key) {
             state.trim.note(self.now());

@@ -96,7 +96,9 @@ impl Local {
                 }
             };
             shard.count_command();
-            match socket.session.receive(incoming, socket.encoding, now, &settings) {
+            let effect = socket.session.receive(incoming, socket.encoding, now, &settings);
+            socket.session.charge_fragments(socket.reader.given_fragments());
+            match effect {
                 Effect::None => {}
                 Effect::Answer(frame) => shard.answer(key, frame),
                 Effect::AnswerAhead(frame) => shard.answer_ahead(key, frame),

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use super::{admitted::Proof, local::Local, socket::Socket};
 use crate::{
     engine::{Change, Encoding, Key, TopicsFull},
+    gate::Pass,
     identity::{ClientId, User},
     logging::sampled,
     node::KickReason,
@@ -41,6 +42,8 @@ pub(crate) struct Attaching {
     client: ClientId,
     encoding: Encoding,
     proof: Proof,
+    /// For its address, where connections are counted by that.
+    pass: Option<Pass>,
     adopted: bool,
 }
 
@@ -104,7 +107,7 @@ impl Local {
             // The greeting comes first, and says where the topics stand when they are joined.
             shard.keep_place(key);
         }
-        Attaching { local: self.clone(), key, client, encoding, proof, adopted: false }
+        Attaching { local: self.clone(), key, client, encoding, proof, pass: None, adopted: false }
     }
 
     async fn join(&self, key: Key, topics: Arc<[Topic]>) -> Result<(), AttachError> {
@@ -131,6 +134,11 @@ impl Attaching {
     /// The encoding agreed on.
     pub(crate) fn encoding(&self) -> Encoding {
         self.encoding
+    }
+
+    /// Keeps the pass of its connection as long as the subscriber is there.
+    pub(crate) fn carry(&mut self, pass: Option<Pass>) {
+        self.pass = pass;
     }
 
     /// Queues the greeting of a protocol that has one: who the client is, and where its topics stand.
@@ -190,6 +198,9 @@ impl Attaching {
         let state = &mut *self.local.state();
         state.poller.register(self.key, &mut socket)?;
         state.sockets.insert(self.key, socket);
+        if let Some(pass) = self.pass.take() {
+            state.passes.insert(self.key, pass);
+        }
         state.trim.note(self.local.now());
         self.local.admit(state, self.key, &self.proof);
         state.ages.note(self.key, self.local.now());

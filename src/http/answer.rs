@@ -190,6 +190,11 @@ impl Refusal {
         Self { header: Some((SEC_WEBSOCKET_VERSION, "13")), ..refusal }
     }
 
+    /// 429: whoever asks does so too often.
+    pub(super) fn too_many(message: &'static str) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, Code::TooMany, message)
+    }
+
     /// 503: too much in work.
     pub(super) fn overloaded() -> Self {
         let message = "the server has too much in work; nothing was taken, try again";

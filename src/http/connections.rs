@@ -103,14 +103,23 @@ impl Connections {
         })
     }
 
-    /// Takes a connection in; at the bound the longest idle one is closed for it. `None` if none is idle.
-    pub(super) fn enter(self: &Rc<Self>, slot: HandshakeSlot) -> Option<Entry> {
+    /// Takes a connection in. At the bound the longest idle one is closed for it; `None` if none is idle. If the node is
+    /// `crowded` the longest idle one is closed below the bound too, if there is one that was heard, or had its time.
+    pub(super) fn enter(self: &Rc<Self>, slot: HandshakeSlot, crowded: bool) -> Option<Entry> {
         let mut table = self.table.borrow_mut();
-        if table.peers.len() >= self.max {
-            let Some(index) = table.longest_idle() else {
-                self.refused.set(self.refused.get() + 1);
-                return None;
-            };
+        let making_room = match table.peers.len() >= self.max {
+            true => {
+                let longest = table.longest_idle(|_| true);
+                if longest.is_none() {
+                    self.refused.set(self.refused.get() + 1);
+                    return None;
+                }
+                longest
+            }
+            false if crowded => table.longest_idle(|peer| peer.slot.borrow().is_none()),
+            false => None,
+        };
+        if let Some(index) = making_room {
             let peer = table.remove(index);
             peer.gone.set(true);
             peer.evict.notify_one();
@@ -182,9 +191,11 @@ impl Table {
         self.idle_since[index] = self.clock;
     }
 
-    fn longest_idle(&self) -> Option<usize> {
-        let (index, &since) = self.idle_since.iter().enumerate().min_by_key(|&(_, &since)| since)?;
-        (since != BUSY).then_some(index)
+    /// The longest idle of those that `may_go`.
+    fn longest_idle(&self, may_go: impl Fn(&Peer) -> bool) -> Option<usize> {
+        let idle = self.idle_since.iter().enumerate().filter(|&(_, &since)| since != BUSY);
+        let able = idle.filter(|&(index, _)| self.peers.get(index).is_some_and(|peer| may_go(peer)));
+        able.min_by_key(|&(_, &since)| since).map(|(index, _)| index)
     }
 }
 
@@ -210,6 +221,11 @@ impl Entry {
         if !self.peer.gone.get() {
             self.connections.table.borrow_mut().set_idle(self.index);
         }
+    }
+
+    /// Whether no request of it is in work.
+    pub(super) fn is_idle(&self) -> bool {
+        self.peer.gone.get() || self.connections.table.borrow().idle_since[self.index] != BUSY
     }
 
     /// Gives its place between accept and first response back.
@@ -290,41 +306,61 @@ mod tests {
     #[test]
     fn longest_idle_makes_room_and_busy_ones_do_not() {
         let connections = connections(3);
-        let entries: Vec<_> = (0..3).map(|_| connections.enter(slot()).expect("there is room")).collect();
+        let entries: Vec<_> =
+            (0..3).map(|_| connections.enter(slot(), false).expect("there is room")).collect();
         entries[0].begin();
         entries[1].begin();
         entries[1].end();
-        let newest = connections.enter(slot()).expect("the third has been idle for longest");
+        let newest = connections.enter(slot(), false).expect("the third has been idle for longest");
         assert_eq!(entries.iter().map(gone).collect::<Vec<_>>(), [false, false, true]);
         newest.begin();
-        let _another = connections.enter(slot()).expect("the second is idle");
+        let _another = connections.enter(slot(), false).expect("the second is idle");
         assert!(gone(&entries[1]) && !gone(&entries[0]));
         assert_eq!((connections.len(), connections.evicted(), connections.refused()), (3, 2, 0));
     }
 
     #[test]
+    fn in_a_crowd_the_longest_idle_makes_room_below_the_bound_too() {
+        let connections = connections(10);
+        let entries: Vec<_> =
+            (0..3).map(|_| connections.enter(slot(), true).expect("there is room")).collect();
+        assert!(!entries.iter().any(gone), "each is given the time to say something");
+        entries[1].begin();
+        entries[1].end();
+        entries[2].free_slot();
+        let third = connections.enter(slot(), true).expect("the last has been idle for longest");
+        assert_eq!(entries.iter().map(gone).collect::<Vec<_>>(), [false, false, true]);
+        third.begin();
+        let _fourth = connections.enter(slot(), true).expect("one is idle again");
+        assert_eq!(entries.iter().map(gone).collect::<Vec<_>>(), [false, true, true]);
+        let _fifth = connections.enter(slot(), true).expect("below the bound nobody is refused");
+        assert_eq!((connections.evicted(), connections.refused()), (2, 0));
+    }
+
+    #[test]
     fn newcomer_is_refused_when_all_are_busy() {
         let connections = connections(2);
-        let entries: Vec<_> = (0..2).map(|_| connections.enter(slot()).expect("there is room")).collect();
+        let entries: Vec<_> =
+            (0..2).map(|_| connections.enter(slot(), false).expect("there is room")).collect();
         entries.iter().for_each(Entry::begin);
-        assert!(connections.enter(slot()).is_none());
+        assert!(connections.enter(slot(), false).is_none());
         assert_eq!((connections.len(), connections.refused()), (2, 1));
     }
 
     #[test]
     fn evicted_entry_does_not_touch_its_successor() {
         let connections = connections(1);
-        let old = connections.enter(slot()).expect("there is room");
-        let new = connections.enter(slot()).expect("the old one is idle");
+        let old = connections.enter(slot(), false).expect("there is room");
+        let new = connections.enter(slot(), false).expect("the old one is idle");
         assert_eq!(old.index, new.index);
         old.begin();
-        let newest = connections.enter(slot()).expect("the new one is still idle");
+        let newest = connections.enter(slot(), false).expect("the new one is still idle");
         newest.begin();
         old.end();
         drop(old);
         drop(new);
         assert_eq!(connections.len(), 1);
-        assert!(connections.enter(slot()).is_none(), "the newest is still busy");
+        assert!(connections.enter(slot(), false).is_none(), "the newest is still busy");
         drop(newest);
         assert_eq!(connections.len(), 0);
     }
@@ -333,7 +369,7 @@ mod tests {
     fn slot_is_free_after_the_first_answer() {
         let slots = Arc::new(Semaphore::new(1));
         let permit = slots.clone().try_acquire_owned().expect("it is free");
-        let entry = connections(1).enter(HandshakeSlot::new(permit)).expect("there is room");
+        let entry = connections(1).enter(HandshakeSlot::new(permit), false).expect("there is room");
         entry.begin();
         assert_eq!(slots.available_permits(), 0);
         entry.end();

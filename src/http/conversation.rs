@@ -1,12 +1,27 @@
 //! One HTTP connection, from accept to its end: requests in, answers out, and a close that loses no answer.
 //!
 //! hyper speaks the protocol; here stands what it leaves to its caller: the place between accept and first response,
-//! making room, stopping, and reading on behind the last answer. What a request means is the handler's business.
+//! making room, stopping, and reading on behind the last answer. While the node is crowded a connection is short: it ends with
+//! its first answer, or when its place between accept and that is needed back. What a request means is the handler's business.
 
-use std::{cell::Cell, convert::Infallible, io, net::Shutdown, pin::pin, rc::Rc, time::Duration};
+use std::{
+    cell::Cell,
+    convert::Infallible,
+    future::poll_fn,
+    io,
+    net::Shutdown,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::Poll,
+    time::Duration,
+};
 
 use hyper::{
-    Request, Response, StatusCode, body::Incoming, server::conn::http1::Parts, service::service_fn,
+    Request, Response, StatusCode,
+    body::Incoming,
+    header::{CONNECTION, HeaderValue},
+    server::conn::http1::Parts,
+    service::service_fn,
     upgrade::OnUpgrade,
 };
 use tokio::{net::TcpStream, time};
@@ -15,13 +30,14 @@ use super::{answer::Answer, connections::Entry, corked::Corked, payload::Payload
 use crate::limits;
 
 /// Answers every request on `stream` with `handle`, until either side ends it, the entry has to make room, or
-/// `stopping` has resolved and the request in work is answered.
+/// `stopping` has resolved and the request in work is answered. While the node is `crowded` it ends with the next answer.
 ///
 /// `handle` is dropped where it stands when the connection breaks meanwhile.
 pub(super) async fn converse<H>(
     entry: Rc<Entry>,
     stream: TcpStream,
     stopping: impl Future<Output = ()>,
+    crowded: impl Fn() -> bool,
     handle: H,
 ) where
     H: AsyncFn(Request<Incoming>) -> Answer,
@@ -36,7 +52,12 @@ pub(super) async fn converse<H>(
             let mut answer = handle(request).await;
             not_switched.set(upgrade.filter(|_| answer.status() != StatusCode::SWITCHING_PROTOCOLS));
             match answer.body_mut() {
-                Payload::Whole(_) => entry.end(),
+                Payload::Whole(_) => {
+                    if answer.status() != StatusCode::SWITCHING_PROTOCOLS && crowded() {
+                        answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                    }
+                    entry.end();
+                }
                 Payload::Results(results) => {
                     entry.free_slot();
                     results.hold(entry.clone());
@@ -50,24 +71,35 @@ pub(super) async fn converse<H>(
     let mut stopping = pin!(stopping);
     let mut handshake = pin!(time::sleep(Duration::from_millis(limits::HANDSHAKE_MS)));
     let (mut told, mut freed) = (false, false);
-    let result = loop {
+    let ended = loop {
         tokio::select! {
             biased;
-            () = entry.evicted() => return,
-            result = &mut connection => break result,
+            () = entry.evicted() => break None,
+            result = &mut connection => break Some(result),
             () = &mut stopping, if !told => {
                 told = true;
-                std::pin::Pin::new(&mut connection).graceful_shutdown();
+                Pin::new(&mut connection).graceful_shutdown();
             }
             () = &mut handshake, if !freed => {
                 freed = true;
                 entry.free_slot();
+                if crowded() && entry.is_idle() {
+                    break None;
+                }
             }
         }
     };
-    if result.is_err_and(|error| error.is_timeout()) {
-        return;
-    }
+    let patience = match ended {
+        Some(Err(error)) if error.is_timeout() => return,
+        Some(_) => Duration::from_millis(limits::CLOSE_MS),
+        // It may have been idle for no longer than its answer takes to be written: that still leaves, if the kernel takes it.
+        None => {
+            Pin::new(&mut connection).graceful_shutdown();
+            let once = poll_fn(|context| Poll::Ready(Pin::new(&mut connection).poll(context).is_ready()));
+            let _is_over = once.await;
+            Duration::ZERO
+        }
+    };
     let io = match (connection.into_parts(), not_switched.take()) {
         (Some(Parts { io, .. }), _) => Some(io),
         (None, Some(upgrade)) => upgrade.await.ok().and_then(|io| io.downcast().ok()).map(|parts| parts.io),
@@ -76,15 +108,15 @@ pub(super) async fn converse<H>(
     if let Some(io) = io {
         tokio::select! {
             () = entry.evicted() => {}
-            () = linger(io, told) => {}
+            () = linger(io, told || crowded(), patience) => {}
         }
     }
 }
 
 /// Reads and throws away what the peer still sends, until it closes too. Closing with bytes unread would reset the
 /// connection, and the reset may overtake the answer: a client in the middle of a body too large would not learn so.
-/// In a `hurry`, because the node stops, only what is there already is read: a pool of kept connections closes late.
-async fn linger(io: Corked, hurry: bool) {
+/// In a `hurry`, because the node stops or is crowded, only what is there already is read: a pool of kept connections closes late.
+async fn linger(io: Corked, hurry: bool, patience: Duration) {
     let discard = async {
         let stream = io.into_stream().await;
         // hyper has done so already, unless it ended in an error; then this says that nothing more comes.
@@ -98,7 +130,7 @@ async fn linger(io: Corked, hurry: bool) {
             }
         }
     };
-    let _ = time::timeout(Duration::from_millis(limits::CLOSE_MS), discard).await;
+    let _ = time::timeout(patience, discard).await;
 }
 
 fn discard(stream: &TcpStream) -> io::Result<usize> {
@@ -150,9 +182,9 @@ mod tests {
             let address = self.listener.local_addr().expect("it is bound");
             let (client, accepted) = tokio::join!(TcpStream::connect(address), self.listener.accept());
             let permit = self.slots.clone().try_acquire_owned().expect("a test needs few");
-            let entry = self.connections.enter(HandshakeSlot::new(permit)).expect("there is room");
+            let entry = self.connections.enter(HandshakeSlot::new(permit), false).expect("there is room");
             let (stream, _) = accepted.expect("a client connects");
-            spawn_local(converse(Rc::new(entry), stream, stopping, handle));
+            spawn_local(converse(Rc::new(entry), stream, stopping, || false, handle));
             client.expect("it listens")
         }
     }

@@ -14,28 +14,32 @@ use self::{
     connections::Entry,
     framing::Framing,
     route::Route,
+    visitor::Visitor,
 };
 pub(crate) use self::{
     connections::{Connections, HandshakeSlot},
     health::health_json,
     request_id::RequestId,
 };
-use crate::{connection::Local, limits, logging::sampled, peer::Peer};
+use crate::{connection::Local, gate::Entrance, limits, logging::sampled, metrics::Refused, peer::Peer};
 
 mod answer;
 mod batch;
 mod body;
+
 mod connections;
 mod content_type;
 mod conversation;
 mod corked;
 mod cors;
 mod credentials;
+mod forwarded;
 mod framing;
 mod health;
 mod lines;
 mod payload;
 mod percent;
+mod proxied;
 mod publish;
 mod register;
 mod request_id;
@@ -44,22 +48,32 @@ mod route;
 mod topics;
 mod underway;
 mod upgrade;
+mod visitor;
 
 /// What there is here, as an OpenAPI document; `tests/conformance/openapi` holds it against a running server.
 const DESCRIPTION: &[u8] = include_bytes!("openapi.json");
 
-/// Speaks HTTP with `peer` on `stream` until it ends, or until its socket is the shard's.
+/// Somebody whom the gate has let in.
+#[derive(Debug)]
+pub(crate) struct Newcomer {
+    /// Who it is, as far as is known.
+    pub(crate) peer: Peer,
+    /// As what it was let in.
+    pub(crate) entrance: Entrance,
+    /// Its place between accept and first response.
+    pub(crate) slot: HandshakeSlot,
+}
+
+/// Speaks HTTP with `newcomer` on `stream` until it ends, or until its socket is the shard's.
 ///
 /// Runs on the shard's thread, in its runtime, where `spawn_local` works. Ends by itself soon after the node's
 /// `stopping` has resolved: the request in work is answered, no further one is read.
-pub(crate) async fn serve(
-    local: Local,
-    connections: Rc<Connections>,
-    stream: TcpStream,
-    peer: Peer,
-    slot: HandshakeSlot,
-) {
-    let Some(entry) = connections.enter(slot) else { return };
+pub(crate) async fn serve(local: Local, connections: Rc<Connections>, stream: TcpStream, newcomer: Newcomer) {
+    let node = local.node();
+    let Newcomer { peer, entrance, slot } = newcomer;
+    let Some(entry) = connections.enter(slot, node.gate().is_crowded()) else {
+        return node.refuse(Refused::Connections, peer.client);
+    };
     // Answers are small and whole; they are not to wait for the acknowledgement of the one before.
     let _ = stream.set_nodelay(true);
     // hyper has no bound on the time of a write: who asks and never reads would stay for ever, with megabytes of answers
@@ -67,6 +81,8 @@ pub(crate) async fn serve(
     #[cfg(target_os = "linux")]
     let _ = socket2::SockRef::from(&stream)
         .set_tcp_user_timeout(Some(Duration::from_millis(limits::HTTP_UNREAD_MS)));
+    let visitor = Visitor::arrived(node.clone(), &entry, &stream, peer, entrance).await;
+    let Some(visitor) = visitor else { return };
     let entry = Rc::new(entry);
     let stopping = local.node().stopping();
     let handle = async |request: Request<Incoming>| {
@@ -74,8 +90,9 @@ pub(crate) async fn serve(
         local.metrics().http_requests.set(number);
         let id = RequestId::of(request.headers(), local.shard(), number);
         let route = Route::of(request.uri().path()).map_or("none", Route::name);
+        let peer = visitor.of_request(request.headers());
         let mut answer = match Framing::of(&request) {
-            Ok(framing) => framing.conclude(answer(&local, &entry, &peer, request).await),
+            Ok(framing) => framing.conclude(answer(&local, &entry, &visitor, request).await),
             Err(refusal) => refusal.into_answer(),
         };
         count(&local, answer.status());
@@ -85,7 +102,8 @@ pub(crate) async fn serve(
         }
         answer
     };
-    conversation::converse(entry.clone(), stream, stopping, handle).await;
+    let crowded = || node.gate().is_crowded();
+    conversation::converse(entry.clone(), stream, stopping, crowded, handle).await;
 }
 
 /// Logs a request that is not served, without its path: there may be a secret in it.
@@ -123,7 +141,7 @@ fn count_handshake(local: &Local, status: StatusCode) {
 }
 
 /// The answer to any request.
-async fn answer(local: &Local, entry: &Entry, peer: &Peer, request: Request<Incoming>) -> Answer {
+async fn answer(local: &Local, entry: &Entry, visitor: &Visitor, request: Request<Incoming>) -> Answer {
     let uri = request.uri().clone();
     let Some(route) = Route::of(uri.path()) else {
         return Refusal::not_found("there is nothing at this path").into_answer();
@@ -138,15 +156,15 @@ async fn answer(local: &Local, entry: &Entry, peer: &Peer, request: Request<Inco
     let answer = match route {
         Route::Health => Ok(health::health(local.node())),
         Route::Description => Ok(answer::json(DESCRIPTION)),
-        Route::Register => register::register(local, connections, peer, request).await,
+        Route::Register => register::register(local, connections, visitor, request).await,
         Route::Registration(id) => register::unregister(local, connections, id).await,
         Route::Publish => publish::publish(local, connections, request).await,
         Route::Batch => batch::batch(local, connections, request).await,
         Route::PublishTo(topic) => publish::publish_to(local, connections, topic, request).await,
         Route::Topic(topic) => topics::topic(local, connections, topic, &request).await,
         Route::History(topic) => topics::history(local, connections, topic, &request).await,
-        Route::Socket(id) => upgrade::upgrade(local, connections, id, request).await,
-        Route::OpenSocket => upgrade::open(local, connections, request).await,
+        Route::Socket(id) => upgrade::upgrade(local, connections, visitor, id, request).await,
+        Route::OpenSocket => upgrade::open(local, connections, visitor, request).await,
         Route::Server => Err(Refusal::method_not_allowed(route.methods())),
     };
     if let (Route::Socket(_) | Route::OpenSocket, Err(refusal)) = (route, &answer) {

@@ -10,6 +10,7 @@ use super::{
     connections::Connections,
     content_type::ContentType,
     credentials::Caller,
+    visitor::Visitor,
 };
 use crate::{
     auth::Scope,
@@ -23,7 +24,7 @@ use crate::{
 pub(super) async fn register(
     local: &Local,
     connections: &Rc<Connections>,
-    peer: &Peer,
+    visitor: &Visitor,
     request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
     let node = local.node();
@@ -32,7 +33,14 @@ pub(super) async fn register(
     ContentType::of(request.headers()).json_or_absent()?;
     let base = match &settings.public_url {
         Some(url) => url.clone(),
-        None => base(peer, &host(request.version(), request.uri(), request.headers(), peer.local)?),
+        None => {
+            let peer = visitor.of_request(request.headers());
+            let host = match visitor.forwarded_host(request.headers()) {
+                Some(host) => valid_host(host)?,
+                None => host(request.version(), request.uri(), request.headers(), peer.local)?,
+            };
+            base(&peer, &host)
+        }
     };
     let bounds = Bounds {
         max: settings.max_body,

@@ -21,10 +21,12 @@ use super::{
     credentials::{Caller, check_origin},
     payload::Payload,
     percent,
+    visitor::Visitor,
 };
 use crate::{
     connection::{Attaching, Local, Proof},
     engine::Encoding,
+    gate::Pass,
     identity::ClientId,
     protocol::v1::SUBPROTOCOL,
     settings::Settings,
@@ -35,10 +37,12 @@ use crate::{
 pub(super) async fn upgrade(
     local: &Local,
     connections: &Rc<Connections>,
+    visitor: &Visitor,
     id: &str,
     request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
     let encoding = check(request.version(), request.headers())?;
+    let pass = visitor.ask_to_upgrade(request.headers())?;
     let id = ClientId::parse(id).ok_or_else(unknown_client)?;
     // Who is registered comes before who may connect.
     if let Err(refusal) = check_origin(&local.node().settings(), request.headers()) {
@@ -49,16 +53,19 @@ pub(super) async fn upgrade(
         let _work = connections.upgrade(wait).await.ok_or_else(Refusal::overloaded)?;
         local.attach(id, encoding).await?
     };
-    switch(local, attaching, request)
+    let pass = pass.or_else(|| visitor.take_pass());
+    switch(local, attaching, pass, request)
 }
 
 /// The same for somebody who did not register, with the topics that the query names.
 pub(super) async fn open(
     local: &Local,
     connections: &Rc<Connections>,
+    visitor: &Visitor,
     request: Request<Incoming>,
 ) -> Result<Answer, Refusal> {
     let encoding = check(request.version(), request.headers())?;
+    let pass = visitor.ask_to_upgrade(request.headers())?;
     let (topics, proof) = {
         let settings = local.node().settings();
         let query = Query::of(request.uri().query().unwrap_or_default(), settings.max_topics_per_client)?;
@@ -72,16 +79,23 @@ pub(super) async fn open(
         let _work = connections.upgrade(wait).await.ok_or_else(Refusal::overloaded)?;
         local.attach_unregistered(local.share_topics(topics), encoding, proof).await?
     };
-    switch(local, attaching, request)
+    let pass = pass.or_else(|| visitor.take_pass());
+    switch(local, attaching, pass, request)
 }
 
 /// Answers 101 and has the socket handed over.
-fn switch(local: &Local, attaching: Attaching, mut request: Request<Incoming>) -> Result<Answer, Refusal> {
+fn switch(
+    local: &Local,
+    mut attaching: Attaching,
+    pass: Option<Pass>,
+    mut request: Request<Incoming>,
+) -> Result<Answer, Refusal> {
     let (mut answer, upgraded) = fastwebsockets::upgrade::upgrade(&mut request)
         .map_err(|error| Refusal::bad_request(format!("not a WebSocket handshake: {error}")))?;
     if attaching.encoding() == Encoding::V1 {
         answer.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
     }
+    attaching.carry(pass);
     tokio::task::spawn_local(hand_over(attaching, upgraded, local.node().settings().join_wait));
     Ok(answer.map(|_| Payload::default()))
 }

@@ -29,6 +29,8 @@ pub enum Code {
     UnsupportedMediaType,
     /// The route is a WebSocket, and the request is no handshake of a version spoken here.
     UpgradeRequired,
+    /// Whoever asks does so too often; nothing was taken.
+    TooMany,
     /// The node has too much in work; nothing was taken.
     Overloaded,
     /// The node keeps as many registrations or topics as it may; nothing was taken.
@@ -53,6 +55,7 @@ impl Code {
             Self::MessageTooLarge => "message_too_large",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::UpgradeRequired => "upgrade_required",
+            Self::TooMany => "too_many_requests",
             Self::Overloaded => "overloaded",
             Self::Full => "full",
             Self::Stopping => "stopping",

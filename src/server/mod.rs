@@ -13,9 +13,10 @@ use std::{
         mpsc::{SyncSender, sync_channel},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
     runtime::{Builder, LocalRuntime},
@@ -30,8 +31,9 @@ use crate::{
     admin::Admin,
     config::{Cli, Config},
     connection::{self, Local},
-    http::{self, HandshakeSlot},
-    limits::{DESCRIPTORS_RESERVED, HANDSHAKES_OPEN},
+    gate::Crowd,
+    http::{self, HandshakeSlot, Newcomer},
+    limits::{DESCRIPTORS_RESERVED, HANDSHAKES_OPEN, REFUSALS_LOGGED_MS},
     logging::{self, LogFilter},
     node::{HttpCount, Node, Phase},
     peer::Peer,
@@ -41,16 +43,16 @@ use crate::{
 mod draining;
 mod reload;
 
-/// How long the acceptor rests when there are no descriptors.
+/// How long the acceptor rests when the kernel has no descriptors for it.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often it looks how many connections there are while there are nearly as many as may be.
+const CROWDED_PAUSE: Duration = Duration::from_millis(10);
 
 /// A connection on its way from the acceptor to its shard.
 #[derive(Debug)]
 struct Accepted {
     stream: std::net::TcpStream,
-    peer: Peer,
-    /// Its place between accept and first response.
-    slot: HandshakeSlot,
+    newcomer: Newcomer,
     /// It counts among the connections of its shard.
     count: HttpCount,
 }
@@ -251,40 +253,62 @@ impl Acceptor {
     }
 
     async fn accept_all(&self, listener: &TcpListener) {
-        let most = connections_max();
-        let mut complained = false;
+        let room = connections_max();
+        self.node.gate().set_room(room);
+        let mut complained: Option<Instant> = None;
         loop {
             let Ok(slot) = self.slots.clone().acquire_owned().await else { return };
             let connections: usize = (0..self.shards.len()).map(|shard| self.node.load(shard)).sum();
-            let accepted = if connections < most { listener.accept().await } else { Err(no_descriptors()) };
+            let crowd = self.node.gate().note_connections(connections);
+            let accepted = match crowd {
+                Crowd::None => listener.accept().await,
+                // The count is only as young as this look at it.
+                Crowd::Near => match timeout(CROWDED_PAUSE, listener.accept()).await {
+                    Ok(accepted) => accepted,
+                    Err(_) => continue,
+                },
+                Crowd::Full => Err(no_descriptors()),
+            };
             match accepted {
                 Ok((stream, address)) => {
-                    complained = false;
-                    self.hand_out(stream, address, HandshakeSlot::new(slot));
+                    self.let_in(stream, address, HandshakeSlot::new(slot));
                 }
                 // The peer went away between its connect and our accept.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 // No descriptors, mostly. The connections wait in the backlog meanwhile.
                 Err(error) => {
-                    if !complained {
+                    let quiet = Duration::from_millis(REFUSALS_LOGGED_MS);
+                    if complained.is_none_or(|when| when.elapsed() >= quiet) {
                         tracing::warn!(connections, %error, "accepting rests");
-                        complained = true;
+                        complained = Some(Instant::now());
                     }
-                    sleep(ACCEPT_PAUSE).await;
+                    sleep(if crowd == Crowd::Full { CROWDED_PAUSE } else { ACCEPT_PAUSE }).await;
                 }
             }
         }
     }
 
-    fn hand_out(&self, stream: TcpStream, address: SocketAddr, slot: HandshakeSlot) {
+    /// Lets a connection in, or turns it away without a word: whoever floods is to cost as little as can be.
+    fn let_in(&self, stream: TcpStream, address: SocketAddr, slot: HandshakeSlot) {
         // It has no address of ours if it is gone already.
         let Ok(local) = stream.local_addr() else { return };
         let peer = Peer::direct(address, local);
+        match self.node.gate().open(peer.client) {
+            Ok(entrance) => self.hand_out(stream, Newcomer { peer, entrance, slot }),
+            Err(reason) => {
+                self.node.refuse(reason, peer.client);
+                // Reset: an orderly end would be remembered by the kernel for a minute.
+                let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+            }
+        }
+    }
+
+    fn hand_out(&self, stream: TcpStream, newcomer: Newcomer) {
         let least =
             (0..self.shards.len()).min_by_key(|&shard| self.node.load(shard)).expect("there is a shard");
         let Ok(stream) = stream.into_std() else { return };
         let count = self.node.count_http(least);
-        let accepted = Accepted { stream, peer, slot, count };
+        let accepted = Accepted { stream, newcomer, count };
         if self.shards[least].try_send(accepted).is_err() {
             tracing::error!(shard = least, "a shard takes no connections");
         }
@@ -332,12 +356,12 @@ async fn serve_all(local: &Local, mut accepted: mpsc::Receiver<Accepted>) {
             biased;
             Some(_ended) = serving.join_next() => {}
             next = accepted.recv() => {
-                let Some(Accepted { stream, peer, slot, count }) = next else { break };
+                let Some(Accepted { stream, newcomer, count }) = next else { break };
                 match TcpStream::from_std(stream) {
                     Ok(stream) => {
                         let (local, connections) = (local.clone(), connections.clone());
                         serving.spawn_local(async move {
-                            http::serve(local, connections, stream, peer, slot).await;
+                            http::serve(local, connections, stream, newcomer).await;
                             drop(count);
                         });
                     }
@@ -430,7 +454,6 @@ mod tests {
     use std::{
         io::{Read, Write},
         net::Shutdown,
-        time::Instant,
     };
 
     use super::*;

@@ -88,6 +88,14 @@ impl Half {
         self.message.as_ref().map(Message::as_incoming)
     }
 
+    /// In how many fragments the message came that was given out by the last call; 0 if none was.
+    pub(super) fn given_fragments(&self) -> u32 {
+        match (self.given, &self.message) {
+            (Some(Whole::Message), Some(message)) => message.fragments,
+            _ => 0,
+        }
+    }
+
     /// Whether nothing is held.
     pub(super) fn is_empty(&self) -> bool {
         let nothing_came = self.header.is_empty() && self.frame.is_none() && self.message.is_none();

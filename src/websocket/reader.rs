@@ -100,6 +100,11 @@ impl Reader {
         self.half.as_ref().map_or(0, |half| half.payload_bytes())
     }
 
+    /// In how many fragments the message came that the last event is, if it came in several, or in part.
+    pub fn given_fragments(&self) -> u32 {
+        self.half.as_ref().map_or(0, |half| half.given_fragments())
+    }
+
     /// Whether a close frame or a violation has ended the reading.
     pub fn is_finished(&self) -> bool {
         self.half.as_ref().is_some_and(|half| half.is_finished())

@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead, BufReader},
     net::{SocketAddr, TcpListener},
-    process::{Command, Stdio},
+    process::Stdio,
     sync::atomic::{AtomicU64, Ordering},
     thread,
 };
@@ -203,7 +203,7 @@ fn help_and_version_exit_with_0() {
 
 #[test]
 fn without_descriptors_for_its_shards_it_exits_with_1() {
-    let mut process = Process::spawn(&mut with_descriptors(16));
+    let mut process = Process::spawn(&mut process::with_descriptors(16));
     assert_eq!(process.wait().code(), Some(1));
     process.line_with("fanfare: Too many open files");
 }
@@ -211,7 +211,7 @@ fn without_descriptors_for_its_shards_it_exits_with_1() {
 #[test]
 fn without_descriptors_left_accepting_rests_and_goes_on() {
     const LIMIT: usize = 64;
-    let mut process = Process::spawn(&mut with_descriptors(LIMIT));
+    let mut process = Process::spawn(&mut process::with_descriptors(LIMIT));
     process.line_with("few file descriptors");
     let address = process.address();
     // They connect, all of them, but not all are accepted.
@@ -223,14 +223,6 @@ fn without_descriptors_left_accepting_rests_and_goes_on() {
     for mut http in waiting {
         assert_eq!(http.answer().status, 200);
     }
-}
-
-/// The binary, allowed so many descriptors.
-fn with_descriptors(limit: usize) -> Command {
-    let mut command = Command::new("sh");
-    command.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_fanfare")]);
-    command.args(["--listen=127.0.0.1:0", "--shards=2"]);
-    command
 }
 
 /// A client of the default topic.

@@ -211,6 +211,32 @@ fn more_commands_than_allowed_are_closed_with_1008() {
 }
 
 #[test]
+fn fragments_count_as_commands() {
+    let settings = Settings { commands_burst: 20, commands_per_second: 0, ..shards(2) };
+    serve(settings, |server| {
+        // "ping" after so many empty fragments.
+        let ping = |fragments: u32| {
+            let empty = frame(0x00, b"").repeat(fragments as usize - 2);
+            [frame(0x01, b""), empty, frame(0x80, b"ping")].concat()
+        };
+        let each = limits::FRAGMENTS_PER_COMMAND;
+        let mut client = server.client(&["cats"]);
+        client.send(&ping(10 * each));
+        client.expect_text("pong");
+        (0..9).for_each(|_| client.ping_once());
+        client.send(&frame(0x89, b""));
+        client.read_to_close(1008);
+        let mut client = server.client(&["cats"]);
+        for _ in 0..20 {
+            client.send(&ping(each - 1));
+            client.expect_text("pong");
+        }
+        client.send(&ping(2));
+        client.read_to_close(1008);
+    });
+}
+
+#[test]
 fn changes_of_topics_count_as_commands() {
     let settings = Settings { commands_burst: 20, commands_per_second: 0, ..shards(2) };
     serve(settings, |server| {

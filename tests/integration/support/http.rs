@@ -1,7 +1,10 @@
 //! A client that speaks HTTP as it stands on the wire: it shows status, headers and body exactly, and can send
 //! anything.
 
-use std::net::SocketAddr;
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+};
 
 use super::wire::Wire;
 
@@ -31,6 +34,11 @@ impl Http {
 
     pub(crate) fn over(wire: Wire, address: SocketAddr) -> Self {
         Self { wire, host: address.to_string(), streamed: Vec::new() }
+    }
+
+    /// A connection from an address of this machine. Whoever is turned away learns so at the first answer.
+    pub(crate) fn connect_from(source: IpAddr, address: SocketAddr) -> io::Result<Self> {
+        Ok(Self::over(Wire::connect_from(source, address)?, address))
     }
 
     /// A connection of a client that takes little at once.
@@ -185,6 +193,13 @@ impl Http {
             }
         };
         Some(Answer::of(std::str::from_utf8(&head).expect("a head is ASCII")))
+    }
+
+    /// Gets `/health`, unless the connection ends without an answer: whether it was answered.
+    pub(crate) fn try_health(&mut self) -> bool {
+        let request = self.encode("GET", "/health", &[], b"");
+        self.wire.try_write(&request).is_ok()
+            && self.try_answer_to("GET").is_some_and(|got| got.status == 200)
     }
 
     /// Waits for the end of the connection, before which nothing more may come.

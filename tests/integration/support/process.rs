@@ -39,6 +39,15 @@ pub(crate) fn command(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) ->
     command
 }
 
+/// The binary on a free port with two shards, allowed so many descriptors.
+pub(crate) fn with_descriptors(limit: usize) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_fanfare")]);
+    command.args(["--listen=127.0.0.1:0", "--shards=2"]);
+    without_options(&mut command);
+    command
+}
+
 fn without_options(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("FANFARE_") {

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, ErrorKind, Read, Write},
-    net::{Shutdown, SocketAddr, TcpStream},
+    net::{IpAddr, Shutdown, SocketAddr, TcpStream},
     time::Duration,
 };
 
@@ -36,8 +36,17 @@ impl Wire {
         Self::new(socket.into())
     }
 
+    /// A connection from an address of this machine; or what came of it, for it may be turned away.
+    pub(crate) fn connect_from(source: IpAddr, address: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a descriptor");
+        socket.bind(&SocketAddr::new(source, 0).into()).expect("it is an address of this machine");
+        socket.connect_timeout(&address.into(), DEADLINE)?;
+        Ok(Self::new(socket.into()))
+    }
+
     fn new(stream: TcpStream) -> Self {
-        stream.set_nodelay(true).expect("it is a TCP socket");
+        // One that is reset already cannot take it.
+        let _ = stream.set_nodelay(true);
         stream.set_read_timeout(Some(DEADLINE)).expect("the deadline is not zero");
         stream.set_write_timeout(Some(DEADLINE)).expect("the deadline is not zero");
         Self { stream, unread: Vec::new(), at: 0 }
