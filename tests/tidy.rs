@@ -51,6 +51,9 @@ const IO: [(&str, &[&str]); 4] = [
     ("Instant", &["now"]),
     ("SystemTime", &["now"]),
 ];
+/// Files of `src` that may ask for the time of day, since they compare it with what others say it is: when a token ends, when
+/// the process began, when a certificate ends. Everything else counts on a clock that nobody sets.
+const TIME_OF_DAY: [&str; 3] = ["src/connection/admitted.rs", "src/admin/process.rs", "src/tls/date.rs"];
 /// Where Rust files of ours are.
 const FOLDERS: [&str; 6] = ["src", "tests", "loadtest", "examples", "benches", "fuzz"];
 /// Lines of a file before its tests begin.
@@ -226,6 +229,22 @@ fn a_file_imports_only_from_lower_floors() {
 #[test]
 fn engine_protocol_and_session_meet_no_clock_and_no_socket() {
     report(&sources().iter().flat_map(meetings_with_io).collect::<Vec<_>>());
+}
+
+fn questions_of_the_time_of_day(source: &Source) -> Vec<String> {
+    let path = source.path.to_string_lossy();
+    if !path.starts_with("src/") || TIME_OF_DAY.contains(&&*path) {
+        return Vec::new();
+    }
+    let lines = source.code[..source.tests_at].iter().enumerate();
+    let asking = lines.filter(|(_, line)| line.contains("SystemTime"));
+    let what = "`SystemTime` steps when somebody sets it; use `Instant`, or name the file in TIME_OF_DAY of tests/tidy.rs";
+    asking.map(|(line, _)| source.complaint(line + 1, what)).collect()
+}
+
+#[test]
+fn only_what_has_to_asks_for_the_time_of_day() {
+    report(&sources().iter().flat_map(questions_of_the_time_of_day).collect::<Vec<_>>());
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     engine::Rung,
-    logging::lines_left_out,
+    logging::{lines_left_out, lines_lost},
     metrics::{MESSAGES_PER_WRITE, PUBLISH_LATENCY_US, Refused, Snapshot},
     node::Node,
 };
@@ -33,6 +33,7 @@ pub(super) struct View {
     rung: Rung,
     ready: bool,
     log_lines_left_out: u64,
+    log_lines_lost: u64,
     process: Process,
 }
 
@@ -71,6 +72,7 @@ impl View {
             rung: node.memory().rung(),
             ready: node.phase().is_ready(),
             log_lines_left_out: lines_left_out(),
+            log_lines_lost: lines_lost(),
             process: Process::now(),
         }
     }
@@ -100,6 +102,12 @@ fn about(text: &mut Text, view: &View) {
         "Lines that were not logged because there were too many of their kind",
     )
     .sample(&[], view.log_lines_left_out);
+    text.family(
+        Kind::Counter,
+        "fanfare_log_lines_lost",
+        "Lines of the log that were not written: standard error was not read, or did not take them",
+    )
+    .sample(&[], view.log_lines_lost);
     text.family(Kind::Gauge, "fanfare_shards", "Threads that serve connections")
         .sample(&[], view.shards.len());
 }
@@ -371,6 +379,7 @@ mod tests {
             rung: Rung::Drop,
             ready: true,
             log_lines_left_out: 17,
+            log_lines_lost: 18,
             process: Process::default(),
         };
         (view, names)

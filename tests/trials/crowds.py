@@ -37,8 +37,8 @@ def hostile_crowd():
         assert most - resident < 32 << 20, f"{most - resident} bytes more"
         eventually("their descriptors are back", lambda: server.descriptors() <= descriptors)
         server.stop()
-    return (f"{sum(told['opened'].values())} connections, each kind closed by the server; 20 others missed nothing, p99 {ms(during)} after "
-            f"{ms(calm)}; memory grew by {mib(most - resident)}; all descriptors back")
+    return (f"{sum(told['opened'].values())} connections, each kind closed by the server; 20 others missed nothing, p99 {ms(during)} ("
+            f"{ms(calm)} before); memory grew by {mib(most - resident)}; all descriptors back")
 
 
 TRIALS = [(hostile_crowd, "each costs itself its connection within its timeout, a bounded piece of memory, and nobody else anything")]

@@ -7,6 +7,7 @@ import base64
 import collections
 import contextlib
 import ctypes
+import functools
 import json
 import os
 import pathlib
@@ -51,9 +52,9 @@ class Server:
 
     binary = None
 
-    def __init__(self, *options, listen="127.0.0.1:0", config=None, stderr=subprocess.PIPE, prefix=(), **popen):
+    def __init__(self, *options, listen="127.0.0.1:0", config=None, stderr=subprocess.PIPE, **popen):
         self.folder = tempfile.TemporaryDirectory(prefix="fanfare-trial-")
-        command = [*prefix, self.binary, "--listen", listen, "--log", "json", "--shards", "2", *options]
+        command = [self.binary, "--listen", listen, "--log", "json", "--shards", "2", *self.always(), *options]
         if config:
             path = pathlib.Path(self.folder.name) / "fanfare.toml"
             path.write_text(config)
@@ -69,6 +70,14 @@ class Server:
         else:
             host, port = listen.rsplit(":", 1)
             self.address = (host, int(port))
+
+    @classmethod
+    @functools.cache
+    def always(cls):
+        """What a server of a trial is told besides, as far as it knows it: it has its network to itself."""
+        known = subprocess.run([cls.binary, "--help"], check=True, capture_output=True, text=True).stdout
+        wanted = {"--admin-listen": ["off"], "--insecure-open": []}
+        return [word for option, value in wanted.items() if option in known for word in [option, *value]]
 
     def listening(self):
         if self.process.poll() is not None:

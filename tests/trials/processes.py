@@ -66,7 +66,7 @@ def stop_clients(topic, watched, options):
     finally:
         watchers.kill()
         watchers.wait()
-    beside = f"10 others missed nothing, p99 {ms(during)} after {ms(calm)}; memory grew by {mib(max(0, most - resident))}"
+    beside = f"10 others missed nothing, p99 {ms(during)} ({ms(calm)} before); memory grew by {mib(max(0, most - resident))}"
     return told, closed, beside
 
 
