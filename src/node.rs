@@ -181,7 +181,8 @@ impl Node {
         })
     }
 
-    /// The options in force. They may be others the next time: whoever needs several that fit together asks once.
+    /// The options in force. They may be others the next time: whoever needs several that fit together asks once, and gives
+    /// them back before waiting for anything, since few may be held at once without a cost.
     pub fn settings(&self) -> Guard<Arc<Settings>> {
         self.settings.load()
     }

@@ -122,7 +122,8 @@ impl Local {
                 }
             }
         };
-        match tokio::time::timeout(self.node().settings().join_wait, joined).await {
+        let wait = self.node().settings().join_wait;
+        match tokio::time::timeout(wait, joined).await {
             Ok(Ok(Ok(()))) => Ok(()),
             Ok(Ok(Err(TopicsFull))) => Err(AttachError::TopicsFull),
             Ok(Err(_)) | Err(_) => Err(AttachError::Overloaded),

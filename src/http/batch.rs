@@ -57,6 +57,7 @@ pub(super) async fn batch(
         let waits = request.headers().contains_key(EXPECT);
         let mut body =
             Lines::new(request.into_body(), settings.max_body, settings.batch_line_wait, connections);
+        drop(settings);
         if waits {
             body.begin().await?;
         }
@@ -72,6 +73,7 @@ pub(super) async fn batch(
         too_large: Refusal::body_too_large,
         timeout: settings.http_body_timeout,
     };
+    drop(settings);
     let body = body::read(request.into_body(), &bounds, connections).await?;
     publish_array(queue, &body.bytes).await
 }

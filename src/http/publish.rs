@@ -41,9 +41,13 @@ pub(super) async fn publish(
         too_large: Refusal::body_too_large,
         timeout: settings.http_body_timeout,
     };
+    // Settings are looked up again behind each wait, and never held through one.
+    drop(settings);
     let body = body::read(request.into_body(), &bounds, connections).await?;
+    let settings = local.node().settings();
     let publication = publish_body::parse(body.bytes, settings.max_message)?;
     publication.topics.iter().try_for_each(|topic| caller.may_publish(&settings, topic))?;
+    drop(settings);
     take(local, connections, publication).await
 }
 
@@ -67,6 +71,7 @@ pub(super) async fn publish_to(
         too_large: Refusal::message_too_large,
         timeout: settings.http_body_timeout,
     };
+    drop(settings);
     let body = body::read(request.into_body(), &bounds, connections).await?;
     let message = kind.message(body.bytes)?;
     take(local, connections, PublishBody::to_topic(topic, message, options)).await
@@ -78,15 +83,17 @@ async fn take(
     connections: &Rc<Connections>,
     publication: PublishBody,
 ) -> Result<Answer, Refusal> {
-    let settings = local.node().settings();
-    let wait = settings.publish_wait;
+    let (wait, receipt_wait) = {
+        let settings = local.node().settings();
+        (settings.publish_wait, settings.receipt_wait)
+    };
     // One deadline for both waits: a publisher is told after `publish_wait`, wherever it stood.
     let until = Instant::now() + wait;
     let work = connections.work(wait).await.ok_or_else(Refusal::overloaded)?;
     let standing = Underway::begin(local, publication, until).await?.placed().await?;
     // Who waits for a receipt holds back nobody who only wants to publish.
     drop(work);
-    Ok(json(standing.json(Instant::now() + settings.receipt_wait).await))
+    Ok(json(standing.json(Instant::now() + receipt_wait).await))
 }
 
 /// How a body that is the message is to be sent.

@@ -47,7 +47,9 @@ pub(super) async fn register(
         too_large: Refusal::body_too_large,
         timeout: settings.http_body_timeout,
     };
+    drop(settings);
     let body = body::read(request.into_body(), &bounds, connections).await?;
+    let settings = node.settings();
     let body =
         register_body::parse(&body.bytes, settings.max_topics_per_client).map_err(Refusal::bad_request)?;
     // Asked only now: a body may take its time, and a URL of a node that stops is of no use.

@@ -330,7 +330,8 @@ fn run_shard(
         drop(ready);
         let deadline = async {
             node.stopping().await;
-            sleep(node.settings().stop_deadline).await;
+            let patience = node.settings().stop_deadline;
+            sleep(patience).await;
         };
         let work = async {
             let (driven, ()) = tokio::join!(connection::drive(local.clone()), serve_all(&local, accepted));

@@ -98,8 +98,10 @@ impl Queue {
         let publication = publish_body::parse(object, settings.max_message)?;
         publication.topics.iter().try_for_each(|topic| self.caller.may_publish(&settings, topic))?;
         let is_to_several = publication.topics.len() > 1;
-        let until = Instant::now() + settings.publish_wait;
-        let work = self.connections.work(settings.publish_wait).await.ok_or_else(Refusal::overloaded)?;
+        let wait = settings.publish_wait;
+        drop(settings);
+        let until = Instant::now() + wait;
+        let work = self.connections.work(wait).await.ok_or_else(Refusal::overloaded)?;
         let underway = Underway::begin(&self.local, publication, until).await?;
         drop(work);
         self.is_barred = is_to_several;
