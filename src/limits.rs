@@ -127,6 +127,8 @@ pub const TOKEN_LEEWAY_MS: u64 = 5_000;
 pub const TOKEN_LEEWAY_MS_MAX: u64 = 300_000;
 /// How long a client may take that connects without a token and has to send one on its socket, milliseconds.
 pub const AUTH_WAIT_MS: u64 = 10_000;
+/// Tokens one client may send at once on its socket: each counts as such a part of its commands at once.
+pub const TOKENS_AT_ONCE: u32 = 20;
 /// Origins of pages in the configuration.
 pub const ORIGINS_MAX: usize = 256;
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::{
     engine::{Encoding, Goodbye},
     identity::ClientId,
-    limits::FRAGMENTS_PER_COMMAND,
+    limits::{FRAGMENTS_PER_COMMAND, TOKENS_AT_ONCE},
     protocol::{
         plain::{self, Command, CommandError},
         publish_body::PublishBody,
@@ -117,7 +117,12 @@ impl Session {
         match incoming {
             Incoming::Text(text) => match encoding {
                 Encoding::Plain => command(text, settings.max_topics_per_client),
-                Encoding::V1 => v1_command(text, settings),
+                Encoding::V1 => match v1_command(text, settings) {
+                    Effect::Authenticate(_) if !self.may_authenticate(settings) => {
+                        Effect::Close(Goodbye { code: CloseCode::POLICY, reason: "too many tokens" })
+                    }
+                    effect => effect,
+                },
             },
             Incoming::Binary(_) => match encoding {
                 Encoding::Plain => answer(CommandError::binary().to_json().as_bytes()),
@@ -144,7 +149,17 @@ impl Session {
         let refill = passed.saturating_mul(settings.commands_per_second);
         let most = settings.commands_burst.saturating_mul(COMMAND);
         self.allowance = self.allowance.saturating_add(refill).min(most);
-        let Some(left) = self.allowance.checked_sub(COMMAND) else { return false };
+        self.pay(COMMAND)
+    }
+
+    /// A token costs as much to verify as many commands: it is paid for like those, beside the one that it is.
+    fn may_authenticate(&mut self, settings: &Settings) -> bool {
+        let share = settings.commands_burst.saturating_mul(COMMAND) / TOKENS_AT_ONCE;
+        self.pay(share.saturating_sub(COMMAND))
+    }
+
+    fn pay(&mut self, price: u32) -> bool {
+        let Some(left) = self.allowance.checked_sub(price) else { return false };
         self.allowance = left;
         true
     }
@@ -224,6 +239,22 @@ mod tests {
             panic!("a close")
         };
         assert_eq!(frame, b"\x88\x02\x03\xe8");
+    }
+
+    #[test]
+    fn tokens_at_once_are_few_because_each_costs_as_many_commands() {
+        let settings = Settings { commands_burst: 1_000, commands_per_second: 100, ..Settings::default() };
+        let mut session = session(&settings);
+        let token = || Incoming::Text(r#"{"auth":"a.b.c"}"#);
+        let taken = |now, session: &mut Session| {
+            let is_taken = |effect| matches!(effect, Effect::Authenticate(_));
+            (0..30).take_while(|_| is_taken(session.receive(token(), Encoding::V1, now, &settings))).count()
+        };
+        assert_eq!(taken(0, &mut session), TOKENS_AT_ONCE as usize);
+        assert_eq!(taken(1_000, &mut session), 2);
+        let few = Settings { commands_burst: 10, ..settings.clone() };
+        let mut session = Session::new(ClientId::random(), 0, &few);
+        assert!(matches!(session.receive(token(), Encoding::V1, 0, &few), Effect::Authenticate(_)));
     }
 
     #[test]
