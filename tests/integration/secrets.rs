@@ -1,6 +1,8 @@
 //! Nothing secret is logged: after all calls, good and bad, the log of a server at its most talkative holds no id, no key and no
 //! token.
 
+use std::net::SocketAddr;
+
 use serde_json::json;
 
 use crate::support::{
@@ -27,9 +29,10 @@ fn configuration(jwks: &TempFile, key: &TempFile) -> String {
 fn the_most_talkative_log_holds_no_id_no_key_and_no_token() {
     let (keys, key) = (TempFile::new(jwks()), TempFile::new(KEY));
     let file = TempFile::new(configuration(&keys, &key));
-    let flags = ["--listen=127.0.0.1:0", "--log-level=trace", "--config", file.path()];
+    let flags =
+        ["--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--log-level=trace", "--config", file.path()];
     let mut process = Process::spawn(&mut process::command(flags));
-    let address = process.address();
+    let (address, admin) = (process.address(), process.admin_address());
     let mut http = Http::connect(address);
     let (good, expired) = (token("secretuser", &["*"], &["*"]), sign(&json!({"sub": "x", "exp": now() - 9})));
 
@@ -68,6 +71,7 @@ fn the_most_talkative_log_holds_no_id_no_key_and_no_token() {
         assert!(open(&path, headers).is_err(), "{path}");
     }
     http.delete(unknown);
+    operate(admin, &[&id, unknown]);
     assert_eq!(http.delete(&id).status, 200);
     process.signal(rustix::process::Signal::HUP);
     process.line_with("reloaded changed=");
@@ -87,6 +91,20 @@ fn the_most_talkative_log_holds_no_id_no_key_and_no_token() {
         // Not a part of it either that is long enough to be of use.
         let part = &secret[..secret.len().min(12)];
         assert!(!log.contains(part), "{part} is in the log:\n{log}");
+    }
+}
+
+/// Calls what operators call, with a good and a wrong key, and closes clients by their ids.
+fn operate(admin: SocketAddr, ids: &[&str]) {
+    let mut http = Http::connect(admin);
+    for key in [KEY, WRONG_KEY] {
+        let headers = [("X-Api-Key", key), ("X-Fanfare-Admin", "1")];
+        for path in ["/ready", "/metrics", "/topics?top=20", "/clients?slowest=20"] {
+            http.request("GET", path, &headers, b"");
+        }
+        for id in ids {
+            http.request("DELETE", &format!("/clients/{id}"), &headers, b"");
+        }
     }
 }
 
