@@ -216,6 +216,22 @@ impl Local {
         }
     }
 
+    /// Logs what is done because memory is short, when that changes. All shards see the same, so one of them says it.
+    fn tell_memory(&self, state: &mut State) {
+        let rung = self.metrics().memory_rung.get();
+        if self.shard() != 0 || rung == state.told_rung {
+            return;
+        }
+        let memory = self.node().memory();
+        let (used, budget, done) = (memory.used(), memory.budget(), memory.rung().as_str());
+        if rung > state.told_rung {
+            sampled!(WARN, used, budget, done, "memory is short");
+        } else {
+            sampled!(INFO, used, budget, done, "memory is less short");
+        }
+        state.told_rung = rung;
+    }
+
     fn topics_set(&self, state: &mut State, key: Key, in_force: bool) {
         let Some(topics) = state.changing.remove(&key) else { return };
         let Some(socket) = state.sockets.get_mut(key) else { return };
@@ -269,6 +285,7 @@ impl Local {
             // Stopping closes those who are left.
             state.drain = None;
         }
+        self.tell_memory(state);
         state.trim.trim_if_due(now);
         if now >= state.next_age_check {
             state.next_age_check = now + AGE_CHECK_MS;

@@ -88,6 +88,8 @@ pub(super) struct State {
     pub(super) deadlines: Deadlines,
     pub(super) shared_topics: SharedTopics,
     pub(super) trim: Trim,
+    /// What was logged last of the node's memory, by the first shard.
+    pub(super) told_rung: u64,
     /// When the ages of queued frames are looked at next, milliseconds.
     pub(super) next_age_check: u64,
     /// Stop was taken: no subscriber is left open, none may come.
@@ -122,6 +124,7 @@ impl Local {
             deadlines: Deadlines::default(),
             shared_topics: SharedTopics::default(),
             trim: Trim::default(),
+            told_rung: 0,
             next_age_check: 0,
             stopped: false,
         };

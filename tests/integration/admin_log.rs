@@ -5,7 +5,12 @@ use rustix::process::Signal;
 
 use crate::{
     admin::{admin, expect_refusal, with_admin},
-    support::{Answer, Http, process::Process, serve},
+    support::{
+        Answer, Http,
+        file::TempFile,
+        process::{self, Process},
+        serve,
+    },
 };
 
 fn put(http: &mut Http, body: &str) -> Answer {
@@ -122,4 +127,22 @@ fn flood_of_one_kind_is_sampled_and_what_is_left_out_is_counted() {
     assert_eq!(process.wait().code(), Some(0));
     let lines = process.rest_of_log().iter().filter(|line| line.contains("a request is refused")).count();
     assert!(lines as f64 + left_out >= 500.0 && lines < 500, "{lines} lines, {left_out} left out");
+}
+
+#[test]
+fn memory_that_gets_short_is_a_line_of_the_log() {
+    let file = TempFile::new(
+        "[messages]\nmemory = '4MiB'\n[classes.default]\nhistory = { messages = 1000, bytes = '512KiB', ttl = '1h' }",
+    );
+    let flags = ["--listen=127.0.0.1:0", "--admin-listen=off", "--shards=1", "--config", file.path()];
+    let mut process = Process::spawn(&mut process::command(flags));
+    let mut http = Http::connect(process.address());
+    let message = "x".repeat(16 * 1024);
+    // Three quarters of the budget: the first rung, and not the second.
+    (0..190).for_each(|n| http.publish(&format!("topic-{}", n % 8), &message));
+    let line = process.line_with("memory is short");
+    assert!(
+        line.contains("WARN") && line.contains("done=\"conflate\"") && line.contains("budget=4194304"),
+        "{line}"
+    );
 }
