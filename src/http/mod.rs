@@ -6,7 +6,11 @@
 
 use std::{rc::Rc, time::Duration};
 
-use hyper::{Method, Request, StatusCode, body::Incoming};
+use hyper::{
+    Method, Request, StatusCode,
+    body::Incoming,
+    header::{ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue},
+};
 use tokio::net::TcpStream;
 
 use self::{
@@ -99,6 +103,8 @@ pub(crate) async fn serve(local: Local, connections: Rc<Connections>, stream: Tc
         tell(&id, route, &peer, answer.status());
         if id.is_given() || answer.status().is_client_error() || answer.status().is_server_error() {
             id.put(&mut answer);
+            let exposed = HeaderValue::from_static("Retry-After, X-Request-Id");
+            answer.headers_mut().insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
         }
         answer
     };
