@@ -2,7 +2,11 @@
 
 use std::{cell::Cell, sync::Arc, time::Duration};
 
-use hyper::{Method, Request, StatusCode, body::Incoming};
+use hyper::{
+    Method, Request, StatusCode,
+    body::Incoming,
+    header::{CONNECTION, HeaderValue, TRANSFER_ENCODING},
+};
 use tokio::time::timeout;
 
 use super::{
@@ -39,6 +43,7 @@ impl Calls {
         let id = RequestId::of(request.headers(), SOURCE, self.requests.get());
         let (method, route) =
             (request.method().clone(), Route::of(request.uri().path()).map_or("none", Route::name));
+        let in_chunks = request.headers().contains_key(TRANSFER_ENCODING);
         let answered = timeout(Duration::from_millis(ADMIN_ANSWER_MS), self.try_answer(request)).await;
         let answered = answered.unwrap_or_else(|_| Err(Refusal::too_late()));
         match &answered {
@@ -50,6 +55,10 @@ impl Calls {
             Ok(_) => tracing::info!(request = %id, %method, route, "an admin call changes something"),
         }
         let mut answer = answered.unwrap_or_else(Refusal::into_answer);
+        if in_chunks {
+            // What follows the last chunk can be read in more than one way, and not every call reads them.
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         id.put(&mut answer);
         answer
     }

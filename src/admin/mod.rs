@@ -66,6 +66,11 @@ impl Admin {
     /// # Errors
     /// When the address cannot be listened on, or there is no thread to be had.
     pub(crate) fn start(node: Arc<Node>, listen: SocketAddr) -> io::Result<Self> {
+        Self::start_with(node, listen, Duration::from_millis(ADMIN_CONNECTION_MS))
+    }
+
+    /// The same, with connections that live so long.
+    fn start_with(node: Arc<Node>, listen: SocketAddr, life: Duration) -> io::Result<Self> {
         let listener = std::net::TcpListener::bind(listen).map_err(|error| {
             io::Error::new(error.kind(), format!("cannot listen on {listen} for admin calls: {error}"))
         })?;
@@ -74,7 +79,7 @@ impl Admin {
         let (end, ended) = oneshot::channel();
         let run = move || {
             let runtime = Builder::new_current_thread().enable_all().build_local(Default::default())?;
-            runtime.block_on(serve(listener, Rc::new(Calls::new(node)), ended))
+            runtime.block_on(serve(listener, (Rc::new(Calls::new(node)), life), ended))
         };
         let thread = thread::Builder::new().name("admin".into()).spawn(run)?;
         Ok(Self { address, end, thread })
@@ -100,7 +105,7 @@ impl Admin {
 /// Accepts until it is told to end, then waits a moment for the answers in work.
 async fn serve(
     listener: std::net::TcpListener,
-    calls: Rc<Calls>,
+    (calls, life): (Rc<Calls>, Duration),
     mut ended: oneshot::Receiver<()>,
 ) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
@@ -113,7 +118,7 @@ async fn serve(
             _ = &mut ended => break,
             Some(_closed) = open.join_next() => {}
             (stream, place) = accept(&listener, &places) => {
-                open.spawn_local(converse(calls.clone(), stream, place, ending.clone()));
+                open.spawn_local(converse((calls.clone(), life), stream, place, ending.clone()));
             }
         }
     }
@@ -145,7 +150,7 @@ async fn accept(
 
 /// Answers what is asked on one connection, until its client ends it, its time is over, or the listener ends.
 async fn converse(
-    calls: Rc<Calls>,
+    (calls, life): (Rc<Calls>, Duration),
     stream: TcpStream,
     _place: Option<OwnedSemaphorePermit>,
     mut ending: watch::Receiver<bool>,
@@ -165,7 +170,7 @@ async fn converse(
     let mut connection = pin!(protocol.serve_connection(TokioIo::new(stream), service));
     let enough = async {
         tokio::select! {
-            () = sleep(Duration::from_millis(ADMIN_CONNECTION_MS)) => {}
+            () = sleep(life) => {}
             _ = ending.wait_for(|ending| *ending) => {}
         }
     };
@@ -175,4 +180,60 @@ async fn converse(
         () = enough => connection.as_mut().graceful_shutdown(),
     }
     let _ = timeout(Duration::from_millis(ADMIN_LAST_MS), connection).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read, Write},
+        net::TcpStream,
+    };
+
+    use super::*;
+    use crate::settings::{AdminSettings, Settings};
+
+    /// What a listener answers to a request, which is the last on its connection.
+    fn ask(admin: &Admin, line: &str) -> String {
+        let mut client = TcpStream::connect(admin.address()).expect("it listens");
+        client.set_read_timeout(Some(Duration::from_secs(30))).expect("it is no zero");
+        let request = format!("{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        client.write_all(request.as_bytes()).expect("it is connected");
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).expect("it is answered, and not reset");
+        answer
+    }
+
+    #[test]
+    fn who_asks_and_never_reads_gives_its_place_back() {
+        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        let settings = Settings { shards: 1, admin: Some(AdminSettings::at(listen)), ..Settings::default() };
+        let admin = Admin::start_with(Node::new(settings), listen, Duration::from_millis(50));
+        let admin = admin.expect("a port is free");
+        let mut greedy = TcpStream::connect(admin.address()).expect("it listens");
+        greedy.set_write_timeout(Some(Duration::from_secs(30))).expect("it is no zero");
+        let requests = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1_000);
+        let error = std::iter::repeat_with(|| greedy.write_all(&requests)).find_map(Result::err);
+        let kind = error.expect("it ends at some time").kind();
+        // Were it kept, its requests would not be taken any more, and this would time out.
+        assert!(matches!(kind, io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe), "{kind}");
+        admin.end();
+    }
+
+    #[test]
+    fn node_that_starts_is_not_ready_and_one_whose_shards_do_not_answer_is_not_waited_for_long() {
+        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        let settings = AdminSettings::at(listen);
+        let node = Node::new(Settings { shards: 1, admin: Some(settings), ..Settings::default() });
+        let admin = Admin::start(node.clone(), listen).expect("a port is free");
+        let answer = ask(&admin, "GET /ready");
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains(r#""status":"starting""#), "{answer}");
+        assert!(ask(&admin, "GET /topics").contains(r#""code":"stopping""#), "there is no shard to ask yet");
+        let unanswered = node.take_surveys(0);
+        let answer = ask(&admin, "GET /clients");
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("retry-after: 1"), "{answer}");
+        assert!(answer.contains(r#""code":"overloaded""#), "{answer}");
+        assert!(ask(&admin, "GET /metrics").ends_with("# EOF\n"), "others are answered all the same");
+        drop(unanswered);
+        admin.end();
+    }
 }

@@ -119,7 +119,63 @@ impl<T> First<T> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::{sync::oneshot, task::LocalSet};
+
     use super::*;
+    use crate::{engine::Encoding, node::Node, settings::Settings, websocket::frame};
+
+    #[test]
+    fn table_is_walked_in_steps_between_which_others_of_the_thread_have_their_turns() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        LocalSet::new().block_on(&runtime, async {
+            let node = Node::new(Settings { shards: 1, ..Settings::default() });
+            let local = Local::new(node.clone(), 0).expect("a descriptor");
+            let clients = 20 * SURVEYED_AT_ONCE;
+            for n in 0..clients {
+                let shard = &mut local.state().shard;
+                let key = shard.add(None, None, Encoding::Plain);
+                shard.answer(key, frame::text(&vec![b'x'; 1 + n % 999]));
+            }
+            let questions = node.take_surveys(0);
+            let answering = tokio::task::spawn_local(answer_all(local.clone(), questions));
+            let credit = node.survey_credit().expect("there is room");
+            let ask = |reply: oneshot::Sender<_>| Survey::Clients { by: ClientRank::Queued, most: 3, reply };
+            let mut answer = node.ask_shard(&credit, 0, ask).expect("it takes questions");
+            let mut turns = 0;
+            let slowest = loop {
+                match answer.try_recv() {
+                    Ok(slowest) => break slowest,
+                    Err(_) => turns += 1,
+                }
+                // As long as somebody else is at work the state is free.
+                assert_eq!(local.state().shard.subscribers(), clients);
+                yield_now().await;
+            };
+            assert!(turns >= clients / SURVEYED_AT_ONCE, "{turns} turns of others");
+            assert!(slowest.iter().all(|client| client.figures.queued_bytes == 999 + 4), "{slowest:?}");
+            assert_eq!(slowest.len(), 3);
+            answering.abort();
+        });
+    }
+
+    #[test]
+    fn survey_that_nobody_waits_for_ends() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        LocalSet::new().block_on(&runtime, async {
+            let node = Node::new(Settings { shards: 1, ..Settings::default() });
+            let local = Local::new(node, 0).expect("a descriptor");
+            let asked = std::cell::Cell::new(0);
+            let is_given_up = || {
+                asked.set(asked.get() + 1);
+                asked.get() > 1
+            };
+            for _ in 0..3 * SURVEYED_AT_ONCE {
+                local.state().shard.add(None, None, Encoding::Plain);
+            }
+            assert!(slowest_clients(&local, ClientRank::Age, 3, is_given_up).await.is_empty());
+            assert_eq!(asked.get(), 2, "two steps were left");
+        });
+    }
 
     #[test]
     fn first_by_rank_are_found_whatever_the_order_and_nothing_is_none() {
