@@ -157,3 +157,72 @@ fn copies_that_are_replayed_meanwhile_are_not_in_the_receipt() {
     assert_eq!(node.wires[0].texts(reader), ["0"]);
     assert_eq!(node.wires[0].texts(late), ["0"], "the replay");
 }
+
+/// Subscribers that come, ask for the past, stall, go on, vanish and leave, under publications that all ask for a receipt.
+fn receive(seed: u64) {
+    const TOPICS: [&str; 4] = ["kept", "conflate", "newest", "a"];
+    let mut random = Random(seed);
+    let mut node = Node::new(1 + random.below(3));
+    let shards = node.shards.len();
+    let mut here: Vec<(usize, Key)> = Vec::new();
+    let mut outcomes = Vec::new();
+    for _ in 0..400 {
+        let shard = random.below(shards);
+        let one = (!here.is_empty()).then(|| random.below(here.len()));
+        match (random.below(16), one) {
+            (0, _) => {
+                let first = random.below(TOPICS.len());
+                let encoding = Encoding::ALL[random.below(2)];
+                here.push((shard, node.subscribe(shard, encoding, &TOPICS[first..])));
+            }
+            (1 | 2, _) => here.push((shard, resume(&mut node.shards[shard], "kept"))),
+            (3, Some(one)) => {
+                let (shard, key) = here[one];
+                node.wires[shard].stuck.push(key);
+            }
+            (4, Some(one)) => {
+                let (shard, key) = here[one];
+                node.wires[shard].stuck.retain(|stuck| *stuck != key);
+                node.shards[shard].writable(key);
+            }
+            (5, Some(one)) => {
+                let (shard, key) = here.swap_remove(one);
+                node.wires[shard].gone.push(key);
+                node.shards[shard].writable(key);
+            }
+            (6, Some(one)) => {
+                let (shard, key) = here.swap_remove(one);
+                node.shards[shard].remove(key);
+            }
+            (7..=11, _) => {
+                let first = random.below(TOPICS.len());
+                let content = Content {
+                    key: MessageKey::parse(["k", "l"][random.below(2)]).ok(),
+                    ..Message::text("x".repeat(random.below(8_000))).into()
+                };
+                outcomes.push(node.order_content(&TOPICS[..=first], content, None, true));
+            }
+            _ => drop(node.step(shard, 1 + random.below(4))),
+        }
+    }
+    node.settle();
+    let matched: u64 = outcomes.into_iter().flat_map(receipts).map(|receipt| receipt.matched).sum();
+    let total = node.common.metrics.total();
+    assert_eq!(
+        matched,
+        total.matched - total.replayed,
+        "each is in one receipt, and what is replayed in none"
+    );
+    let queued: u64 = node.shards.iter().map(Shard::queued_frames).sum();
+    assert_eq!(total.matched, total.written + total.dropped() + total.conflated + queued, "{total:?}");
+}
+
+#[test]
+fn receipts_add_up_whatever_becomes_of_the_frames() {
+    for seed in 0..150 {
+        if let Err(panic) = std::panic::catch_unwind(|| receive(seed)) {
+            eprintln!("seed {seed}");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
