@@ -31,6 +31,8 @@ pub(crate) enum AttachError {
     Overloaded,
     /// A topic of the client is new and cannot be kept: 503.
     TopicsFull,
+    /// As many clients are connected as may be: 503.
+    Full,
     /// The node is stopping: 503.
     Stopping,
 }
@@ -58,10 +60,7 @@ impl Local {
         encoding: Encoding,
     ) -> Result<Attaching, AttachError> {
         let credit = self.node().kick_credit().await;
-        // After the wait, and nothing is waited for until the subscriber is there: so draining and stopping find it.
-        if !self.node().phase().takes_clients() {
-            return Err(AttachError::Stopping);
-        }
+        self.may_attach()?;
         let attaching = self.begin_attaching(client, encoding, Proof::None);
         let key = attaching.key;
         let claimed = self.node().clients.claim(client, self.claim_of(key));
@@ -88,9 +87,7 @@ impl Local {
         encoding: Encoding,
         proof: Proof,
     ) -> Result<Attaching, AttachError> {
-        if !self.node().phase().takes_clients() {
-            return Err(AttachError::Stopping);
-        }
+        self.may_attach()?;
         let attaching = self.begin_attaching(ClientId::random(), encoding, proof);
         if let Some(user) = attaching.proof.user() {
             self.state().shard.set_user(attaching.key, user.clone());
@@ -98,6 +95,20 @@ impl Local {
         self.join(attaching.key, topics).await?;
         attaching.greet(attaching.proof.user());
         Ok(attaching)
+    }
+
+    /// Whether there may be another client. Nothing is waited for between this and the subscriber: so draining and stopping find
+    /// it, and of those who come at once none is passed over in the count. (Shards that ask in the same instant may each let one
+    /// in.)
+    fn may_attach(&self) -> Result<(), AttachError> {
+        let node = self.node();
+        if !node.phase().takes_clients() {
+            return Err(AttachError::Stopping);
+        }
+        if node.client_count() >= node.gate().clients_max() as u64 {
+            return Err(AttachError::Full);
+        }
+        Ok(())
     }
 
     fn begin_attaching(&self, client: ClientId, encoding: Encoding, proof: Proof) -> Attaching {

@@ -287,6 +287,7 @@ impl From<AttachError> for Refusal {
             AttachError::Unknown => unknown_client(),
             AttachError::Overloaded => Self::overloaded(),
             AttachError::TopicsFull => topics_full(),
+            AttachError::Full => Self::full("as many clients are connected as may be; try again later"),
             AttachError::Stopping => Self::stopping(),
         }
     }
@@ -345,6 +346,7 @@ mod tests {
         let status = |refusal: Refusal| (refusal.status.as_u16(), refusal.code.as_str());
         assert_eq!(status(AttachError::Unknown.into()), (404, "not_found"));
         assert_eq!(status(AttachError::Overloaded.into()), (503, "overloaded"));
+        assert_eq!(status(AttachError::Full.into()), (503, "full"));
         assert_eq!(status(AttachError::Stopping.into()), (503, "stopping"));
         assert_eq!(status(QueryError::Overloaded.into()), (503, "overloaded"));
         assert_eq!(status(PublishError::TopicsFull.into()), (503, "full"));

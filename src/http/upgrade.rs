@@ -51,7 +51,8 @@ pub(super) async fn upgrade(
     let attaching = {
         let wait = local.node().settings().join_wait;
         let _work = connections.upgrade(wait).await.ok_or_else(Refusal::overloaded)?;
-        local.attach(id, encoding).await?
+        let attached = local.attach(id, encoding).await;
+        attached.map_err(|error| visitor.not_attached(error, request.headers()))?
     };
     let pass = pass.or_else(|| visitor.take_pass());
     switch(local, attaching, pass, request)
@@ -77,7 +78,8 @@ pub(super) async fn open(
     let attaching = {
         let wait = local.node().settings().join_wait;
         let _work = connections.upgrade(wait).await.ok_or_else(Refusal::overloaded)?;
-        local.attach_unregistered(local.share_topics(topics), encoding, proof).await?
+        let attached = local.attach_unregistered(local.share_topics(topics), encoding, proof).await;
+        attached.map_err(|error| visitor.not_attached(error, request.headers()))?
     };
     let pass = pass.or_else(|| visitor.take_pass());
     switch(local, attaching, pass, request)

@@ -19,6 +19,7 @@ use super::{
     proxied::{self, NoHeader},
 };
 use crate::{
+    connection::AttachError,
     gate::{Entrance, Pass},
     metrics::Refused,
     node::Node,
@@ -100,14 +101,10 @@ impl Visitor {
         forwarded::host(headers).filter(|_| self.is_proxy)
     }
 
-    /// Asks whether another client may connect, and as fast as this. With its pass, if it is not that of the connection.
+    /// Asks whether a client may connect, beside those of its address and as fast as this. With its pass, if it is not that of the
+    /// connection.
     pub(super) fn ask_to_upgrade(&self, headers: &HeaderMap) -> Result<Option<Pass>, Refusal> {
         let (node, client) = (&self.node, self.of_request(headers).client);
-        // Those that wait for their socket are among them.
-        if node.client_count() >= node.gate().clients_max() as u64 {
-            node.refuse(Refused::Clients, client);
-            return Err(Refusal::full("as many clients are connected as may be; try again later"));
-        }
         let admitted = match self.is_proxy {
             true => node.gate().admit(client),
             false if self.is_charged.take() => Ok(None),
@@ -120,6 +117,14 @@ impl Visitor {
                 _ => "handshakes come too fast; try again later",
             })
         })
+    }
+
+    /// Why an upgrade comes to nothing, counted if it is for the number of clients.
+    pub(super) fn not_attached(&self, error: AttachError, headers: &HeaderMap) -> Refusal {
+        if error == AttachError::Full {
+            self.node.refuse(Refused::Clients, self.of_request(headers).client);
+        }
+        error.into()
     }
 
     /// The connection's pass, for the socket that it becomes.

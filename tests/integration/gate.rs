@@ -151,6 +151,32 @@ fn more_clients_than_may_be_are_refused_with_503_and_make_room_when_they_leave()
 }
 
 #[test]
+fn of_clients_that_come_at_once_no_more_are_let_in_than_may_be() {
+    const MOST: usize = 5;
+    let settings =
+        Settings { gate: GateSettings { max_connections: MOST, ..GateSettings::default() }, ..shards(1) };
+    serve(settings, |server| {
+        for _ in 0..5 {
+            let mut asking: Vec<_> = (0..40)
+                .map(|_| {
+                    let mut http = server.http();
+                    let id = http.register(r#"{"user_id":1}"#);
+                    http.send(handshake(server.address(), &id));
+                    http
+                })
+                .collect();
+            let answers: Vec<_> = asking.iter_mut().map(Http::answer).collect();
+            let (let_in, refused): (Vec<_>, Vec<_>) =
+                answers.into_iter().partition(|answer| answer.status == 101);
+            assert_eq!(let_in.len(), MOST);
+            refused.iter().for_each(|answer| answer.expect_error(503, "full"));
+            drop(asking);
+            server.wait_until_empty();
+        }
+    });
+}
+
+#[test]
 fn limits_that_are_replaced_hold_from_then_on() {
     serve(gated(GateSettings::default()), |server| {
         let first = server.client(&["cats"]);
