@@ -21,6 +21,8 @@ use crate::{
     node::Node,
 };
 
+/// What there is here, as an OpenAPI document; `tests/conformance/openapi` holds it against a running server.
+const DESCRIPTION: &[u8] = include_bytes!("openapi.json");
 /// What ids of requests begin with here, where shards have their number.
 const SOURCE: usize = SHARDS_MAX;
 
@@ -71,6 +73,7 @@ impl Calls {
             return Err(Refusal::method_not_allowed(route.methods()));
         }
         match route {
+            Route::Description => Ok(json(StatusCode::OK, DESCRIPTION)),
             Route::Metrics => {
                 let text = figures::text(&figures::View::of(&self.node));
                 Ok(with_type(StatusCode::OK, openmetrics::CONTENT_TYPE, text))

@@ -5,6 +5,8 @@ use hyper::Method;
 /// What a path names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Route<'a> {
+    /// `/openapi.json`
+    Description,
     /// `/metrics`
     Metrics,
     /// `/ready`
@@ -27,6 +29,7 @@ impl<'a> Route<'a> {
     /// Reads a path; `None` if there is nothing.
     pub(super) fn of(path: &'a str) -> Option<Self> {
         Some(match path {
+            "/openapi.json" => Self::Description,
             "/metrics" => Self::Metrics,
             "/ready" => Self::Ready,
             "/health" => Self::Health,
@@ -41,6 +44,7 @@ impl<'a> Route<'a> {
     /// What it is called in the log, where no id is to stand.
     pub(super) fn name(self) -> &'static str {
         match self {
+            Self::Description => "description",
             Self::Metrics => "metrics",
             Self::Ready => "ready",
             Self::Health => "health",
@@ -55,7 +59,9 @@ impl<'a> Route<'a> {
     /// Its methods, as they stand in `Allow`.
     pub(super) fn methods(self) -> &'static str {
         match self {
-            Self::Metrics | Self::Ready | Self::Health | Self::Topics | Self::Clients => "GET, HEAD",
+            Self::Description | Self::Metrics | Self::Ready | Self::Health | Self::Topics | Self::Clients => {
+                "GET, HEAD"
+            }
             Self::Client(_) => "DELETE",
             Self::Log => "GET, HEAD, PUT",
             Self::Drain => "POST",

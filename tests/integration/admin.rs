@@ -258,3 +258,22 @@ fn it_answers_while_clients_have_all_the_descriptors() {
     }
     drop(pending);
 }
+
+#[test]
+fn description_of_the_admin_calls_names_every_path_with_the_methods_it_has() {
+    serve(with_admin(), |server| {
+        let mut http = admin(server);
+        let described = http.get("/openapi.json").json();
+        let paths = described["paths"].as_object().expect("it has paths");
+        assert_eq!(paths.len(), 9, "all there are");
+        for (path, methods) in paths {
+            let path = path.replace(['{', '}'], "");
+            let answer = http.request("PATCH", &path, &[("X-Fanfare-Admin", "1")], b"");
+            expect_refusal(&answer, 405, "method_not_allowed");
+            let methods = methods.as_object().expect("it has methods").keys();
+            let described: Vec<_> = methods.map(|method| method.to_uppercase()).collect();
+            let allowed = answer.header("allow").expect("a 405 has it").split(", ");
+            assert!(allowed.filter(|method| *method != "HEAD").eq(described), "{path}: {answer:?}");
+        }
+    });
+}

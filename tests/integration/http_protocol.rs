@@ -55,9 +55,16 @@ fn description_names_every_path_with_the_methods_it_has() {
                 assert!(allowed.contains(&method.to_uppercase()), "{method} {path}: {allowed}");
             }
         }
-        for path in
-            ["/health", "/register", "/publish", "/batch", "/topics/{topic}", "/topics/{topic}/history"]
-        {
+        for path in [
+            "/health",
+            "/register",
+            "/publish",
+            "/batch",
+            "/topics/{topic}",
+            "/topics/{topic}/history",
+            "/ws",
+            "/ws/{id}",
+        ] {
             assert!(paths.contains_key(path), "{path}");
         }
     });
