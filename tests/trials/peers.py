@@ -345,10 +345,11 @@ class Audience:
 
 
 class Publisher:
-    """Publishes numbered messages at a rate, each of which must be taken."""
+    """Publishes numbered messages at a rate, each of which must be taken; on one connection, or a new one for each."""
 
-    def __init__(self, server, topic, size=100):
-        self.http, self.topic, self.size, self.number = server.http(), topic, size, 0
+    def __init__(self, server, topic, size=100, anew=False):
+        self.server, self.topic, self.size, self.number = server, topic, size, 0
+        self.http = None if anew else server.http()
 
     def message(self):
         self.number += 1
@@ -359,15 +360,11 @@ class Publisher:
         for n in range(count):
             if rate:
                 time.sleep(max(0, begun + n / rate - time.monotonic()))
-            self.http.publish(self.topic, self.message())
-        return self.number
-
-    def publish_until(self, what, holds, rate=100):
-        """Goes on until `holds`, and must see it within the deadline."""
-        end = time.monotonic() + DEADLINE
-        while not holds():
-            assert time.monotonic() < end, f"not within {DEADLINE} s: {what}"
-            self.publish(max(1, rate // 20), rate)
+            if self.http:
+                self.http.publish(self.topic, self.message())
+            else:
+                with self.server.http() as http:
+                    http.publish(self.topic, self.message())
         return self.number
 
 
