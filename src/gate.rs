@@ -123,7 +123,7 @@ impl Gate {
         crowd
     }
 
-    /// Whether there are so many connections that those which speak HTTP are to be short, and idle ones make room.
+    /// Whether there are so many connections that further ones which speak HTTP are to be short.
     pub(crate) fn is_crowded(&self) -> bool {
         self.crowded.load(Ordering::Relaxed)
     }

@@ -103,23 +103,15 @@ impl Connections {
         })
     }
 
-    /// Takes a connection in. At the bound the longest idle one is closed for it; `None` if none is idle. If the node is
-    /// `crowded` the longest idle one is closed below the bound too, if there is one that was heard, or had its time.
-    pub(super) fn enter(self: &Rc<Self>, slot: HandshakeSlot, crowded: bool) -> Option<Entry> {
+    /// Takes a connection in, for one answer only if it is to be `short`. At the bound the longest idle one is closed for it;
+    /// `None` if none is idle.
+    pub(super) fn enter(self: &Rc<Self>, slot: HandshakeSlot, short: bool) -> Option<Entry> {
         let mut table = self.table.borrow_mut();
-        let making_room = match table.peers.len() >= self.max {
-            true => {
-                let longest = table.longest_idle(|_| true);
-                if longest.is_none() {
-                    self.refused.set(self.refused.get() + 1);
-                    return None;
-                }
-                longest
-            }
-            false if crowded => table.longest_idle(|peer| peer.slot.borrow().is_none()),
-            false => None,
-        };
-        if let Some(index) = making_room {
+        if table.peers.len() >= self.max {
+            let Some(index) = table.longest_idle() else {
+                self.refused.set(self.refused.get() + 1);
+                return None;
+            };
             let peer = table.remove(index);
             peer.gone.set(true);
             peer.evict.notify_one();
@@ -128,7 +120,7 @@ impl Connections {
         let slot = RefCell::new(Some(slot));
         let peer = Rc::new(Peer { slot, evict: Notify::new(), gone: Cell::new(false) });
         let index = table.insert(peer.clone());
-        Some(Entry { connections: self.clone(), index, peer })
+        Some(Entry { connections: self.clone(), index, peer, short })
     }
 
     /// Waits at most `wait` for one of the places for requests in work; `None` if none came free.
@@ -191,11 +183,9 @@ impl Table {
         self.idle_since[index] = self.clock;
     }
 
-    /// The longest idle of those that `may_go`.
-    fn longest_idle(&self, may_go: impl Fn(&Peer) -> bool) -> Option<usize> {
-        let idle = self.idle_since.iter().enumerate().filter(|&(_, &since)| since != BUSY);
-        let able = idle.filter(|&(index, _)| self.peers.get(index).is_some_and(|peer| may_go(peer)));
-        able.min_by_key(|&(_, &since)| since).map(|(index, _)| index)
+    fn longest_idle(&self) -> Option<usize> {
+        let (index, &since) = self.idle_since.iter().enumerate().min_by_key(|&(_, &since)| since)?;
+        (since != BUSY).then_some(index)
     }
 }
 
@@ -205,6 +195,7 @@ pub(super) struct Entry {
     connections: Rc<Connections>,
     index: usize,
     peer: Rc<Peer>,
+    short: bool,
 }
 
 impl Entry {
@@ -221,6 +212,11 @@ impl Entry {
         if !self.peer.gone.get() {
             self.connections.table.borrow_mut().set_idle(self.index);
         }
+    }
+
+    /// Whether it ends with its first answer, or when its place between accept and that is needed back.
+    pub(super) fn is_short(&self) -> bool {
+        self.short
     }
 
     /// Whether no request of it is in work.
@@ -317,24 +313,6 @@ mod tests {
         let _another = connections.enter(slot(), false).expect("the second is idle");
         assert!(gone(&entries[1]) && !gone(&entries[0]));
         assert_eq!((connections.len(), connections.evicted(), connections.refused()), (3, 2, 0));
-    }
-
-    #[test]
-    fn in_a_crowd_the_longest_idle_makes_room_below_the_bound_too() {
-        let connections = connections(10);
-        let entries: Vec<_> =
-            (0..3).map(|_| connections.enter(slot(), true).expect("there is room")).collect();
-        assert!(!entries.iter().any(gone), "each is given the time to say something");
-        entries[1].begin();
-        entries[1].end();
-        entries[2].free_slot();
-        let third = connections.enter(slot(), true).expect("the last has been idle for longest");
-        assert_eq!(entries.iter().map(gone).collect::<Vec<_>>(), [false, false, true]);
-        third.begin();
-        let _fourth = connections.enter(slot(), true).expect("one is idle again");
-        assert_eq!(entries.iter().map(gone).collect::<Vec<_>>(), [false, true, true]);
-        let _fifth = connections.enter(slot(), true).expect("below the bound nobody is refused");
-        assert_eq!((connections.evicted(), connections.refused()), (2, 0));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! One HTTP connection, from accept to its end: requests in, answers out, and a close that loses no answer.
 //!
 //! hyper speaks the protocol; here stands what it leaves to its caller: the place between accept and first response,
-//! making room, stopping, and reading on behind the last answer. While the node is crowded a connection is short: it ends with
-//! its first answer, or when its place between accept and that is needed back. What a request means is the handler's business.
+//! making room, stopping, and reading on behind the last answer. A short connection, of those that come while there are nearly
+//! as many as may be, ends with its first answer, or when its place between accept and that is needed back. What a request means is the handler's business.
 
 use std::{
     cell::Cell,
@@ -30,14 +30,13 @@ use super::{answer::Answer, connections::Entry, corked::Corked, payload::Payload
 use crate::limits;
 
 /// Answers every request on `stream` with `handle`, until either side ends it, the entry has to make room, or
-/// `stopping` has resolved and the request in work is answered. While the node is `crowded` it ends with the next answer.
+/// `stopping` has resolved and the request in work is answered. A short one ends with its first answer.
 ///
 /// `handle` is dropped where it stands when the connection breaks meanwhile.
 pub(super) async fn converse<H>(
     entry: Rc<Entry>,
     stream: TcpStream,
     stopping: impl Future<Output = ()>,
-    crowded: impl Fn() -> bool,
     handle: H,
 ) where
     H: AsyncFn(Request<Incoming>) -> Answer,
@@ -53,7 +52,7 @@ pub(super) async fn converse<H>(
             not_switched.set(upgrade.filter(|_| answer.status() != StatusCode::SWITCHING_PROTOCOLS));
             match answer.body_mut() {
                 Payload::Whole(_) => {
-                    if answer.status() != StatusCode::SWITCHING_PROTOCOLS && crowded() {
+                    if answer.status() != StatusCode::SWITCHING_PROTOCOLS && entry.is_short() {
                         answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                     }
                     entry.end();
@@ -83,7 +82,7 @@ pub(super) async fn converse<H>(
             () = &mut handshake, if !freed => {
                 freed = true;
                 entry.free_slot();
-                if crowded() && entry.is_idle() {
+                if entry.is_short() && entry.is_idle() {
                     break None;
                 }
             }
@@ -108,14 +107,14 @@ pub(super) async fn converse<H>(
     if let Some(io) = io {
         tokio::select! {
             () = entry.evicted() => {}
-            () = linger(io, told || crowded(), patience) => {}
+            () = linger(io, told || entry.is_short(), patience) => {}
         }
     }
 }
 
 /// Reads and throws away what the peer still sends, until it closes too. Closing with bytes unread would reset the
 /// connection, and the reset may overtake the answer: a client in the middle of a body too large would not learn so.
-/// In a `hurry`, because the node stops or is crowded, only what is there already is read: a pool of kept connections closes late.
+/// In a `hurry`, because the node stops or the connection is short, only what is there already is read: a pool of kept connections closes late.
 async fn linger(io: Corked, hurry: bool, patience: Duration) {
     let discard = async {
         let stream = io.into_stream().await;
@@ -184,7 +183,7 @@ mod tests {
             let permit = self.slots.clone().try_acquire_owned().expect("a test needs few");
             let entry = self.connections.enter(HandshakeSlot::new(permit), false).expect("there is room");
             let (stream, _) = accepted.expect("a client connects");
-            spawn_local(converse(Rc::new(entry), stream, stopping, || false, handle));
+            spawn_local(converse(Rc::new(entry), stream, stopping, handle));
             client.expect("it listens")
         }
     }

@@ -108,8 +108,7 @@ pub(crate) async fn serve(local: Local, connections: Rc<Connections>, stream: Tc
         }
         answer
     };
-    let crowded = || node.gate().is_crowded();
-    conversation::converse(entry.clone(), stream, stopping, crowded, handle).await;
+    conversation::converse(entry.clone(), stream, stopping, handle).await;
 }
 
 /// Logs a request that is not served, without its path: there may be a secret in it.

@@ -9,7 +9,7 @@ use fanfare::{
 use rustix::process::Signal;
 
 use crate::support::{
-    Answer, Http, Running,
+    Answer, Http, Running, WebSocket,
     file::TempFile,
     openmetrics::Exposition,
     process::{self, Process},
@@ -246,9 +246,16 @@ fn it_answers_while_clients_have_all_the_descriptors() {
     command.args(["-c", &run, "sh", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", "--shards=1"]);
     let mut process = Process::spawn(&mut command);
     let (address, admin) = (process.address(), process.admin_address());
-    // More than there is room for: the last ones wait in the backlog.
+    let mut clients = Vec::new();
+    let refused = loop {
+        match WebSocket::speak(address, "/ws?topics=cats", "fanfare.v1", Some("fanfare.v1")) {
+            Ok(client) => clients.push(client),
+            Err(refused) => break refused,
+        }
+    };
+    refused.expect_error(503, "full");
+    // Silent ones besides, more than there is room for.
     let pending: Vec<_> = (0..120).map(|_| std::net::TcpStream::connect(address)).collect();
-    process.line_with("accepting rests");
     let mut http = Http::connect(admin);
     for _ in 0..3 {
         assert_eq!(http.get("/ready").status, 200);
@@ -256,7 +263,7 @@ fn it_answers_while_clients_have_all_the_descriptors() {
         assert!(metrics.value("process_open_fds") > 50.0);
         assert_eq!(metrics.value("process_max_fds"), 100.0);
     }
-    drop(pending);
+    drop((clients, pending));
 }
 
 #[test]

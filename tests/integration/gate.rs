@@ -3,7 +3,7 @@
 //!
 //! Every address of 127.0.0.0/8 is this machine, so clients come from as many addresses as a test likes.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 
 use fanfare::{
     limits,
@@ -254,7 +254,7 @@ fn without_descriptors_for_clients_http_is_served_and_clients_are_again_when_som
 }
 
 #[test]
-fn without_descriptors_for_clients_silent_and_kept_connections_make_room_for_requests() {
+fn without_descriptors_for_clients_silent_connections_make_room_for_requests() {
     let mut server = Exhausted::new();
     // More than there are descriptors left, again and again.
     let mut held = Vec::new();
@@ -272,6 +272,24 @@ fn without_descriptors_for_clients_silent_and_kept_connections_make_room_for_req
     server.expect_http();
     drop(held);
     server.process.line_with("connections are refused");
+}
+
+#[test]
+fn connection_that_was_there_goes_on_while_silent_ones_take_all_descriptors() {
+    let mut process = Process::spawn(&mut with_descriptors(96));
+    let address = process.address();
+    let id = Http::connect(address).register(r#"{"user_id":1}"#);
+    let mut client = WebSocket::connect(address, &id).expect("it is the first");
+    let mut publisher = Http::connect(address);
+    publisher.publish("cats", "before");
+    client.expect_text("before");
+    let flood: Vec<_> = (0..300).map(|_| TcpStream::connect(address)).collect();
+    for n in 0..100 {
+        let message = n.to_string();
+        publisher.publish("cats", &message);
+        client.expect_text(&message);
+    }
+    drop(flood);
 }
 
 #[test]
