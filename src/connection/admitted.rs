@@ -167,7 +167,7 @@ impl Local {
 }
 
 /// Whether a client may have these topics: those it has already, and those whose class asks for nothing, or for a token that
-/// grants them.
+/// names them. What a token says of topics holds for all of them.
 pub(super) fn may_have(
     state: &State,
     settings: &Settings,
@@ -177,22 +177,29 @@ pub(super) fn may_have(
     if state.admitted.awaits(key) {
         return Err(TOKEN_FIRST);
     }
+    let grant = state.admitted.grant(key);
     let mut held = None;
     for topic in topics {
-        let why = match settings.classes.needs_to_subscribe(topic) {
-            Needs::Public => continue,
-            Needs::Token if state.admitted.grant(key).is_some_and(|grant| grant.subscribe.cover(topic)) => {
-                continue;
+        let needs = settings.classes.needs_to_subscribe(topic);
+        let (may, why) = match (needs, grant) {
+            (Needs::Public, None) => continue,
+            (Needs::Public, Some(grant)) => (grant.may_have(topic, false), NOT_GRANTED),
+            (Needs::Token, Some(grant)) => (grant.may_have(topic, true), NOT_GRANTED),
+            (Needs::Token, None) => {
+                (false, "one of these topics needs a token that grants it; nothing was changed")
             }
-            Needs::Token => "one of these topics needs a token that grants it; nothing was changed",
-            Needs::Key => "one of these topics is given by whoever registers the client; nothing was changed",
+            (Needs::Key, _) => {
+                (false, "one of these topics is given by whoever registers the client; nothing was changed")
+            }
         };
-        if !held.get_or_insert_with(|| state.shard.topics_of(key)).contains(topic) {
+        if !may && !held.get_or_insert_with(|| state.shard.topics_of(key)).contains(topic) {
             return Err((Code::Forbidden, why));
         }
     }
     Ok(())
 }
+
+const NOT_GRANTED: &str = "the client's token does not grant one of these topics; nothing was changed";
 
 /// Whether a client may publish to these topics.
 pub(super) fn may_publish(
@@ -204,9 +211,10 @@ pub(super) fn may_publish(
     if state.admitted.awaits(key) {
         return Err(TOKEN_FIRST);
     }
+    let grant = state.admitted.grant(key);
     let may = |topic: &Topic| match settings.classes.needs_to_publish(topic) {
-        Needs::Public => true,
-        Needs::Token => state.admitted.grant(key).is_some_and(|grant| grant.publish.cover(topic)),
+        Needs::Public => grant.is_none_or(|grant| grant.may_publish(topic, false)),
+        Needs::Token => grant.is_some_and(|grant| grant.may_publish(topic, true)),
         Needs::Key => false,
     };
     match topics.iter().all(may) {

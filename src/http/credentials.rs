@@ -138,10 +138,9 @@ impl Caller {
                 Err(Refusal::unknown_credentials(TokenError::Expired.as_str()))
             }
             Self::Token(grant) => match settings.classes.needs_to_publish(topic) {
-                Needs::Public => Ok(()),
-                Needs::Token if grant.publish.cover(topic) => Ok(()),
-                Needs::Token => Err(Refusal::forbidden("the token does not let publish to this topic")),
                 Needs::Key => Err(Refusal::forbidden("publishing to this topic needs an API key")),
+                needs if grant.may_publish(topic, needs == Needs::Token) => Ok(()),
+                _ => Err(Refusal::forbidden("the token does not let publish to this topic")),
             },
         }
     }
@@ -152,11 +151,11 @@ impl Caller {
     /// 401 for who proves nothing, 403 for whose token does not grant it.
     pub(super) fn may_subscribe(&self, settings: &Settings, topic: &Topic) -> Result<(), Refusal> {
         match (self, settings.classes.needs_to_subscribe(topic)) {
-            (Self::Open | Self::Key(_), _) | (_, Needs::Public) => Ok(()),
+            (Self::Open | Self::Key(_), _) | (Self::Anonymous, Needs::Public) => Ok(()),
             (Self::Anonymous, _) => Err(Refusal::unauthorized()),
-            (Self::Token(grant), Needs::Token) if grant.subscribe.cover(topic) => Ok(()),
-            (Self::Token(_), Needs::Token) => Err(Refusal::forbidden("the token does not grant this topic")),
             (Self::Token(_), Needs::Key) => Err(Refusal::forbidden("this topic needs an API key")),
+            (Self::Token(grant), needs) if grant.may_have(topic, needs == Needs::Token) => Ok(()),
+            (Self::Token(_), _) => Err(Refusal::forbidden("the token does not grant this topic")),
         }
     }
 

@@ -112,7 +112,7 @@ fn outcome(client: &mut WebSocket, command: &serde_json::Value) -> String {
 fn topics_are_had_by_whom_their_class_lets_have_them() {
     let settings = Settings { anonymous: Anonymous::Allow, ..keyed(taking_tokens(ruled(shards(2)))) };
     serve(settings, |server| {
-        let granted = token("7", &["tk.mine"], &[]);
+        let granted = token("7", &["tk.mine", "pk.x"], &[]);
         let id = register(server, r#"{"user_id":1,"topics":["tk.named","kk.named"]}"#);
         let mut anonymous = client(server, "/ws");
         let mut by_token = client(server, &format!("/ws?token={granted}"));
@@ -120,6 +120,8 @@ fn topics_are_had_by_whom_their_class_lets_have_them() {
         assert!(registered.json()["positions"]["kk.named"].is_object(), "who has the key gave it");
         for (topic, expected) in [
             ("pk.x", ["ok", "ok", "ok"]),
+            // What a token says of topics holds for those too that ask for none.
+            ("pk.y", ["ok", "forbidden", "ok"]),
             ("tk.mine", ["forbidden", "ok", "forbidden"]),
             ("tk.other", ["forbidden", "forbidden", "forbidden"]),
             ("kk.x", ["forbidden", "forbidden", "forbidden"]),
@@ -162,10 +164,11 @@ fn topics_are_published_to_by_whom_their_class_lets_publish() {
     serve(settings, |server| {
         let id = register(server, r#"{"user_id":1,"topics":[]}"#);
         let mut anonymous = client(server, "/ws");
-        let mut by_token = client(server, &format!("/ws?token={}", token("7", &[], &["pt.mine"])));
+        let mut by_token = client(server, &format!("/ws?token={}", token("7", &[], &["pt.mine", "pp.x"])));
         let mut registered = client(server, &format!("/ws/{id}"));
         for (topic, expected) in [
             ("pp.x", ["ok", "ok", "ok"]),
+            ("pp.y", ["ok", "forbidden", "ok"]),
             ("pt.mine", ["forbidden", "ok", "forbidden"]),
             ("pt.other", ["forbidden", "forbidden", "forbidden"]),
             ("pk.x", ["forbidden", "forbidden", "forbidden"]),

@@ -186,7 +186,7 @@ fn a_registered_client_takes_no_token_and_neither_does_a_server_without_keys_for
 #[test]
 fn tokens_publish_what_they_grant_over_http_too_and_register_nobody() {
     serve(ruled(settings()), |server| {
-        let bearer = format!("Bearer {}", token("7", &[], &["pt.mine", "pt.room.*"]));
+        let bearer = format!("Bearer {}", token("7", &[], &["pt.mine", "pt.room.*", "pp.x"]));
         let auth = ("Authorization", &*bearer);
         let mut http = server.http();
         let mut post = |path: &str, body: &str| {
@@ -197,6 +197,7 @@ fn tokens_publish_what_they_grant_over_http_too_and_register_nobody() {
             ("pt.mine", 200),
             ("pt.room.1", 200),
             ("pp.x", 200),
+            ("pp.other", 403),
             ("pt.other", 403),
             ("pk.x", 403),
             ("other", 403),

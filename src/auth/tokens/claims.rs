@@ -58,12 +58,15 @@ impl Claims {
             return Err(TokenError::Audience);
         }
         let subject = self.sub.ok_or(TokenError::Subject)?;
-        let grants = |list: Option<Vec<String>>| TopicGrants::new(list.unwrap_or_default());
+        let grants = |list: Option<Vec<String>>| match list {
+            Some(list) => TopicGrants::new(list).ok_or(TokenError::Topics).map(Some),
+            None => Ok(None),
+        };
         Ok(Grant {
             user: User::parse(&subject).map_err(|_| TokenError::Subject)?,
             expires: expires.min(now.saturating_add(LONGEST)),
-            subscribe: grants(self.topics).ok_or(TokenError::Topics)?,
-            publish: grants(self.publish).ok_or(TokenError::Topics)?,
+            subscribe: grants(self.topics)?,
+            publish: grants(self.publish)?,
         })
     }
 }

@@ -11,10 +11,10 @@ pub struct Grant {
     pub user: User,
     /// When it ends, in seconds since 1970; what the clocks may differ by is in it.
     pub expires: u64,
-    /// Topics it may subscribe to though their class asks for a token.
-    pub subscribe: TopicGrants,
-    /// Topics it may publish to.
-    pub publish: TopicGrants,
+    /// The topics its client may have and no others; `None` if it says nothing of that.
+    pub subscribe: Option<TopicGrants>,
+    /// The same for publishing.
+    pub publish: Option<TopicGrants>,
 }
 
 /// Topics by name and by prefix.
@@ -48,6 +48,23 @@ impl TopicGrants {
             Pattern::Prefix(prefix) => topic.starts_with(&**prefix),
         })
     }
+}
+
+impl Grant {
+    /// Whether its client may have a topic; one that asks for a token must be named.
+    pub fn may_have(&self, topic: &Topic, asks_for_token: bool) -> bool {
+        within(self.subscribe.as_ref(), topic, asks_for_token)
+    }
+
+    /// Whether its client may publish to a topic; one that asks for a token must be named.
+    pub fn may_publish(&self, topic: &Topic, asks_for_token: bool) -> bool {
+        within(self.publish.as_ref(), topic, asks_for_token)
+    }
+}
+
+/// What is said holds for all topics; where nothing is, only those are left that ask for nothing.
+fn within(granted: Option<&TopicGrants>, topic: &Topic, asks_for_token: bool) -> bool {
+    granted.map_or(!asks_for_token, |granted| granted.cover(topic))
 }
 
 impl fmt::Debug for Grant {

@@ -38,15 +38,20 @@ fn tokens_of_each_algorithm_are_taken_with_all_they_grant() {
     for name in ["hs256", "rs256", "es256", "eddsa", "nbf_past"] {
         let grant = verify(&tokens(), name, NOW).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!((&grant.user, grant.expires), (&User::Number(7), 4_102_444_805), "{name}");
-        assert!(grant.subscribe.cover(&topic("news.a")) && grant.subscribe.cover(&topic("scores")), "{name}");
-        assert!(!grant.subscribe.cover(&topic("chat.7")), "{name}");
-        assert!(grant.publish.cover(&topic("chat.7")) && !grant.publish.cover(&topic("news.a")), "{name}");
+        for asks_for_token in [true, false] {
+            let have = |name: &str| grant.may_have(&topic(name), asks_for_token);
+            assert!(have("news.a") && have("scores") && !have("chat.7"), "{name}");
+            let publish = |name: &str| grant.may_publish(&topic(name), asks_for_token);
+            assert!(publish("chat.7") && !publish("news.a"), "{name}");
+        }
         assert!(!format!("{grant:?}").contains('7'), "{name}: a user is nobody's business");
     }
     let named = verify(&tokens(), "named_sub", NOW).expect("it is right");
     assert_eq!(named.user, User::Name("ada".into()));
     let nothing = verify(&tokens(), "topics_null", NOW).expect("to grant nothing is right");
-    assert!(!nothing.subscribe.cover(&topic("scores")));
+    for may in [Grant::may_have, Grant::may_publish] {
+        assert!(may(&nothing, &topic("scores"), false) && !may(&nothing, &topic("scores"), true));
+    }
 }
 
 #[test]

@@ -58,9 +58,15 @@ pub(crate) fn sign(claims: &Value) -> String {
     format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
 
-/// A token of a user that grants topics to have and to publish to, for an hour.
+/// A token of a user that grants topics to have and to publish to, for an hour; of what is empty it says nothing.
 pub(crate) fn token(user: &str, topics: &[&str], publish: &[&str]) -> String {
-    sign(&json!({"sub": user, "exp": now() + 3_600, "topics": topics, "publish": publish}))
+    let mut claims = json!({"sub": user, "exp": now() + 3_600});
+    for (name, list) in [("topics", topics), ("publish", publish)] {
+        if !list.is_empty() {
+            claims[name] = json!(list);
+        }
+    }
+    sign(&claims)
 }
 
 /// Seconds since 1970.
