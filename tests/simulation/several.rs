@@ -391,12 +391,7 @@ impl World {
         if let Some(id) = said.get("ok") {
             let asked = client.asked.pop_front().expect("it asked for something");
             assert_eq!(int(id), asked.id, "answers come in order");
-            asked.leaves.iter().for_each(|topic| drop(client.subscriptions.remove(topic)));
-            let says = asked.joins.iter().filter_map(|&(topic, resume)| match resume {
-                Some(Resume::Since { epoch, offset }) => Some((topic, epoch?, offset)),
-                _ => None,
-            });
-            let says: Vec<_> = says.collect();
+            client.subscriptions.retain(|topic, _| !asked.leaves.contains(topic));
             for (topic, resume) in asked.joins {
                 let position = &said["positions"][self.topics[topic].as_str()];
                 let epoch = Epoch::parse(position["epoch"].as_str().expect("a text")).expect("an epoch");
@@ -408,10 +403,15 @@ impl World {
                     _ => head,
                 };
                 self.counts.recovered += u64::from(begin < head);
-                let subscription = Subscription::new((epoch, head), begin, says.clone());
+                if let Some(Resume::Since { epoch: Some(of), offset }) = resume {
+                    client.seen.says(topic, of, offset);
+                }
+                let subscription = Subscription::new((epoch, head), begin);
                 match client.subscriptions.get_mut(&topic) {
-                    Some(has) => has.resume(subscription),
-                    None => drop(client.subscriptions.insert(topic, subscription)),
+                    Some(has) => has.resume(&subscription),
+                    None => {
+                        client.subscriptions.insert(topic, subscription);
+                    }
                 }
                 self.positions.insert((client.number, topic), (epoch, head));
             }

@@ -34,13 +34,17 @@ pub(crate) struct Subscription {
     pub(crate) head: u64,
     /// The offset behind which it gets everything.
     begin: u64,
-    /// What it said that it has, with the commands by which it has the topic: topic, epoch, offset.
-    says: Vec<(usize, Epoch, u64)>,
 }
 
-/// What a client read since it connected: for each message how often, and how often live.
+/// What a client read since it connected, and what it said that it had before.
 #[derive(Debug, Default)]
-pub(crate) struct Seen(HashMap<usize, u64>);
+pub(crate) struct Seen {
+    /// For each message that it read how often it came live.
+    read: HashMap<usize, u64>,
+    /// Topics with the last offset that it says to have. What it says that it has by one topic is not replayed by another; if that is
+    /// not true, it is not replayed by any.
+    says: Vec<(usize, Epoch, u64)>,
+}
 
 impl Messages {
     /// A message is published. Returns its number.
@@ -107,11 +111,11 @@ impl Messages {
                     let is_live = offset > subscription.head;
                     epoch == subscription.epoch
                         && offset > subscription.begin
-                        && (is_live || !subscription.says_it_has(message))
+                        && (is_live || !seen.says_it_has(message))
                 })
         };
         let all = self.0.iter().enumerate();
-        all.filter(|(number, message)| is_owed(message) && !seen.0.contains_key(number))
+        all.filter(|(number, message)| is_owed(message) && !seen.read.contains_key(number))
             .map(|(number, _)| number)
             .collect()
     }
@@ -150,32 +154,35 @@ impl MessageModel {
 }
 
 impl Subscription {
-    pub(crate) fn new((epoch, head): (Epoch, u64), begin: u64, says: Vec<(usize, Epoch, u64)>) -> Self {
-        Self { epoch, head, begin, says }
+    pub(crate) fn new((epoch, head): (Epoch, u64), begin: u64) -> Self {
+        Self { epoch, head, begin }
     }
 
     /// The client asked for the past of a topic that it has.
-    pub(crate) fn resume(&mut self, other: Self) {
+    pub(crate) fn resume(&mut self, other: &Self) {
         assert!(self.epoch == other.epoch && self.head <= other.head, "a topic that somebody has goes on");
         self.head = other.head;
         self.begin = self.begin.min(other.begin);
-        self.says.extend(other.says);
-    }
-
-    /// Whether the client said, with the topic, that it has a message by another.
-    fn says_it_has(&self, message: &MessageModel) -> bool {
-        self.says.iter().any(|&(topic, epoch, offset)| {
-            let stands = message.place_of(topic).and_then(|at| message.stands[at]);
-            stands.is_some_and(|(of, place)| of == epoch && place <= offset)
-        })
     }
 }
 
 impl Seen {
     /// It reads a message. Live it reads each once; of the past it may come again, as the guarantees say.
     pub(crate) fn read(&mut self, number: usize, is_past: bool) {
-        let live = self.0.entry(number).or_default();
+        let live = self.read.entry(number).or_default();
         *live += u64::from(!is_past);
         assert!(*live <= 1, "message {number} comes twice");
+    }
+
+    /// It says that it has what stands up to an offset of a topic.
+    pub(crate) fn says(&mut self, topic: usize, epoch: Epoch, offset: u64) {
+        self.says.push((topic, epoch, offset));
+    }
+
+    fn says_it_has(&self, message: &MessageModel) -> bool {
+        self.says.iter().any(|&(topic, epoch, offset)| {
+            let stands = message.place_of(topic).and_then(|at| message.stands[at]);
+            stands.is_some_and(|(of, place)| of == epoch && place <= offset)
+        })
     }
 }

@@ -119,3 +119,25 @@ fn refused_change_leaves_nothing_behind_at_homes_that_had_room() {
     let total = bench.common.metrics.total();
     assert_eq!((total.topics, total.records), (0, 0));
 }
+
+#[test]
+fn homes_are_asked_only_about_what_nobody_of_the_shard_has() {
+    let mut bench = Bench::new(Policy::Disconnect, 100);
+    let (near, far) = (topic_of(0, "near"), topic_of(1, "far"));
+    let clients = [(); 3].map(|()| bench.client(Encoding::V1));
+    let under_way = |bench: &Bench| [0, 1].map(|home| bench.common.mailboxes.ingress(home).len());
+    bench.subscribe(clients[0], &[&near], &[&near]);
+    bench.turns(&[0]);
+    bench.subscribe(clients[1], &[&near, &far], &[&near, &far]);
+    assert_eq!(under_way(&bench), [0, 1], "the other home is asked first");
+    bench.turns(&[1, 0]);
+    assert_eq!(bench.shards[0].topics_of(clients[1]), []);
+    bench.turns(&[0, 1, 0]);
+    bench.subscribe(clients[2], &[&near, &far], &[&near, &far]);
+    assert_eq!(under_way(&bench), [1, 1], "both are joined at once");
+    bench.turns(&[0, 1, 0]);
+    for key in &clients[1..] {
+        assert_eq!(bench.shards[0].topics_of(*key).len(), 2);
+        assert!(bench.read(*key)[0].contains("positions"));
+    }
+}
