@@ -71,6 +71,7 @@ pub mod server;
 mod session;
 pub mod settings;
 mod sync;
+pub mod tls;
 pub mod topic;
 pub mod units;
 pub mod websocket;

@@ -333,6 +333,24 @@ pub const FORWARDED_HOPS_MAX: usize = 16;
 pub const PROXY_HEADER_BYTES: usize = 536;
 /// How long a trusted proxy may take for it, milliseconds.
 pub const PROXY_HEADER_MS: u64 = 5_000;
+/// Longest file of a certificate or a key, bytes.
+pub const TLS_FILE_BYTES: usize = 1024 * 1024;
+/// How long a TLS handshake may take, milliseconds; then the connection is closed.
+pub const TLS_HANDSHAKE_MS: u64 = 10_000;
+/// Bytes of one connection that may be read and not opened: the longest record with its header (RFC 5246 section 6.2.3, which
+/// allows more than RFC 8446). A handshake message is no longer either; whoever sends more is closed.
+pub const TLS_UNREAD_BYTES: usize = 5 + 16 * 1024 + 2 * 1024;
+/// Bytes that become one record; also what may be kept, sealed, for a connection whose kernel takes no more.
+pub const TLS_PIECE_BYTES: usize = 16 * 1024;
+/// Bytes that the records of a client may take, with each frame of it, besides their payload and one part in
+/// [`TLS_OVERHEAD_PARTS`] of it: some records in which a frame comes piece by piece.
+pub const TLS_OVERHEAD_A_FRAME: u32 = 128;
+/// See [`TLS_OVERHEAD_A_FRAME`].
+pub const TLS_OVERHEAD_PARTS: usize = 8;
+/// Such bytes that are free before the first frame.
+pub const TLS_OVERHEAD_FREE: u32 = 1_024;
+/// Beyond that so many of them count as a command.
+pub const TLS_OVERHEAD_A_COMMAND: u32 = 32;
 /// Below this many file descriptors the start-up warns.
 pub const DESCRIPTORS_LOW: u64 = 4_096;
 /// File descriptors kept back for everything that is not a client.
@@ -430,5 +448,7 @@ const _: () =
 const _: () = assert!(HISTORY_BYTES_MIN <= OUTBOX_BYTES_MIN / 2);
 const _: () = assert!(HTTP_DISCARD_BYTES >= BODY_BYTES);
 const _: () = assert!(LARGE_FRAME_BYTES <= SEGMENT_BYTES);
+const _: () = assert!(TLS_UNREAD_BYTES <= READ_TURN_BYTES, "what one read opens fits in the read buffer");
+const _: () = assert!(TLS_PIECE_BYTES <= 16 * 1024, "a record holds no more");
 const _: () = assert!(WRITE_SLICES <= 1024, "IOV_MAX on Linux");
 const _: () = assert!(LOG_BYTES >= 16 * SEGMENT_BYTES + 2 * OUTBOX_BYTES);

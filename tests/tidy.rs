@@ -22,6 +22,7 @@ const FLOORS: &[&str] = &[
     "auth",
     "proxy_protocol",
     "classes",
+    "tls",
     "settings",
     "metrics",
     "gate",
