@@ -100,6 +100,7 @@ fn tell(config: &Config, descriptors: Option<u64>) {
         config = config.file.as_ref().map_or("none".into(), |file| file.to_string_lossy()).as_ref(),
         shards = settings.shards,
         public_url = settings.public_url.as_deref().unwrap_or("the Host of each request"),
+        tls = settings.tls.is_some(),
         "fanfare starts"
     );
     info!(

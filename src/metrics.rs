@@ -207,6 +207,20 @@ values! {
     resumes_whole,
     /// Topics that were resumed, and something was missing: a gap was told.
     resumes_short,
+    /// TLS handshakes done.
+    tls_handshakes,
+    /// Those of them that went on from an earlier one, by a ticket.
+    tls_resumed,
+    /// TLS handshakes that failed: what came was HTTP.
+    tls_failed_plain,
+    /// TLS handshakes that failed: they took too long.
+    tls_failed_timeout,
+    /// TLS handshakes that failed: the client broke the protocol, or did not agree to anything that the server does.
+    tls_failed_protocol,
+    /// TLS handshakes that failed: the client went away, or had to make room.
+    tls_failed_gone,
+    /// TLS connections that a client broke the protocol on, or ended without saying so.
+    tls_broken,
     /// Connections upgraded to WebSocket.
     upgrades,
     /// Handshakes refused because they were none: no upgrade, another version, malformed (400, 426).

@@ -25,6 +25,9 @@ use crate::{
     websocket::{CloseCode, Incoming, Violation, frame},
 };
 
+/// How a client is told whose TLS records carry next to nothing.
+pub(crate) const TOO_MANY_RECORDS: Goodbye = Goodbye { code: CloseCode::POLICY, reason: "too many records" };
+
 /// Thousandths of a command: one millisecond refills as many as commands per second are allowed.
 const COMMAND: u32 = 1_000;
 
@@ -137,6 +140,13 @@ impl Session {
     pub(crate) fn charge_fragments(&mut self, fragments: u32) {
         let commands = fragments / FRAGMENTS_PER_COMMAND;
         self.allowance = self.allowance.saturating_sub(commands.saturating_mul(COMMAND));
+    }
+
+    /// Counts so many commands that did not come as such. Returns whether the client may go on.
+    pub(crate) fn charge(&mut self, commands: u32, now: u64, settings: &Settings) -> bool {
+        let may_go_on = self.may_command(now, settings);
+        self.allowance = self.allowance.saturating_sub(commands.saturating_sub(1).saturating_mul(COMMAND));
+        may_go_on
     }
 
     pub(crate) fn client(&self) -> ClientId {
@@ -255,6 +265,17 @@ mod tests {
         let few = Settings { commands_burst: 10, ..settings.clone() };
         let mut session = Session::new(ClientId::random(), 0, &few);
         assert!(matches!(session.receive(token(), Encoding::V1, 0, &few), Effect::Authenticate(_)));
+    }
+
+    #[test]
+    fn commands_that_are_charged_are_missing_afterwards() {
+        let settings = Settings { commands_burst: 5, commands_per_second: 10, ..Settings::default() };
+        let mut session = session(&settings);
+        assert!(session.charge(3, 0, &settings));
+        assert_eq!((0..10).filter(|_| session.may_command(0, &settings)).count(), 2);
+        assert!(!session.charge(1, 0, &settings), "it has nothing left");
+        assert!(session.charge(1_000, 100, &settings), "it had one");
+        assert!(!session.may_command(100, &settings));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::{
     classes::{Class, Classes, Needs},
     limits,
     peer::Networks,
+    tls::Certificates,
     topic::Topic,
 };
 
@@ -39,6 +40,10 @@ pub struct Settings {
     pub registration_grace: Duration,
     /// What the returned URLs start with (`ws://` or `wss://`, host, optional path), instead of the request's Host.
     pub public_url: Option<String>,
+    /// The certificate with which it speaks TLS; without one it speaks none.
+    pub tls: Option<Arc<Certificates>>,
+    /// How long a TLS handshake may take.
+    pub tls_handshake_timeout: Duration,
     /// Bytes one blocked subscriber may have queued.
     pub outbox_bytes: usize,
     /// Longest decoded message, bytes.
@@ -252,6 +257,11 @@ impl Settings {
             shard_lag,
             outbox_age: fixed.outbox_age,
             classes,
+            tls: match (fixed.tls, &wanted.tls) {
+                (Some(old), Some(new)) => Some(Arc::new(new.replacing(&old))),
+                // To begin or to cease to speak TLS is a matter of the URLs of everybody.
+                (old, _) => old,
+            },
             ..wanted
         }
     }
@@ -278,6 +288,8 @@ impl Default for Settings {
             registration_ttl: Duration::from_secs(60),
             registration_grace: Duration::from_secs(30),
             public_url: None,
+            tls: None,
+            tls_handshake_timeout: Duration::from_millis(limits::TLS_HANDSHAKE_MS),
             outbox_bytes: limits::OUTBOX_BYTES,
             max_message: limits::MESSAGE_BYTES,
             max_body: limits::BODY_BYTES,

@@ -54,6 +54,14 @@ const PARTS: &[Part] = &[
             settings.keys.iter().map(key).collect::<Vec<_>>().join(", ")
         },
     },
+    Part {
+        name: "certificate",
+        is_same: |one, other| match (&one.tls, &other.tls) {
+            (Some(one), Some(other)) => one.is_same(other),
+            (one, other) => one.is_none() == other.is_none(),
+        },
+        shown: |settings| settings.tls.as_ref().map_or("none".to_owned(), ToString::to_string),
+    },
 ];
 
 /// What `after` says differently than `before`.

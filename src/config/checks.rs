@@ -1,6 +1,6 @@
 //! From options as they were written to checked settings: what is allowed alone, and beside the others.
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use hyper::Uri;
 
@@ -11,6 +11,7 @@ use crate::{
     peer::Networks,
     protocol::topic_list::TopicList,
     settings::Settings,
+    tls::Certificates,
     topic::Topic,
     units::{Count, Size, Span},
 };
@@ -74,6 +75,7 @@ fn check_server(options: ServerOptions, settings: &mut Settings) -> Result<Socke
     if let Some(duration) = options.drain_duration {
         settings.drain_duration = within("drain_duration", duration, spans(0, limits::DRAIN_MS_MAX))?.0;
     }
+    settings.tls = certificates(options.tls_cert, options.tls_key)?;
     Ok(options.listen.unwrap_or(LISTEN))
 }
 
@@ -252,6 +254,31 @@ fn public_url(text: &str) -> Result<String, Refused> {
         return Err(refused("it has no query and no fragment"));
     }
     Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// Reads certificate and key; both are given, or neither.
+fn certificates(
+    certificate: Option<String>,
+    key: Option<String>,
+) -> Result<Option<Arc<Certificates>>, Refused> {
+    let given = |file: Option<String>| file.filter(|file| !file.is_empty());
+    match (given(certificate), given(key)) {
+        (None, None) => Ok(None),
+        (Some(certificate), Some(key)) => {
+            let loaded =
+                Certificates::load((&certificate).into(), (&key).into()).map_err(|error| {
+                    match error.file() == Path::new(&certificate) {
+                        true => Refused::new("tls_cert", &certificate, error),
+                        false => Refused::new("tls_key", &key, error),
+                    }
+                })?;
+            Ok(Some(Arc::new(loaded)))
+        }
+        (Some(certificate), None) => {
+            Err(Refused::new("tls_cert", certificate, "a certificate goes with its key, --tls-key"))
+        }
+        (None, Some(key)) => Err(Refused::new("tls_key", key, "a key goes with its certificate, --tls-cert")),
+    }
 }
 
 fn log_filter(text: String) -> Result<String, Refused> {

@@ -12,6 +12,7 @@ use super::{LogFormat, LogOptions, limit_options::LimitOptions};
 use crate::{
     auth::Anonymous,
     settings::Settings,
+    tls::Certificates,
     units::{self, Count, Size, Span},
 };
 
@@ -60,6 +61,7 @@ pub(super) struct ServerOptions {
     /// Over how long it then closes them, evenly and in random order; 0 closes all at once
     #[arg(long, env = "FANFARE_DRAIN_DURATION", value_name = "TIME")]
     pub(super) drain_duration: Option<Span>,
+
     /// Networks of proxies whose X-Forwarded-* headers are believed, such as 10.0.0.0/8; on the command line separated by
     /// commas, "" for none
     #[arg(long, env = "FANFARE_TRUSTED_PROXIES", value_name = "NETWORKS")]
@@ -75,6 +77,14 @@ pub(super) struct ServerOptions {
         default_missing_value = "true"
     )]
     pub(super) proxy_protocol: Option<bool>,
+
+    /// Certificate to speak TLS with: a PEM file, this host's certificate first; "" speaks no TLS
+    #[arg(long, env = "FANFARE_TLS_CERT", value_name = "FILE")]
+    pub(super) tls_cert: Option<String>,
+
+    /// Key of that certificate: a PEM file, not encrypted
+    #[arg(long, env = "FANFARE_TLS_KEY", value_name = "FILE")]
+    pub(super) tls_key: Option<String>,
 }
 
 /// What a client may have, and how long.
@@ -264,6 +274,9 @@ impl Options {
         let admin = settings.admin.as_ref();
         let key_file = admin.and_then(|admin| admin.key_file.as_ref());
         let topics = settings.default_topics.iter().map(|topic| topic.as_str().to_owned());
+        let (tls_cert, tls_key) = settings.tls.as_deref().map(Certificates::files).unzip();
+        let [tls_cert, tls_key] = [tls_cert, tls_key]
+            .map(|file| file.map(|file| file.to_string_lossy().into_owned()).unwrap_or_default());
         Self {
             server: ServerOptions {
                 listen: Some(listen),
@@ -275,6 +288,8 @@ impl Options {
                     settings.gate.trusted_proxies.iter().map(ToString::to_string).collect(),
                 )),
                 proxy_protocol: Some(settings.gate.proxy_protocol),
+                tls_cert: Some(tls_cert),
+                tls_key: Some(tls_key),
             },
             clients: ClientOptions {
                 default_topics: Some(Names(topics.collect())),
@@ -327,6 +342,8 @@ impl ServerOptions {
             drain_duration: self.drain_duration.or(other.drain_duration),
             trusted_proxies: self.trusted_proxies.or(other.trusted_proxies),
             proxy_protocol: self.proxy_protocol.or(other.proxy_protocol),
+            tls_cert: self.tls_cert.or(other.tls_cert),
+            tls_key: self.tls_key.or(other.tls_key),
         }
     }
 }

@@ -53,6 +53,8 @@ fn every_option_can_be_given_in_the_file() {
         drain_duration = "20s"
         trusted_proxies = ["10.0.0.0/8", "2001:db8::1"]
         proxy_protocol = true
+        tls_cert = ""
+        tls_key = ""
         [clients]
         default_topics = ["a", "b"]
         max_topics_per_client = 7

@@ -154,6 +154,7 @@ impl Local {
         let mut happened = std::mem::take(&mut state.happened);
         for event in happened.drain(..) {
             let Some(socket) = state.sockets.get_mut(event.key) else { continue };
+            let is_free = event.writable && socket.flush();
             if event.read_closed {
                 socket.set(Flags::READ_CLOSED);
             }
@@ -161,7 +162,7 @@ impl Local {
                 socket.set(Flags::READABLE);
                 state.list_ready(event.key);
             }
-            if event.writable {
+            if is_free {
                 state.shard.writable(event.key);
             }
         }

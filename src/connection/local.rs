@@ -273,7 +273,8 @@ impl Local {
         state.admitted.remove(key);
         state.passes.remove(&key);
         state.give_up_publishing(key);
-        if let Some(socket) = state.sockets.remove(key) {
+        if let Some(mut socket) = state.sockets.remove(key) {
+            socket.say_end();
             state.trim.note(self.now());
             self.release(state, socket.session.client(), key);
         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::{
     admitted::may_have,
     local::{Local, State},
-    socket::{Flags, ReadResult},
+    socket::{Flags, ReadResult, Socket},
 };
 use crate::{
     engine::{Change, Key, Manner},
@@ -61,40 +61,67 @@ impl Local {
             return Turn::Over;
         }
         if let Some(mut held) = socket.take_held() {
-            self.parse(state, key, now, &mut held);
+            let frames = self.parse(state, key, now, &mut held);
+            self.charge_for_records(state, key, now, frames);
             return again(state, key);
         }
         if !socket.has(Flags::READABLE) {
             return Turn::Over;
         }
-        match socket.read(scratch) {
-            ReadResult::Nothing => Turn::Over,
+        match state.sockets.read(key, scratch) {
+            ReadResult::Nothing => {
+                self.charge_for_records(state, key, now, 0);
+                again(state, key)
+            }
             // One that is being closed, perhaps because it asked for it, is still to get its close frame.
             ReadResult::Ended if !state.shard.is_open(key) => Turn::Over,
-            ReadResult::Ended => Turn::Gone,
+            ReadResult::Ended => {
+                if state.sockets.get_mut(key).is_some_and(Socket::is_broken) {
+                    self.node().metrics().shard(self.shard()).tls_broken.add(1);
+                }
+                Turn::Gone
+            }
             ReadResult::Bytes(n) => {
                 state.shard.count_read(n);
-                self.parse(state, key, now, &mut scratch[..n]);
+                let frames = self.parse(state, key, now, &mut scratch[..n]);
+                self.charge_for_records(state, key, now, frames);
                 again(state, key)
             }
         }
     }
 
-    /// Parses bytes and does what they ask for, at most a turn's worth of frames. What is left is held.
-    fn parse(&self, state: &mut State, key: Key, now: u64, bytes: &mut [u8]) {
+    /// Has a peer that speaks TLS pay for records that carry next to nothing, when all they carried is parsed.
+    fn charge_for_records(&self, state: &mut State, key: Key, now: u64, frames: usize) {
+        let State { shard, sockets, .. } = state;
+        let Some(socket) = sockets.get_mut(key).filter(|socket| socket.has(Flags::TLS)) else { return };
+        socket.pay(frames);
+        if socket.holds() {
+            return;
+        }
+        let owed = socket.take_owed();
+        if owed > 0 && !socket.session.charge(owed, now, &self.node().settings()) {
+            shard.close(key, session::TOO_MANY_RECORDS, Manner::Discard);
+        }
+    }
+
+    /// Parses bytes and does what they ask for, at most a turn's worth of frames. What is left is held. Returns how many
+    /// frames there were.
+    fn parse(&self, state: &mut State, key: Key, now: u64, bytes: &mut [u8]) -> usize {
         let settings = self.node().settings();
         let mut input = Input::new(bytes);
-        for _ in 0..READ_TURN_FRAMES {
+        let mut frames = 0;
+        while frames < READ_TURN_FRAMES {
             let State { shard, sockets, reader_limits, .. } = &mut *state;
-            let Some(socket) = sockets.get_mut(key) else { return };
+            let Some(socket) = sockets.get_mut(key) else { return frames };
             let incoming = match socket.reader.next(&mut input, reader_limits) {
                 Ok(Some(incoming)) => incoming,
-                Ok(None) => return,
+                Ok(None) => return frames,
                 Err(violation) => {
                     shard.close(key, session::goodbye(violation), Manner::Discard);
-                    return;
+                    return frames;
                 }
             };
+            frames += 1;
             shard.count_command();
             let effect = socket.session.receive(incoming, socket.encoding, now, &settings);
             socket.session.charge_fragments(socket.reader.given_fragments());
@@ -126,7 +153,7 @@ impl Local {
                 Effect::Authenticate(command) => self.authenticate(state, key, *command),
             }
             if !state.shard.is_open(key) {
-                return;
+                return frames;
             }
         }
         if !input.is_empty()
@@ -134,6 +161,7 @@ impl Local {
         {
             socket.hold(input.rest());
         }
+        frames
     }
 
     /// Replaces a client's topics. Returns whether that is done, and the next command may be read.

@@ -15,8 +15,11 @@ use crate::{
     engine::{Encoding, Key, Offered, Transport},
     limits::CLOSE_DISCARD_BYTES,
     session::Session,
+    tls,
     websocket::Reader,
 };
+
+mod secure;
 
 /// What is known of a socket, as bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +46,8 @@ impl Flags {
     pub(super) const SHUT: Self = Self(256);
     /// The peer's end was read.
     pub(super) const PEER_GONE: Self = Self(512);
+    /// It speaks TLS.
+    pub(super) const TLS: Self = Self(1_024);
 
     pub(super) fn has(self, any: Self) -> bool {
         self.0 & any.0 != 0
@@ -56,14 +61,22 @@ pub(super) struct Socket {
     pub(super) generation: u32,
     pub(super) reader: Reader,
     pub(super) session: Session,
-    /// Bytes that were read and not parsed yet; they come before what the stream holds. Seldom there, so that a thin
-    /// pointer is all it costs.
-    held: Option<Box<Box<[u8]>>>,
+    /// What few have. A thin pointer is all that it costs the others.
+    rare: Option<Box<Rare>>,
     flags: Flags,
     /// What was agreed in the handshake.
     pub(super) encoding: Encoding,
     /// Bytes thrown away since its end began.
     discarded: u32,
+}
+
+/// What a socket has that speaks TLS, or that has bytes left.
+#[derive(Debug, Default)]
+struct Rare {
+    /// Bytes that were read and not parsed yet; they come before what the stream holds.
+    held: Option<Box<[u8]>>,
+    /// There as long as the socket, if it speaks TLS; `Flags::TLS` says so too, without a look here.
+    tls: Option<Box<tls::Connection>>,
 }
 
 // What a client costs at rest, here; the engine's two tables add about 100 bytes. (The stream knows its poller too
@@ -85,26 +98,40 @@ pub(super) enum ReadResult {
 impl Socket {
     pub(super) fn new(stream: TcpStream, generation: u32, session: Session, encoding: Encoding) -> Self {
         let (reader, flags) = (Reader::new(), Flags::READABLE);
-        Self { stream, generation, reader, session, held: None, flags, encoding, discarded: 0 }
+        Self { stream, generation, reader, session, rare: None, flags, encoding, discarded: 0 }
+    }
+
+    /// Goes on with TLS, as far as the handshake and HTTP have come with it.
+    pub(super) fn secure(&mut self, tls: Box<tls::Connection>) {
+        self.set(Flags::TLS);
+        self.rare.get_or_insert_default().tls = Some(tls);
     }
 
     /// Keeps bytes that were read and cannot be parsed yet.
     pub(super) fn hold(&mut self, bytes: &[u8]) {
-        self.held = Some(Box::new(bytes.into()));
+        self.rare.get_or_insert_default().held = Some(bytes.into());
     }
 
     /// The bytes that were kept.
     pub(super) fn take_held(&mut self) -> Option<Box<[u8]>> {
-        self.held.take().map(|held| *held)
+        let held = self.rare.as_mut()?.held.take();
+        if !self.flags.has(Flags::TLS) {
+            self.rare = None;
+        }
+        held
     }
 
     pub(super) fn holds(&self) -> bool {
-        self.held.is_some()
+        self.rare.as_ref().is_some_and(|rare| rare.held.is_some())
     }
 
-    /// Reads once. A read that does not fill the buffer counts as having emptied the socket, unless the peer is known
-    /// to have ended: its end comes with no further event.
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> ReadResult {
+    /// Reads once, into `buffer`; records of TLS are opened on the way. A read that does not fill the buffer counts as
+    /// having emptied the socket, unless the peer is known to have ended: its end comes with no further event.
+    pub(super) fn read(&mut self, buffer: &mut [u8], scratch: &mut tls::Scratch) -> ReadResult {
+        if self.flags.has(Flags::TLS) { self.read_records(buffer, scratch) } else { self.read_raw(buffer) }
+    }
+
+    fn read_raw(&mut self, buffer: &mut [u8]) -> ReadResult {
         match uninterrupted(|| self.stream.read(buffer)) {
             Ok(0) => {
                 self.set(Flags::PEER_GONE);
@@ -136,7 +163,8 @@ impl Socket {
             self.clear(Flags::READABLE);
             return;
         }
-        if let ReadResult::Bytes(n) = self.read(buffer) {
+        // Of TLS too: nobody will look at what is in the records.
+        if let ReadResult::Bytes(n) = self.read_raw(buffer) {
             self.discarded += n as u32;
         }
     }
@@ -146,8 +174,14 @@ impl Socket {
         self.discarded as usize >= CLOSE_DISCARD_BYTES
     }
 
-    /// Writes once.
-    pub(super) fn write(&mut self, slices: &[IoSlice<'_>]) -> Offered {
+    /// Writes once; with TLS, until the kernel takes no more.
+    #[inline]
+    pub(super) fn write(&mut self, slices: &[IoSlice<'_>], scratch: &mut tls::Scratch) -> Offered {
+        if self.flags.has(Flags::TLS) { self.write_records(slices, scratch) } else { self.write_raw(slices) }
+    }
+
+    #[inline]
+    fn write_raw(&mut self, slices: &[IoSlice<'_>]) -> Offered {
         let (written, offered) = match slices {
             [only] => (uninterrupted(|| send(&self.stream, only)), only.len()),
             _ => (uninterrupted(|| self.stream.write_vectored(slices)), total(slices)),
@@ -180,6 +214,14 @@ impl Socket {
     /// Says that nothing more will be written.
     pub(super) fn shut(&mut self) {
         self.set(Flags::SHUT);
+        if self.flags.has(Flags::TLS) && !self.close_records() {
+            // What the kernel did not take leaves with the next `flush`, and then it is shut.
+            return;
+        }
+        self.shut_stream();
+    }
+
+    fn shut_stream(&self) {
         // The peer may be gone already; then there is nobody to tell.
         let _ = self.stream.shutdown(Shutdown::Write);
     }
@@ -235,41 +277,57 @@ fn total(slices: &[IoSlice<'_>]) -> usize {
 
 /// The sockets of one shard, under the indexes of its subscribers.
 #[derive(Debug, Default)]
-pub(super) struct Sockets(Vec<Option<Socket>>);
+pub(super) struct Sockets {
+    sockets: Vec<Option<Socket>>,
+    /// Where the records of those are opened and sealed that speak TLS.
+    pub(super) scratch: tls::Scratch,
+}
 
 impl Sockets {
     pub(super) fn insert(&mut self, key: Key, socket: Socket) {
         let index = key.index as usize;
-        if self.0.len() <= index {
-            self.0.resize_with(index + 1, || None);
+        if self.sockets.len() <= index {
+            self.sockets.resize_with(index + 1, || None);
         }
-        self.0[index] = Some(socket);
+        self.sockets[index] = Some(socket);
     }
 
     pub(super) fn remove(&mut self, key: Key) -> Option<Socket> {
         self.get_mut(key)?;
-        self.0[key.index as usize].take()
+        self.sockets[key.index as usize].take()
     }
 
     pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut Socket> {
-        self.at(key.index).filter(|socket| socket.generation == key.generation)
+        socket_of(&mut self.sockets, key)
+    }
+
+    /// Reads once from a socket, into `buffer`.
+    pub(super) fn read(&mut self, key: Key, buffer: &mut [u8]) -> ReadResult {
+        let Self { sockets, scratch } = self;
+        socket_of(sockets, key).map_or(ReadResult::Nothing, |socket| socket.read(buffer, scratch))
     }
 
     /// The socket at an index, whoever it is.
     pub(super) fn at(&mut self, index: u32) -> Option<&mut Socket> {
-        self.0.get_mut(index as usize)?.as_mut()
+        self.sockets.get_mut(index as usize)?.as_mut()
     }
 
     /// Indexes there are, of no socket too.
     pub(super) fn places(&self) -> u32 {
-        self.0.len() as u32
+        self.sockets.len() as u32
     }
+}
+
+fn socket_of(sockets: &mut [Option<Socket>], key: Key) -> Option<&mut Socket> {
+    let socket = sockets.get_mut(key.index as usize)?.as_mut();
+    socket.filter(|socket| socket.generation == key.generation)
 }
 
 impl Transport for Sockets {
     fn offer(&mut self, key: Key, slices: &[IoSlice<'_>]) -> Offered {
-        match self.get_mut(key) {
-            Some(socket) => socket.write(slices),
+        let Self { sockets, scratch } = self;
+        match socket_of(sockets, key) {
+            Some(socket) => socket.write(slices, scratch),
             None => Offered::Closed,
         }
     }

@@ -18,6 +18,7 @@ use crate::{
     node::KickReason,
     protocol::v1::encode::{self, Hello, Joined},
     session::Session,
+    tls,
     topic::Topic,
     websocket::frame,
 };
@@ -181,15 +182,21 @@ impl Attaching {
         shard.fill_place(self.key, frames);
     }
 
-    /// Hands the raw socket over to the shard's poller, with the bytes already read behind the handshake.
-    pub(crate) fn adopt(mut self, stream: TcpStream, early: &[u8]) {
-        if let Err(error) = self.try_adopt(stream, early) {
+    /// Hands the raw socket over to the shard's poller, with its TLS if it has one, and the bytes already read behind the
+    /// handshake.
+    pub(crate) fn adopt(mut self, stream: TcpStream, tls: Option<Box<tls::Connection>>, early: &[u8]) {
+        if let Err(error) = self.try_adopt(stream, tls, early) {
             sampled!(WARN, %error, "an upgraded connection could not be taken over");
         }
         self.local.wake();
     }
 
-    fn try_adopt(&mut self, stream: TcpStream, early: &[u8]) -> std::io::Result<()> {
+    fn try_adopt(
+        &mut self,
+        stream: TcpStream,
+        tls: Option<Box<tls::Connection>>,
+        early: &[u8],
+    ) -> std::io::Result<()> {
         let settings = self.local.node().settings();
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
@@ -204,6 +211,9 @@ impl Attaching {
         let session = Session::new(self.client, self.local.now(), &settings);
         let stream = mio::net::TcpStream::from_std(stream);
         let mut socket = Socket::new(stream, self.key.generation, session, self.encoding);
+        if let Some(tls) = tls {
+            socket.secure(tls);
+        }
         if !early.is_empty() {
             socket.hold(early);
         }

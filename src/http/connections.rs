@@ -17,6 +17,7 @@ use hyper_util::rt::TokioTimer;
 use slab::Slab;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
+use super::handshake::Complaints;
 use crate::{limits, settings::Settings};
 
 /// One of a shard's [`limits::HANDSHAKES_OPEN`] places between accept and first response. It is given back with the
@@ -51,6 +52,8 @@ pub(crate) struct Connections {
     collected: Cell<usize>,
     evicted: Cell<u64>,
     refused: Cell<u64>,
+    /// Of TLS handshakes.
+    pub(super) complaints: Complaints,
 }
 
 #[derive(Debug, Default)]
@@ -100,6 +103,7 @@ impl Connections {
             collected: Cell::new(0),
             evicted: Cell::new(0),
             refused: Cell::new(0),
+            complaints: Complaints::default(),
         })
     }
 

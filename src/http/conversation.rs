@@ -9,7 +9,6 @@ use std::{
     convert::Infallible,
     future::poll_fn,
     io,
-    net::Shutdown,
     pin::{Pin, pin},
     rc::Rc,
     task::Poll,
@@ -26,7 +25,7 @@ use hyper::{
 };
 use tokio::{net::TcpStream, time};
 
-use super::{answer::Answer, connections::Entry, corked::Corked, payload::Payload};
+use super::{answer::Answer, connections::Entry, corked::Corked, payload::Payload, stream::Stream};
 use crate::limits;
 
 /// Answers every request on `stream` with `handle`, until either side ends it, the entry has to make room, or
@@ -35,7 +34,7 @@ use crate::limits;
 /// `handle` is dropped where it stands when the connection breaks meanwhile.
 pub(super) async fn converse<H>(
     entry: Rc<Entry>,
-    stream: TcpStream,
+    stream: Stream,
     stopping: impl Future<Output = ()>,
     handle: H,
 ) where
@@ -117,12 +116,12 @@ pub(super) async fn converse<H>(
 /// In a `hurry`, because the node stops or the connection is short, only what is there already is read: a pool of kept connections closes late.
 async fn linger(io: Corked, hurry: bool, patience: Duration) {
     let discard = async {
-        let stream = io.into_stream().await;
+        let mut stream = io.into_stream().await;
         // hyper has done so already, unless it ended in an error; then this says that nothing more comes.
-        let _ = socket2::SockRef::from(&stream).shutdown(Shutdown::Write);
+        let socket = stream.end();
         let mut left = limits::HTTP_DISCARD_BYTES;
-        while hurry || stream.readable().await.is_ok() {
-            match discard(&stream) {
+        while hurry || socket.readable().await.is_ok() {
+            match discard(socket) {
                 Ok(read) if read > 0 && read < left => left -= read,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && !hurry => {}
                 _ => return,
@@ -183,7 +182,7 @@ mod tests {
             let permit = self.slots.clone().try_acquire_owned().expect("a test needs few");
             let entry = self.connections.enter(HandshakeSlot::new(permit), false).expect("there is room");
             let (stream, _) = accepted.expect("a client connects");
-            spawn_local(converse(Rc::new(entry), stream, stopping, handle));
+            spawn_local(converse(Rc::new(entry), Stream::Plain(stream), stopping, handle));
             client.expect("it listens")
         }
     }
@@ -395,7 +394,8 @@ mod tests {
                 spawn_local(async move {
                     let upgraded = upgraded.await.expect("the answer is written").into_inner().into_inner();
                     let parts = upgraded.downcast::<Corked>().expect("that is what was put in");
-                    let _ = send.send((parts.io.into_stream().await.into_std(), parts.read_buf));
+                    let stream = parts.io.into_stream().await.into_parts();
+                    let _ = send.send((stream.socket, parts.read_buf));
                 });
                 answer.map(|_| Payload::default())
             };

@@ -12,11 +12,10 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use super::stream::Stream;
+use crate::limits::HTTP_CORKED_BYTES;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-
-use crate::limits::HTTP_CORKED_BYTES;
 
 /// How what hyper writes ends when the client waits for it before it sends the body.
 const GO_ON: &[u8] = b" 100 Continue\r\n\r\n";
@@ -24,19 +23,19 @@ const GO_ON: &[u8] = b" 100 Continue\r\n\r\n";
 /// A stream whose small writes are joined.
 #[derive(Debug)]
 pub(super) struct Corked {
-    stream: TokioIo<TcpStream>,
+    stream: TokioIo<Stream>,
     held: Vec<u8>,
     /// Whether something was written since the last flush that may be held back.
     written: bool,
 }
 
 impl Corked {
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(super) fn new(stream: Stream) -> Self {
         Self { stream: TokioIo::new(stream), held: Vec::new(), written: false }
     }
 
     /// The stream, once all that is held has left, or it turned out that it cannot.
-    pub(super) async fn into_stream(mut self) -> TcpStream {
+    pub(super) async fn into_stream(mut self) -> Stream {
         // The stream of an error is handed on all the same: whoever reads or writes it next learns of it.
         let _ = std::future::poll_fn(|context| self.uncork(context)).await;
         self.stream.into_inner()
@@ -47,7 +46,8 @@ impl Corked {
         let mut from = 0;
         let result = loop {
             if from == self.held.len() {
-                break Poll::Ready(Ok(()));
+                // What became records may still be there.
+                break Pin::new(&mut self.stream).poll_flush(context);
             }
             match Pin::new(&mut self.stream).poll_write(context, &self.held[from..]) {
                 Poll::Ready(Ok(0)) => break Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -113,7 +113,10 @@ impl Write for Corked {
 mod tests {
     use std::future::poll_fn;
 
-    use tokio::{io::AsyncReadExt, net::TcpListener};
+    use tokio::{
+        io::AsyncReadExt,
+        net::{TcpListener, TcpStream},
+    };
 
     use super::*;
 
@@ -121,7 +124,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let address = listener.local_addr().expect("it is bound");
         let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-        (Corked::new(accepted.expect("a client connects").0), client.expect("it listens"))
+        (Corked::new(Stream::Plain(accepted.expect("a client connects").0)), client.expect("it listens"))
     }
 
     async fn write(corked: &mut Corked, bytes: &[u8]) {

@@ -18,6 +18,7 @@ use self::{
     connections::Entry,
     framing::Framing,
     route::Route,
+    stream::Stream,
     visitor::Visitor,
 };
 pub(crate) use self::{
@@ -39,6 +40,7 @@ mod cors;
 mod credentials;
 mod forwarded;
 mod framing;
+mod handshake;
 mod health;
 mod lines;
 mod payload;
@@ -49,6 +51,7 @@ mod register;
 mod request_id;
 mod results;
 mod route;
+mod stream;
 mod topics;
 mod underway;
 mod upgrade;
@@ -86,8 +89,17 @@ pub(crate) async fn serve(local: Local, connections: Rc<Connections>, stream: Tc
     let _ = socket2::SockRef::from(&stream)
         .set_tcp_user_timeout(Some(Duration::from_millis(limits::HTTP_UNREAD_MS)));
     let visitor = Visitor::arrived(node.clone(), &entry, &stream, peer, entrance).await;
-    let Some(visitor) = visitor else { return };
+    let Some(mut visitor) = visitor else { return };
     let entry = Rc::new(entry);
+    let certificates = local.node().settings().tls.clone();
+    let stream = match certificates {
+        None => Stream::Plain(stream),
+        Some(certificates) => match handshake::handshake(&local, &entry, &certificates, stream).await {
+            Some(stream) => stream,
+            None => return,
+        },
+    };
+    visitor.peer.secure |= matches!(stream, Stream::Secure(_));
     let stopping = local.node().stopping();
     let handle = async |request: Request<Incoming>| {
         let number = local.metrics().http_requests.get() + 1;

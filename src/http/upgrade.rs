@@ -21,6 +21,7 @@ use super::{
     credentials::{Caller, check_origin},
     payload::Payload,
     percent,
+    stream::Parts,
     visitor::Visitor,
 };
 use crate::{
@@ -176,14 +177,15 @@ async fn hand_over(attaching: Attaching, upgraded: UpgradeFut, wait: Duration) {
     let raw = async {
         let websocket = upgraded.await.ok()?;
         let parts = websocket.into_inner().into_inner().downcast::<Corked>().ok()?;
-        Some((parts.io.into_stream().await.into_std(), parts.read_buf))
+        Some((parts.io.into_stream().await.into_parts(), parts.read_buf))
     };
-    match tokio::time::timeout(wait, raw).await {
-        Ok(Some((Ok(stream), early))) => attaching.adopt(stream, &early),
-        Err(_) | Ok(None) => {}
-        Ok(Some((Err(error), _))) => {
-            tracing::debug!(%error, "a socket could not be taken out of the runtime");
-        }
+    let Ok(Some((Parts { socket, tls, unread }, early))) = tokio::time::timeout(wait, raw).await else {
+        return;
+    };
+    match socket.into_std() {
+        Ok(socket) if unread.is_empty() => attaching.adopt(socket, tls, &early),
+        Ok(socket) => attaching.adopt(socket, tls, &[&early[..], &unread[..]].concat()),
+        Err(error) => tracing::debug!(%error, "a socket could not be taken out of the runtime"),
     }
 }
 

@@ -1,0 +1,164 @@
+//! The TLS handshake of one connection, before anything of HTTP is read.
+//!
+//! It has its time, holds one of the places between accept and first response for as long as any connection may, and makes
+//! room like an idle one. Each that fails is counted by why; of a flood of them one a second is logged.
+
+use std::{cell::Cell, io::ErrorKind, net::Shutdown, pin::pin, time::Duration};
+
+use tokio::{
+    net::TcpStream,
+    time::{Instant, sleep, timeout},
+};
+
+use super::{
+    connections::Entry,
+    stream::{Secure, Stream},
+};
+use crate::{
+    connection::Local,
+    limits::{CLOSE_MS, HANDSHAKE_MS, HTTP_HEAD_BYTES},
+    metrics::ShardMetrics,
+    protocol::error::{Code, error_json},
+    tls::{Certificates, Connection, Failure},
+};
+
+/// Why there was no handshake.
+#[derive(Debug)]
+enum NoHandshake {
+    /// It took too long.
+    TimedOut,
+    /// The connection has to make room, or the node stops.
+    GivenUp,
+    /// The peer's doing. With the socket.
+    Failed(TcpStream, Failure),
+}
+
+/// Does the handshake with the certificate in use. `None` when it failed; then everything there is to do about it is
+/// done.
+pub(super) async fn handshake(
+    local: &Local,
+    entry: &Entry,
+    certificates: &Certificates,
+    socket: TcpStream,
+) -> Option<Stream> {
+    let metrics = local.node().metrics().shard(local.shard());
+    let connections = entry.connections();
+    match attempt(local, entry, certificates, socket).await {
+        Ok(secure) => {
+            metrics.tls_handshakes.add(1);
+            metrics.tls_resumed.add(secure.is_resumed().into());
+            Some(Stream::Secure(Box::new(secure)))
+        }
+        Err(why) => {
+            count(metrics, &why);
+            connections.complaints.complain(&why);
+            if let NoHandshake::Failed(socket, failure) = why {
+                entry.free_slot();
+                tokio::select! {
+                    () = entry.evicted() => {}
+                    () = local.node().stopping() => {}
+                    () = part(socket, &failure) => {}
+                }
+            }
+            None
+        }
+    }
+}
+
+async fn attempt(
+    local: &Local,
+    entry: &Entry,
+    certificates: &Certificates,
+    socket: TcpStream,
+) -> Result<Secure, NoHandshake> {
+    let node = local.node();
+    let tls = match Connection::new(certificates.config()) {
+        Ok(tls) => Box::new(tls),
+        Err(failure) => return Err(NoHandshake::Failed(socket, failure)),
+    };
+    let handshake = timeout(node.settings().tls_handshake_timeout, Secure::accept(socket, tls));
+    let (mut handshake, mut stopping) = (pin!(handshake), pin!(node.stopping()));
+    let mut place = pin!(sleep(Duration::from_millis(HANDSHAKE_MS)));
+    let mut freed = false;
+    loop {
+        tokio::select! {
+            biased;
+            () = entry.evicted() => return Err(NoHandshake::GivenUp),
+            done = &mut handshake => return match done {
+                Ok(accepted) => accepted.map_err(|(socket, failure)| NoHandshake::Failed(socket, failure)),
+                Err(_) => Err(NoHandshake::TimedOut),
+            },
+            () = &mut stopping => return Err(NoHandshake::GivenUp),
+            () = &mut place, if !freed => {
+                freed = true;
+                entry.free_slot();
+            }
+        }
+    }
+}
+
+fn count(metrics: &ShardMetrics, why: &NoHandshake) {
+    let value = match why {
+        NoHandshake::TimedOut => &metrics.tls_failed_timeout,
+        NoHandshake::GivenUp => &metrics.tls_failed_gone,
+        NoHandshake::Failed(_, Failure::PlainHttp) => &metrics.tls_failed_plain,
+        NoHandshake::Failed(_, Failure::TooLong | Failure::Protocol(_)) => &metrics.tls_failed_protocol,
+        NoHandshake::Failed(_, Failure::Truncated | Failure::Io(_)) => &metrics.tls_failed_gone,
+    };
+    value.add(1);
+}
+
+/// Ends a connection so that what was said last is not lost to a reset: an alert, or, to who speaks HTTP without TLS, what
+/// to do.
+async fn part(socket: TcpStream, failure: &Failure) {
+    let part = async {
+        if matches!(failure, Failure::PlainHttp) {
+            // It is small, and the first: it fits.
+            let _ = socket.writable().await.and_then(|()| socket.try_write(refusal().as_bytes()));
+        }
+        let _ = socket2::SockRef::from(&socket).shutdown(Shutdown::Write);
+        let mut left = HTTP_HEAD_BYTES;
+        while socket.readable().await.is_ok() {
+            match socket.try_read(&mut [0; 2 * 1024]) {
+                Ok(read) if read > 0 && read < left => left -= read,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                _ => return,
+            }
+        }
+    };
+    let _ = timeout(Duration::from_millis(CLOSE_MS), part).await;
+}
+
+/// What who speaks HTTP without TLS is answered.
+fn refusal() -> String {
+    let body = error_json(Code::BadRequest, "this port speaks TLS: use https:// and wss://");
+    let length = body.len();
+    format!(
+        "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\
+         Connection: close\r\n\r\n{body}"
+    )
+}
+
+/// Says why handshakes fail, once a second at most.
+#[derive(Debug, Default)]
+pub(super) struct Complaints {
+    last: Cell<Option<Instant>>,
+    silent: Cell<u64>,
+}
+
+impl Complaints {
+    fn complain(&self, why: &NoHandshake) {
+        let now = Instant::now();
+        if self.last.get().is_some_and(|last| now < last + Duration::from_secs(1)) {
+            self.silent.set(self.silent.get() + 1);
+            return;
+        }
+        self.last.set(Some(now));
+        let others = self.silent.take();
+        match why {
+            NoHandshake::TimedOut => tracing::info!(others, "a TLS handshake took too long"),
+            NoHandshake::GivenUp => tracing::info!(others, "a TLS handshake was given up"),
+            NoHandshake::Failed(_, failure) => tracing::info!(others, %failure, "a TLS handshake failed"),
+        }
+    }
+}
