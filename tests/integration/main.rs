@@ -46,6 +46,8 @@ mod several_topics;
 mod slow_http;
 mod slow_readers;
 mod stopping;
+mod tls;
+mod tls_hostile;
 mod tokens;
 mod topics;
 mod v1;

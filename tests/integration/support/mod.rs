@@ -14,6 +14,7 @@ pub(crate) use self::{
     websocket::{Ended, Frame, WebSocket},
 };
 
+pub(crate) mod certificate;
 pub(crate) mod file;
 mod http;
 pub(crate) mod openmetrics;
@@ -21,7 +22,7 @@ pub(crate) mod process;
 pub(crate) mod token;
 pub(crate) mod v1;
 pub(crate) mod websocket;
-mod wire;
+pub(crate) mod wire;
 
 /// How long a test waits for anything. It is far above what anything takes, so that a busy machine fails no test.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);

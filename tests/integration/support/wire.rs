@@ -8,7 +8,7 @@ use std::{
 
 use socket2::{Domain, SockRef, Socket, Type};
 
-use super::DEADLINE;
+use super::{DEADLINE, certificate::TlsStream};
 
 /// How much is read at once.
 const CHUNK: usize = 64 * 1024;
@@ -16,10 +16,16 @@ const CHUNK: usize = 64 * 1024;
 /// A connection with a deadline on every read and write.
 #[derive(Debug)]
 pub(crate) struct Wire {
-    stream: TcpStream,
+    stream: Stream,
     unread: Vec<u8>,
     /// How much of `unread` was looked at.
     at: usize,
+}
+
+#[derive(Debug)]
+enum Stream {
+    Plain(TcpStream),
+    Secure(Box<TlsStream>),
 }
 
 impl Wire {
@@ -30,10 +36,14 @@ impl Wire {
     /// A connection whose side of the peer's window is as small as the kernel lets it be: little is on its way to one
     /// that does not read.
     pub(crate) fn connect_narrow(address: SocketAddr) -> Self {
+        Self::new(Self::narrow_socket(address))
+    }
+
+    pub(crate) fn narrow_socket(address: SocketAddr) -> TcpStream {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a descriptor");
         socket.set_recv_buffer_size(4 * 1024).expect("a size the kernel may round");
         socket.connect_timeout(&address.into(), DEADLINE).expect("the server accepts");
-        Self::new(socket.into())
+        socket.into()
     }
 
     /// A connection from an address of this machine; or what came of it, for it may be turned away.
@@ -49,12 +59,22 @@ impl Wire {
         let _ = stream.set_nodelay(true);
         stream.set_read_timeout(Some(DEADLINE)).expect("the deadline is not zero");
         stream.set_write_timeout(Some(DEADLINE)).expect("the deadline is not zero");
-        Self { stream, unread: Vec::new(), at: 0 }
+        Self { stream: Stream::Plain(stream), unread: Vec::new(), at: 0 }
+    }
+
+    /// What is written and read goes through TLS.
+    pub(crate) fn secure(stream: TlsStream) -> Self {
+        stream.0.sock.set_nodelay(true).expect("it is a TCP socket");
+        stream.0.sock.set_write_timeout(Some(DEADLINE)).expect("the deadline is not zero");
+        Self { stream: Stream::Secure(Box::new(stream)), unread: Vec::new(), at: 0 }
     }
 
     /// The same connection, for another thread to write to.
     pub(crate) fn for_writing(&self) -> Self {
-        Self::new(self.stream.try_clone().expect("a descriptor"))
+        match &self.stream {
+            Stream::Plain(stream) => Self::new(stream.try_clone().expect("a descriptor")),
+            Stream::Secure(_) => panic!("one thread reads and writes TLS"),
+        }
     }
 
     /// Writes everything.
@@ -64,17 +84,35 @@ impl Wire {
 
     /// Writes everything, unless the connection ends.
     pub(crate) fn try_write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes)
+        match &mut self.stream {
+            Stream::Plain(stream) => stream.write_all(bytes),
+            Stream::Secure(stream) => stream.write_all(bytes).and_then(|()| stream.flush()),
+        }
+    }
+
+    /// The TLS it goes through.
+    pub(crate) fn tls(&mut self) -> &mut TlsStream {
+        match &mut self.stream {
+            Stream::Plain(_) => panic!("it is plain"),
+            Stream::Secure(stream) => stream,
+        }
+    }
+
+    fn socket(&self) -> &TcpStream {
+        match &self.stream {
+            Stream::Plain(stream) => stream,
+            Stream::Secure(stream) => &stream.0.sock,
+        }
     }
 
     /// Says that nothing more will be written.
     pub(crate) fn shut_write(&self) {
-        self.stream.shutdown(Shutdown::Write).expect("it is connected");
+        self.socket().shutdown(Shutdown::Write).expect("it is connected");
     }
 
     /// Throws the connection away with a reset.
     pub(crate) fn reset(self) {
-        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("it is a TCP socket");
+        SockRef::from(self.socket()).set_linger(Some(Duration::ZERO)).expect("it is a TCP socket");
     }
 
     /// What was read and not taken.
@@ -101,7 +139,11 @@ impl Wire {
         let held = self.unread.len();
         self.unread.resize(held + CHUNK, 0);
         let read = loop {
-            match self.stream.read(&mut self.unread[held..]) {
+            let read = match &mut self.stream {
+                Stream::Plain(stream) => stream.read(&mut self.unread[held..]),
+                Stream::Secure(stream) => stream.read(&mut self.unread[held..]),
+            };
+            match read {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 read => break read,
             }
