@@ -83,6 +83,7 @@ pub(super) fn text(view: &View) -> String {
     let mut text = Text::default();
     about(&mut text, view);
     connections(&mut text, view);
+    tls(&mut text, &view.total);
     publications(&mut text, view);
     deliveries(&mut text, view);
     memory(&mut text, view);
@@ -110,6 +111,28 @@ fn about(text: &mut Text, view: &View) {
     .sample(&[], view.log_lines_lost);
     text.family(Kind::Gauge, "fanfare_shards", "Threads that serve connections")
         .sample(&[], view.shards.len());
+}
+
+fn tls(text: &mut Text, total: &Snapshot) {
+    text.family(Kind::Counter, "fanfare_tls_handshakes", "TLS handshakes done")
+        .sample(&[], total.tls_handshakes);
+    text.family(
+        Kind::Counter,
+        "fanfare_tls_resumptions",
+        "Those of them that went on from an earlier session",
+    )
+    .sample(&[], total.tls_resumed);
+    text.family(Kind::Counter, "fanfare_tls_handshake_failures", "TLS handshakes that failed, by reason")
+        .sample(&[("reason", "plain_http")], total.tls_failed_plain)
+        .sample(&[("reason", "timeout")], total.tls_failed_timeout)
+        .sample(&[("reason", "protocol")], total.tls_failed_protocol)
+        .sample(&[("reason", "gone")], total.tls_failed_gone);
+    text.family(
+        Kind::Counter,
+        "fanfare_tls_broken",
+        "TLS connections that ended because the client broke the protocol",
+    )
+    .sample(&[], total.tls_broken);
 }
 
 fn connections(text: &mut Text, view: &View) {

@@ -17,7 +17,6 @@ use hyper_util::rt::TokioTimer;
 use slab::Slab;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
-use super::handshake::Complaints;
 use crate::{limits, settings::Settings};
 
 /// One of a shard's [`limits::HANDSHAKES_OPEN`] places between accept and first response. It is given back with the
@@ -52,8 +51,6 @@ pub(crate) struct Connections {
     collected: Cell<usize>,
     evicted: Cell<u64>,
     refused: Cell<u64>,
-    /// Of TLS handshakes.
-    pub(super) complaints: Complaints,
 }
 
 #[derive(Debug, Default)]
@@ -103,7 +100,6 @@ impl Connections {
             collected: Cell::new(0),
             evicted: Cell::new(0),
             refused: Cell::new(0),
-            complaints: Complaints::default(),
         })
     }
 

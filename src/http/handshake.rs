@@ -1,13 +1,13 @@
 //! The TLS handshake of one connection, before anything of HTTP is read.
 //!
 //! It has its time, holds one of the places between accept and first response for as long as any connection may, and makes
-//! room like an idle one. Each that fails is counted by why; of a flood of them one a second is logged.
+//! room like an idle one. Each that fails is counted by why; of a flood of them some are logged.
 
-use std::{cell::Cell, io::ErrorKind, net::Shutdown, pin::pin, time::Duration};
+use std::{io::ErrorKind, net::Shutdown, pin::pin, time::Duration};
 
 use tokio::{
     net::TcpStream,
-    time::{Instant, sleep, timeout},
+    time::{sleep, timeout},
 };
 
 use super::{
@@ -17,6 +17,7 @@ use super::{
 use crate::{
     connection::Local,
     limits::{CLOSE_MS, HANDSHAKE_MS, HTTP_HEAD_BYTES},
+    logging::sampled,
     metrics::ShardMetrics,
     protocol::error::{Code, error_json},
     tls::{Certificates, Connection, Failure},
@@ -42,7 +43,6 @@ pub(super) async fn handshake(
     socket: TcpStream,
 ) -> Option<Stream> {
     let metrics = local.node().metrics().shard(local.shard());
-    let connections = entry.connections();
     match attempt(local, entry, certificates, socket).await {
         Ok(secure) => {
             metrics.tls_handshakes.add(1);
@@ -51,7 +51,7 @@ pub(super) async fn handshake(
         }
         Err(why) => {
             count(metrics, &why);
-            connections.complaints.complain(&why);
+            log(&why);
             if let NoHandshake::Failed(socket, failure) = why {
                 entry.free_slot();
                 tokio::select! {
@@ -108,6 +108,14 @@ fn count(metrics: &ShardMetrics, why: &NoHandshake) {
     value.add(1);
 }
 
+fn log(why: &NoHandshake) {
+    match why {
+        NoHandshake::TimedOut => sampled!(INFO, "a TLS handshake took too long"),
+        NoHandshake::GivenUp => sampled!(DEBUG, "a TLS handshake was given up"),
+        NoHandshake::Failed(_, failure) => sampled!(INFO, %failure, "a TLS handshake failed"),
+    }
+}
+
 /// Ends a connection so that what was said last is not lost to a reset: an alert, or, to who speaks HTTP without TLS, what
 /// to do.
 async fn part(socket: TcpStream, failure: &Failure) {
@@ -137,28 +145,4 @@ fn refusal() -> String {
         "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\
          Connection: close\r\n\r\n{body}"
     )
-}
-
-/// Says why handshakes fail, once a second at most.
-#[derive(Debug, Default)]
-pub(super) struct Complaints {
-    last: Cell<Option<Instant>>,
-    silent: Cell<u64>,
-}
-
-impl Complaints {
-    fn complain(&self, why: &NoHandshake) {
-        let now = Instant::now();
-        if self.last.get().is_some_and(|last| now < last + Duration::from_secs(1)) {
-            self.silent.set(self.silent.get() + 1);
-            return;
-        }
-        self.last.set(Some(now));
-        let others = self.silent.take();
-        match why {
-            NoHandshake::TimedOut => tracing::info!(others, "a TLS handshake took too long"),
-            NoHandshake::GivenUp => tracing::info!(others, "a TLS handshake was given up"),
-            NoHandshake::Failed(_, failure) => tracing::info!(others, %failure, "a TLS handshake failed"),
-        }
-    }
 }
