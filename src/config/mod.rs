@@ -34,6 +34,7 @@ mod error;
 mod file;
 mod keys;
 mod limit_options;
+mod names;
 mod options;
 mod origins;
 mod print;

@@ -3,11 +3,12 @@
 //! A group is a heading of the help and a table of the file; a field is a flag, a variable and a key. `None` is what
 //! was not given. Nothing is checked here beyond how a value is written.
 
-use std::{convert::Infallible, fmt, net::SocketAddr, str::FromStr};
+use std::{fmt, net::SocketAddr, str::FromStr};
 
 use clap::Args;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub(super) use super::names::Names;
 use super::{LogFormat, LogOptions, limit_options::LimitOptions};
 use crate::{
     auth::Anonymous,
@@ -248,11 +249,6 @@ pub(super) struct LogLines {
     pub(super) log_level: Option<String>,
 }
 
-/// Names of topics, or other texts, not looked at yet: a list in a file, separated by commas elsewhere.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(transparent)]
-pub(super) struct Names(pub(super) Vec<String>);
-
 impl Options {
     /// These, and from `other` what is missing here.
     pub(super) fn or(self, other: Self) -> Self {
@@ -446,23 +442,6 @@ impl<'de> Deserialize<'de> for AdminListen {
 impl Serialize for AdminListen {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
-    }
-}
-
-impl FromStr for Names {
-    type Err = Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Infallible> {
-        if text.trim().is_empty() {
-            return Ok(Self::default());
-        }
-        Ok(Self(text.split(',').map(|name| name.trim().to_owned()).collect()))
-    }
-}
-
-impl fmt::Display for Names {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join(","))
     }
 }
 
