@@ -419,6 +419,14 @@ pub const DRAIN_MS_MAX: u64 = 3_600_000;
 pub const DRAIN_CLOSES_A_TURN: usize = 256;
 /// Time between two lines of log about a drain, milliseconds.
 pub const DRAIN_PROGRESS_MS: u64 = 5_000;
+/// How long `fanfare health` waits for an answer where nothing is said, milliseconds.
+pub const PROBE_MS: u64 = 2_000;
+/// Longest time between two lines of status for the service manager, milliseconds.
+pub const SUPERVISOR_STATUS_MS: u64 = 10_000;
+/// Looks at the shards in the time that a watchdog of the service manager waits.
+pub const WATCHDOG_LOOKS: u32 = 4;
+/// Shortest time between two of them, milliseconds: a shard turns each 100 ms.
+pub const WATCHDOG_LOOK_MS_MIN: u64 = 250;
 /// Time the whole of stopping has, milliseconds.
 pub const STOP_MS: u64 = 10_000;
 

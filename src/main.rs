@@ -1,18 +1,21 @@
 //! The `fanfare` server: reads its options, sets up its log and its descriptor limit, and runs a node. Beside that it
 //! checks a configuration, prints one of all defaults, and makes API keys.
 //!
-//! Exit codes: 0 when it was told to stop and did, 1 when it could not run (an address in use), 2 for a command line, a
+//! Exit codes: 0 when it was told to stop and did, 1 when it could not run (an address in use) or a server it was to ask is
+//! not well, 2 for a command line, a
 //! configuration file or an option that is not allowed.
 
 use std::{
     io::{self, Write},
     process::ExitCode,
+    time::Duration,
 };
 
 use fanfare::{
     auth::{KeyHash, keys},
     config::{self, Cli, Config, LogFormat, Task},
     limits, logging,
+    probe::Target,
     units::{Size, Span},
 };
 use tracing::{info, warn};
@@ -22,12 +25,14 @@ const NOT_ALLOWED: u8 = 2;
 
 fn main() -> ExitCode {
     let cli = Cli::try_parse_from(std::env::args_os()).unwrap_or_else(|error| error.exit());
-    let task = cli.task();
-    if task == Task::DefaultConfig {
-        return print(&config::default_file());
-    }
-    if task == Task::Key {
-        return new_key();
+    let task = cli.task().clone();
+    match task {
+        Task::DefaultConfig => return print(&config::default_file()),
+        Task::Key => return new_key(),
+        Task::Completions(shell) => return print(&config::completions(shell)),
+        Task::Man => return print(&config::manual()),
+        Task::Health { target: Some(target), within } => return ask(&target, within),
+        Task::Health { .. } | Task::CheckConfig | Task::Serve => {}
     }
     let config = match Config::read(&cli) {
         Ok(config) => config,
@@ -36,8 +41,10 @@ fn main() -> ExitCode {
             return ExitCode::from(NOT_ALLOWED);
         }
     };
-    if task == Task::CheckConfig {
-        return print(&config.to_string());
+    match task {
+        Task::CheckConfig => return print(&config.to_string()),
+        Task::Health { within, .. } => return ask(&Target::listening_on(config.listen), within),
+        _ => {}
     }
     let json = config.log.format == LogFormat::Json;
     let log = logging::start(json, &config.log.filter).expect("the configuration has checked the filter");
@@ -64,6 +71,17 @@ fn new_key() -> ExitCode {
         "# The key, for whoever calls. It is shown only now:\n#   {key}\n\
          [[keys]]\nname = \"change-me\"\nscopes = [\"register\", \"publish\"]\nhash = \"{hash}\"\n"
     ))
+}
+
+/// Asks a server whether it is well.
+fn ask(target: &Target, within: Duration) -> ExitCode {
+    match target.ask(within) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(unwell) => {
+            eprintln!("fanfare: {target}: {unwell}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Prints to standard output. Whoever has read enough may close it.

@@ -263,6 +263,8 @@ values! {
     commands,
     /// Bytes read from WebSocket clients.
     bytes_read,
+    /// Turns of the driver, one each 100 ms at least: a shard whose turns stand still hangs.
+    turns,
 }
 
 /// Why a matched frame was not written.

@@ -38,6 +38,8 @@ const FLOORS: &[&str] = &[
     "connection",
     "http",
     "admin",
+    "probe",
+    "systemd",
     "config",
     "server",
     "lib",

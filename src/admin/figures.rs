@@ -304,7 +304,7 @@ fn memory(text: &mut Text, view: &View) {
 /// What differs from shard to shard, and tells one that is in trouble.
 fn shards(text: &mut Text, view: &View) {
     type Of = fn(&AtShard) -> u64;
-    let families: [(Kind, &'static str, &str, Of); 9] = [
+    let families: [(Kind, &'static str, &str, Of); 10] = [
         (Kind::Gauge, "fanfare_shard_connections", "WebSocket connections of each shard", |shard| {
             shard.counted.subscribers
         }),
@@ -350,6 +350,9 @@ fn shards(text: &mut Text, view: &View) {
             "Times each shard took nothing for the sake of clients that were far behind and moved",
             |shard| shard.counted.held_back,
         ),
+        (Kind::Counter, "fanfare_shard_turns", "Turns of each shard, one in 100 ms at least", |shard| {
+            shard.counted.turns
+        }),
     ];
     for (kind, name, help, of) in families {
         let mut family = text.family(kind, name, help);
@@ -430,7 +433,7 @@ mod tests {
         let two = series(&text(&view));
         view.shards.push(AtShard::default());
         let three = series(&text(&view));
-        assert_eq!(three - two, 9, "one for each family of shards");
+        assert_eq!(three - two, 10, "one for each family of shards");
         view.total = Snapshot::default();
         assert_eq!(series(&text(&view)), three, "also of what never happened");
     }

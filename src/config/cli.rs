@@ -4,14 +4,17 @@
 //! [`crate::settings::Settings`]. The help shows those defaults, but clap does not fill them in: it would no longer
 //! be known what was asked for.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{
     ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind,
     parser::ValueSource,
 };
 
+use clap_complete::Shell;
+
 use super::{options::Options, print};
+use crate::{limits, probe::Target, units::Span};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -54,6 +57,26 @@ enum TaskArguments {
     DefaultConfig,
     /// Makes an API key, and prints it with the hash that a configuration file holds instead of it
     Key,
+    /// Asks a server whether it is well, and exits with 0 if it is and with 1 if not: that of --listen, on this machine
+    Health(Health),
+    /// Prints what makes a shell complete this command; `fanfare completions bash > FILE`, and have the shell read FILE
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Prints the manual page; `fanfare man | man -l -`
+    Man,
+}
+
+#[derive(Debug, Args)]
+struct Health {
+    /// Asks there instead, such as http://127.0.0.1:8001/ready
+    #[arg(long, value_name = "URL", value_parser = Target::parse)]
+    url: Option<Target>,
+
+    /// How long it waits for the answer
+    #[arg(long, value_name = "TIME", default_value_t = Span(Duration::from_millis(limits::PROBE_MS)))]
+    timeout: Span,
 }
 
 #[derive(Debug, Args)]
@@ -64,7 +87,7 @@ struct CheckConfig {
 }
 
 /// What the binary is asked to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Task {
     /// To serve.
     Serve,
@@ -74,6 +97,17 @@ pub enum Task {
     DefaultConfig,
     /// To make an API key.
     Key,
+    /// To ask a server whether it is well: this one, or the one that would serve with this configuration.
+    Health {
+        /// Who is asked, if not that one.
+        target: Option<Target>,
+        /// How long to wait.
+        within: Duration,
+    },
+    /// To print completions for a shell.
+    Completions(Shell),
+    /// To print the manual page.
+    Man,
 }
 
 /// A command line that was understood, with what the environment adds to it.
@@ -117,26 +151,29 @@ impl Cli {
                 return Err(conflict("check-config takes one file: FILE, or that of --config"));
             }
             Some(TaskArguments::CheckConfig(CheckConfig { file })) => (Task::CheckConfig, file.or(config)),
-            Some(TaskArguments::DefaultConfig)
-                if is_named || given.iter().any(|(_, how)| *how == Given::Flag) =>
-            {
-                return Err(conflict("default-config prints the defaults and takes no options"));
+            Some(TaskArguments::Health(Health { url, timeout })) => {
+                (Task::Health { target: url, within: timeout.0 }, config)
+            }
+            Some(_) if is_named || given.iter().any(|(_, how)| *how == Given::Flag) => {
+                return Err(conflict("what is asked for is the same with any options, and takes none"));
             }
             Some(TaskArguments::DefaultConfig) => (Task::DefaultConfig, None),
             Some(TaskArguments::Key) => (Task::Key, None),
+            Some(TaskArguments::Completions { shell }) => (Task::Completions(shell), None),
+            Some(TaskArguments::Man) => (Task::Man, None),
         };
         let file = file.filter(|file| !file.is_empty()).map(PathBuf::from);
         Ok(Self { task, file, options, given })
     }
 
     /// What is asked for.
-    pub fn task(&self) -> Task {
-        self.task
+    pub fn task(&self) -> &Task {
+        &self.task
     }
 }
 
 /// The command line as clap knows it: options may stand before and behind a subcommand, and show their defaults.
-fn command() -> clap::Command {
+pub(super) fn command() -> clap::Command {
     let defaults = print::defaults_in_help();
     Arguments::command().mut_args(|argument| {
         let argument = argument.global(true).hide_env_values(true);
@@ -240,13 +277,21 @@ mod tests {
             &["--config=a.toml", "check-config", "--shards=3"],
         ] {
             let cli = parsed(arguments).expect("it is understood");
-            assert_eq!((cli.task(), cli.file), (Task::CheckConfig, Some("a.toml".into())), "{arguments:?}");
+            assert_eq!(cli.task(), &Task::CheckConfig, "{arguments:?}");
+            assert_eq!(cli.file, Some("a.toml".into()), "{arguments:?}");
             assert_eq!(cli.options.server.shards.map(|count| count.0), Some(3), "{arguments:?}");
             assert_eq!(cli.given, [("shards".to_owned(), Given::Flag)], "{arguments:?}");
         }
-        assert_eq!(parsed(&[]).unwrap().task(), Task::Serve);
+        assert_eq!(parsed(&[]).unwrap().task(), &Task::Serve);
         assert_eq!(parsed(&["--config="]).unwrap().file, None);
-        assert_eq!(parsed(&["default-config"]).unwrap().task(), Task::DefaultConfig);
+        assert_eq!(parsed(&["default-config"]).unwrap().task(), &Task::DefaultConfig);
+        assert_eq!(parsed(&["man"]).unwrap().task(), &Task::Man);
+        assert_eq!(parsed(&["completions", "fish"]).unwrap().task(), &Task::Completions(Shell::Fish));
+        let within = Duration::from_millis(limits::PROBE_MS);
+        assert_eq!(parsed(&["health"]).unwrap().task(), &Task::Health { target: None, within });
+        let elsewhere = parsed(&["health", "--url=http://a/ready", "--timeout=5s"]).unwrap();
+        let target = Some(Target::parse("http://a/ready").unwrap());
+        assert_eq!(elsewhere.task(), &Task::Health { target, within: Duration::from_secs(5) });
     }
 
     #[test]
@@ -254,8 +299,12 @@ mod tests {
         for (arguments, part) in [
             (&["--config=a", "check-config", "b"][..], "takes one file"),
             (&["check-config", "a", "b"], "unexpected argument 'b'"),
-            (&["default-config", "--shards=1"], "takes no options"),
-            (&["--config=a", "default-config"], "takes no options"),
+            (&["default-config", "--shards=1"], "takes none"),
+            (&["--config=a", "default-config"], "takes none"),
+            (&["man", "--shards=1"], "takes none"),
+            (&["completions"], "<SHELL>"),
+            (&["completions", "cmd"], "'cmd'"),
+            (&["health", "--url=a"], "such as http://127.0.0.1:8000/health"),
             (&["serve"], "'serve'"),
         ] {
             let error = parsed(arguments).expect_err("it is refused");

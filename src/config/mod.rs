@@ -21,8 +21,10 @@ use file::File;
 use origins::Origins;
 
 pub use changes::{Change, changes};
+pub use clap_complete::Shell;
 pub use cli::{Cli, Task};
 pub use error::ConfigError;
+pub use manual::{completions, manual};
 pub use print::default_file;
 
 mod access;
@@ -34,6 +36,7 @@ mod error;
 mod file;
 mod keys;
 mod limit_options;
+mod manual;
 mod names;
 mod options;
 mod origins;

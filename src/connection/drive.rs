@@ -92,6 +92,7 @@ impl Local {
         let now = self.now();
         let began = Instant::now();
         let state = &mut *self.state();
+        self.node().metrics().shard(self.shard()).turns.add(1);
         state.shard.begin_turn(now);
         state.follow(&self.node().settings());
         let more_events = self.look_at_sockets(state);

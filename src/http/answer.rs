@@ -49,7 +49,8 @@ pub(super) fn empty() -> Answer {
     answer
 }
 
-fn with_json(status: StatusCode, body: Bytes) -> Answer {
+/// A JSON body with whatever status.
+pub(super) fn with_json(status: StatusCode, body: Bytes) -> Answer {
     let mut answer = Response::new(Payload::from(body));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -1,9 +1,10 @@
-//! `GET /health`: 200 as long as this shard answers at all, while the node is draining or stopping too; with the node's ledger,
-//! so that whoever watches, or loads, a server can hold what clients saw against what it says it did.
+//! `GET /ready`: whether traffic is to be sent here. `GET /health`: 200 as long as this shard answers at all, while the node is
+//! draining or stopping too; with the node's ledger, so that whoever watches, or loads, a server can hold what clients saw against what it says it did.
 
+use hyper::{StatusCode, body::Bytes};
 use serde::Serialize;
 
-use super::answer::{Answer, json};
+use super::answer::{Answer, json, with_json};
 use crate::{
     metrics::Snapshot,
     node::{Node, Phase},
@@ -82,6 +83,12 @@ pub(crate) fn health_json(node: &Node) -> String {
     let status = if phase <= Phase::Serving { "ok" } else { phase.as_str() };
     let health = Health { status, ledger: ledger(&total), memory: held };
     serde_json::to_string(&health).unwrap_or_default()
+}
+
+/// Answers 200 only while the node serves; for balancers, which look at the port that they send traffic to.
+pub(super) fn ready(phase: Phase) -> Answer {
+    let status = if phase.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    with_json(status, Bytes::from(format!(r#"{{"status":"{phase}"}}"#)))
 }
 
 fn ledger(total: &Snapshot) -> Ledger {

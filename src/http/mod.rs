@@ -172,6 +172,7 @@ async fn answer(local: &Local, entry: &Entry, visitor: &Visitor, request: Reques
     let connections = entry.connections();
     let answer = match route {
         Route::Health => Ok(health::health(local.node())),
+        Route::Ready => Ok(health::ready(local.node().phase())),
         Route::Description => Ok(answer::json(DESCRIPTION)),
         Route::Register => register::register(local, connections, visitor, request).await,
         Route::Registration(id) => register::unregister(local, connections, id).await,

@@ -7,6 +7,8 @@ use hyper::Method;
 pub(super) enum Route<'a> {
     /// `/health`
     Health,
+    /// `/ready`
+    Ready,
     /// `/openapi.json`
     Description,
     /// `/register`
@@ -36,6 +38,7 @@ impl<'a> Route<'a> {
     pub(super) fn of(path: &'a str) -> Option<Self> {
         Some(match path {
             "/health" => Self::Health,
+            "/ready" => Self::Ready,
             "/openapi.json" => Self::Description,
             "/register" => Self::Register,
             "/publish" => Self::Publish,
@@ -62,6 +65,7 @@ impl<'a> Route<'a> {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Health => "health",
+            Self::Ready => "ready",
             Self::Description => "openapi",
             Self::Register | Self::Registration(_) => "register",
             Self::Publish | Self::PublishTo(_) => "publish",
@@ -76,7 +80,9 @@ impl<'a> Route<'a> {
     /// Its methods, as they stand in `Allow`.
     pub(super) fn methods(self) -> &'static str {
         match self {
-            Self::Health | Self::Description | Self::Topic(_) | Self::History(_) => "GET, HEAD, OPTIONS",
+            Self::Health | Self::Ready | Self::Description | Self::Topic(_) | Self::History(_) => {
+                "GET, HEAD, OPTIONS"
+            }
             Self::Register | Self::Publish | Self::PublishTo(_) | Self::Batch => "POST, OPTIONS",
             Self::Registration(_) => "DELETE, OPTIONS",
             Self::Socket(_) | Self::OpenSocket => "GET, OPTIONS",
@@ -99,6 +105,7 @@ mod tests {
     fn paths_are_exact_and_the_rest_of_a_topic_is_the_topic() {
         for (path, route) in [
             ("/health", Some(Route::Health)),
+            ("/ready", Some(Route::Ready)),
             ("/openapi.json", Some(Route::Description)),
             ("/register", Some(Route::Register)),
             ("/register/", Some(Route::Registration(""))),

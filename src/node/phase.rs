@@ -39,6 +39,11 @@ impl Phase {
         self < Self::Closing
     }
 
+    /// The next one, if it is not the last.
+    pub(crate) fn next(self) -> Option<Self> {
+        Self::ALL.get(self as usize + 1).copied()
+    }
+
     /// Its name, as it is shown.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -38,10 +38,12 @@ use crate::{
     node::{HttpCount, Node, Phase},
     peer::Peer,
     settings::{AdminSettings, Settings},
+    systemd::Environment,
 };
 
 mod draining;
 mod reload;
+mod supervision;
 
 /// How long the acceptor rests when the kernel has no descriptors for it.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -175,15 +177,24 @@ pub fn run(cli: Cli, config: Config, log: LogFilter) -> io::Result<()> {
         let _entered = runtime.enter();
         Signals::catch()?
     };
+    let environment = Environment::read(std::process::id(), |name| std::env::var_os(name));
+    let notifier = supervision::notifier(&environment);
     let server = Server::start(config.listen, config.settings.clone())?;
     tracing::info!(address = %server.address(), "listening");
+    if let Some(notifier) = &notifier {
+        supervision::begin(notifier.clone(), environment.watchdog, server.node().clone())?;
+    }
     let node = server.node().clone();
     let mut reloader = Reloader::new(cli, config, log, node.clone());
     let watch = move || {
         runtime.block_on(async {
             loop {
                 match signals.next().await {
-                    Asked::Reload => reloader.reload(),
+                    Asked::Reload => {
+                        notifier.iter().for_each(|notifier| notifier.reloading());
+                        reloader.reload();
+                        notifier.iter().for_each(|notifier| notifier.ready());
+                    }
                     Asked::Drain => break node.begin_draining(),
                     Asked::Stop => break node.begin_stopping(),
                 }

@@ -104,8 +104,8 @@ fn what_changes_something_needs_its_header_and_paths_and_methods_are_exact() {
         let head = http.request("HEAD", "/ready", &[], b"");
         assert_eq!((head.status, &head.body[..]), (200, &b""[..]));
         assert!(server.node().phase().is_ready());
-        // And the public side has nothing of all this.
-        for path in ["/metrics", "/ready", "/drain"] {
+        // And the public side has nothing of all this but whether it is ready.
+        for path in ["/metrics", "/clients", "/drain"] {
             assert_eq!(server.http().get(path).status, 404, "{path}");
         }
     });

@@ -27,6 +27,8 @@ mod handshake;
 mod hostile_frames;
 mod http_protocol;
 mod idempotency;
+#[cfg(target_os = "linux")]
+mod installed;
 mod keys;
 mod limits;
 mod liveness;

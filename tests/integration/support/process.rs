@@ -69,11 +69,20 @@ pub(crate) fn end_of(command: &mut Command) -> Ended {
         .stderr(Stdio::piped())
         .spawn()
         .expect("it was built");
-    let status = wait(&mut child);
-    let mut ended = Ended { code: status.code(), stdout: String::new(), stderr: String::new() };
-    child.stdout.take().expect("it is piped").read_to_string(&mut ended.stdout).expect("it is text");
-    child.stderr.take().expect("it is piped").read_to_string(&mut ended.stderr).expect("it is text");
-    ended
+    // Meanwhile, for it may print more than a pipe holds.
+    let stdout = read_meanwhile(child.stdout.take().expect("it is piped"));
+    let stderr = read_meanwhile(child.stderr.take().expect("it is piped"));
+    let code = wait(&mut child).code();
+    let text = |reading: thread::JoinHandle<String>| reading.join().expect("it is text");
+    Ended { code, stdout: text(stdout), stderr: text(stderr) }
+}
+
+fn read_meanwhile(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<String> {
+    thread::spawn(move || {
+        let mut text = String::new();
+        pipe.read_to_string(&mut text).expect("it is text");
+        text
+    })
 }
 
 impl Process {
