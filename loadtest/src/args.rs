@@ -126,7 +126,7 @@ impl CrowdArgs {
 }
 
 /// Which server is measured.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct TargetArgs {
     /// A server that runs already; 127.0.0.0/8 only
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8000", value_parser = loopback)]

@@ -5,9 +5,8 @@
 use std::io::{self, ErrorKind, Write};
 use std::net::SocketAddr;
 
-use mio::net::TcpStream;
-
 use crate::http;
+use crate::stream::Stream;
 
 /// What every client sends as `Sec-WebSocket-Key`.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -45,7 +44,7 @@ pub(crate) fn request(path: &str, host: SocketAddr, subprotocol: Option<&str>) -
 }
 
 /// Sends a [`request`] if the socket is connected by now.
-pub(crate) fn send(request: &[u8], stream: &mut TcpStream) -> io::Result<Sending> {
+pub(crate) fn send(request: &[u8], stream: &mut Stream) -> io::Result<Sending> {
     if let Some(error) = stream.take_error()? {
         return Err(error);
     }

@@ -33,7 +33,9 @@ mod round;
 mod scenario;
 mod server;
 mod split;
+mod stream;
 mod timeline;
+mod tls;
 mod units;
 mod verdict;
 

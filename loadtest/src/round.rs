@@ -372,7 +372,7 @@ pub(crate) fn fan_out(
     interrupt: &Interrupt,
 ) -> Result<Round> {
     let audience = Audience::gather(plan, server, timing.settle, interrupt)?;
-    let books = ServerLedger::read(server.address);
+    let books = ServerLedger::read(server);
     let descriptors = server.pid.and_then(procfs::open_descriptors);
     audience.generator.enter(Phase::WarmUp);
     let mut smooth = audience.wait("warming up", timing.warm_up)?;
@@ -437,7 +437,7 @@ pub(crate) fn fan_out(
         stalled: plan.stalling(),
         stuck,
         memory,
-        audit: books.and_then(|before| Audit::of(server.address, before, seen)),
+        audit: books.and_then(|before| Audit::of(server, before, seen)),
         descriptors,
         timeline,
     })

@@ -22,6 +22,8 @@ pub(crate) struct Dialect {
     pub(crate) publishing: Publishing,
     /// Where publications go, if elsewhere than clients.
     pub(crate) publish_at: Option<SocketAddr>,
+    /// Everything goes through TLS.
+    pub(crate) secure: bool,
     /// Each publication has a key, of few there are: what a topic's class may conflate by.
     pub(crate) keyed: bool,
 }
@@ -42,6 +44,7 @@ impl Dialect {
         framing: Framing::Plain,
         publishing: Publishing::Post,
         publish_at: None,
+        secure: false,
         keyed: false,
     };
 

@@ -3,10 +3,9 @@
 
 use std::io;
 
-use mio::net::TcpStream;
-
 use crate::handshake::{self, Sending};
 use crate::place::Place;
+use crate::stream::Stream;
 
 /// Where a client is in its life.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -30,7 +29,7 @@ pub(crate) enum State {
 /// One client. Its place in the thread's list is its token.
 #[derive(Debug)]
 pub(crate) struct Client {
-    pub(crate) stream: Option<TcpStream>,
+    pub(crate) stream: Option<Stream>,
     /// What it expects next if it is in one stream: everything below it has had, or the ledger knows of it.
     /// [`Place::NOWHERE`] if it is in several.
     pub(crate) next: Place,
@@ -93,7 +92,7 @@ impl Client {
     }
 
     /// A socket on its way; `request` is sent when it is connected.
-    pub(crate) fn connect(&mut self, stream: TcpStream, request: String) {
+    pub(crate) fn connect(&mut self, stream: Stream, request: String) {
         self.stream = Some(stream);
         self.kept = request.into_bytes();
         self.state = State::Connecting;

@@ -18,6 +18,7 @@ use super::pipeline::Pipeline;
 use super::streams::Streams;
 use crate::handshake;
 use crate::http::Response;
+use crate::stream::Stream;
 
 /// Registrations asked for and not yet used.
 const REGISTERING_MAX: usize = 128;
@@ -37,6 +38,7 @@ pub(crate) struct Connector {
     pipeline: Option<Pipeline>,
     streams: Arc<Streams>,
     subprotocol: Option<&'static str>,
+    secure: bool,
     /// Clients of this thread, and the number of the first among those of all threads.
     clients: usize,
     first: usize,
@@ -90,7 +92,7 @@ impl Connector {
         let direct = |client| plan.dialect.path(plan.streams.topics_of(client).first()?);
         let paths: VecDeque<String> = clients.clone().map_while(direct).collect();
         let pipeline = match paths.is_empty() {
-            true => Some(Pipeline::connect(plan.address, registry, token)?),
+            true => Some(Pipeline::connect(plan.address, plan.dialect.secure, registry, token)?),
             false => None,
         };
         Ok(Self {
@@ -99,6 +101,7 @@ impl Connector {
             pipeline,
             streams: Arc::clone(&plan.streams),
             subprotocol: plan.dialect.framing.subprotocol(),
+            secure: plan.dialect.secure,
             clients: clients.len(),
             first: clients.start,
             asked: 0,
@@ -134,13 +137,14 @@ impl Connector {
 
     /// Opens the next socket if one may be opened now, and gives it with its client's place in this thread.
     /// It reports to the token of that place.
-    pub(crate) fn open(&mut self, registry: &Registry) -> io::Result<Option<(usize, TcpStream, String)>> {
+    pub(crate) fn open(&mut self, registry: &Registry) -> io::Result<Option<(usize, Stream, String)>> {
         if self.opened - self.done >= HANDSHAKES_MAX {
             return Ok(None);
         }
         let Some(path) = self.paths.pop_front() else { return Ok(None) };
         let place = self.opened;
-        let mut stream = dial(self.address, source(self.process, self.first + place), None)?;
+        let socket = dial(self.address, source(self.process, self.first + place), None)?;
+        let mut stream = Stream::new(socket, self.secure)?;
         registry.register(&mut stream, Token(place), Interest::READABLE | Interest::WRITABLE)?;
         self.opened += 1;
         Ok(Some((place, stream, handshake::request(&path, self.address, self.subprotocol))))

@@ -9,6 +9,7 @@ use mio::{Interest, Registry, Token};
 
 use crate::dialect::Publishing;
 use crate::http::Response;
+use crate::stream::Stream;
 
 const READ_MAX: usize = 64 * 1024;
 /// What has been sent is let go of from this many bytes on, even if there is always more to send.
@@ -17,7 +18,7 @@ const SENT_MAX: usize = 1 << 20;
 /// A connection to the HTTP side of a server.
 #[derive(Debug)]
 pub(crate) struct Pipeline {
-    stream: TcpStream,
+    stream: Stream,
     /// Requests not yet taken by the socket: those from `sent` on.
     requests: Vec<u8>,
     sent: usize,
@@ -28,11 +29,16 @@ pub(crate) struct Pipeline {
 
 impl Pipeline {
     /// Connects, waiting for it, and reports to `token` from then on.
-    pub(crate) fn connect(address: SocketAddr, registry: &Registry, token: Token) -> io::Result<Self> {
+    pub(crate) fn connect(
+        address: SocketAddr,
+        secure: bool,
+        registry: &Registry,
+        token: Token,
+    ) -> io::Result<Self> {
         let stream = std::net::TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
-        let mut stream = TcpStream::from_std(stream);
+        let mut stream = Stream::new(TcpStream::from_std(stream), secure)?;
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
         Ok(Self { stream, requests: Vec::new(), sent: 0, answers: Vec::new(), taken: 0 })
     }
@@ -65,7 +71,10 @@ impl Pipeline {
         }
         self.requests.clear();
         self.sent = 0;
-        Ok(())
+        match self.stream.flush() {
+            Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Reads all there is. A server that closes is an error: requests may be under way.

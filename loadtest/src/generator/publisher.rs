@@ -123,7 +123,7 @@ impl Publisher {
         };
         let rotation = Rotation::new(plan.streams.order(), weights, number as u64);
         let publishing = plan.dialect.publishing;
-        let mut pipeline = Pipeline::connect(address, registry, token)?;
+        let mut pipeline = Pipeline::connect(address, plan.dialect.secure, registry, token)?;
         pipeline.requests().extend_from_slice(publishing.hello());
         Ok(Self {
             pipeline,

@@ -170,6 +170,7 @@ impl CompareArgs {
         Ok(match target {
             Target::Fanfare => Side::Started {
                 classes: false,
+                secure: false,
                 program: self.fanfare_program()?,
                 arguments: self.fanfare_args.split_whitespace().map(str::to_owned).collect(),
                 core,

@@ -3,6 +3,7 @@
 //! target and what it is compared with, since a figure on a shared machine means something only beside another of the
 //! same time: the floor, or the same server with less to do for each message.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,7 @@ use crate::units::{self, parse_duration, parse_share};
   loadtest fanout --server target/release/fanfare --pin --against floor --rounds 5
   loadtest fanout --server target/release/fanfare --pin --protocol v1 --against plain-protocol
   loadtest fanout --server target/release/fanfare --pin --class history --against plain-class
+  loadtest fanout --server target/release/fanfare --pin --tls --against plain-tcp
   loadtest fanout --clients 2000 --window 256 --stalled 1% --json run.json")]
 pub(crate) struct FanoutArgs {
     #[command(flatten)]
@@ -42,9 +44,15 @@ pub(crate) struct FanoutArgs {
     /// that begin with the class's name and a dot
     #[arg(long)]
     class: Option<TopicClass>,
+    /// Speak TLS; a server started here is given a certificate
+    #[arg(long)]
+    tls: bool,
     /// Alternate with rounds against this, and give the ratio
     #[arg(long)]
     against: Option<AgainstFanout>,
+    /// Alternate with rounds against this other build of the server, given the same, and give the ratio
+    #[arg(long, value_name = "PATH", requires = "server", conflicts_with = "against")]
+    against_build: Option<PathBuf>,
     /// Stop reading, for good, at this share of the clients
     #[arg(long, value_name = "SHARE", default_value = "0%", value_parser = parse_share)]
     stalled: f64,
@@ -62,6 +70,8 @@ pub(crate) enum AgainstFanout {
     PlainProtocol,
     /// The same server and clients, with a topic of the default class, without keys
     PlainClass,
+    /// The same server and clients, without TLS
+    PlainTcp,
 }
 
 /// What clients and topic are, on one side.
@@ -78,6 +88,7 @@ struct FanOut {
     window: u64,
     protocol: &'static str,
     class: Option<&'static str>,
+    tls: bool,
     #[serde(flatten)]
     found: Found,
 }
@@ -93,10 +104,11 @@ enum Found {
 pub(crate) fn run(args: &FanoutArgs) -> Result<Verdict> {
     let kind = Kind { protocol: args.protocol, class: args.class };
     let stage = Stage::set_for_list(&args.windowed.load.crowd)?;
-    let target = || match kind.class {
-        Some(_) => stage.target(&args.target).with_classes(),
-        None => stage.target(&args.target),
+    let started = |target: &TargetArgs| match kind.class {
+        Some(_) => stage.target(target).with_tls(args.tls).with_classes(),
+        None => stage.target(target).with_tls(args.tls),
     };
+    let target = || started(&args.target);
     let mut sides = vec![("target", target(), kind)];
     match args.against {
         None => {}
@@ -115,6 +127,14 @@ pub(crate) fn run(args: &FanoutArgs) -> Result<Verdict> {
         Some(AgainstFanout::PlainClass) => {
             sides.push(("plain class", target(), Kind { class: None, ..kind }));
         }
+        Some(AgainstFanout::PlainTcp) if !args.tls || args.target.server.is_none() => {
+            return Err(Error::Usage("--against plain-tcp needs --tls and --server".to_owned()));
+        }
+        Some(AgainstFanout::PlainTcp) => sides.push(("plain TCP", target().with_tls(false), kind)),
+    }
+    if let Some(build) = &args.against_build {
+        let other = TargetArgs { server: Some(build.clone()), ..args.target.clone() };
+        sides.push(("other build", started(&other), kind));
     }
     let timing = Timing { stall_after: args.stall_after, ..alternation::timing(&args.windowed.load) };
     run_against(&stage, &args.windowed, &sides, args.stalled, timing)
@@ -141,6 +161,9 @@ fn run_against(
     let opened: Vec<Side> = sides.iter().map(|(_, side, _)| side.clone()).collect();
     let environment = Environment::describe(load.crowd.pin, &opened);
     let mut page = page(stage, windowed, kind, stalled);
+    if opened.first().is_some_and(Side::speaks_tls) {
+        page.fact("speaks", "TLS 1.3".to_owned());
+    }
     load.output.begin(&page, &environment)?;
     let under_way = format!("a window of {window}");
     let message = Message::new(load.payload, Instant::now());
@@ -184,6 +207,7 @@ fn run_against(
         window: *window,
         protocol: kind.protocol.name(),
         class: kind.class.map(TopicClass::name),
+        tls: sides.first().is_some_and(|(_, side, _)| side.speaks_tls()),
         found,
     };
     load.output.end(&page, &environment, &result)?;

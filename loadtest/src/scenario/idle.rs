@@ -5,11 +5,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::{Stage, Verdict, fresh_topic};
-use crate::args::{Against, CrowdArgs, TargetArgs};
+use crate::args::{CrowdArgs, TargetArgs};
 use crate::error::{Error, Result};
 use crate::figures::median;
 use crate::generator::{Plan, Streams};
@@ -38,7 +38,10 @@ pub(crate) struct IdleArgs {
     target: TargetArgs,
     /// Alternate with rounds against this, pinging at the same interval, and give the ratio
     #[arg(long)]
-    against: Option<Against>,
+    against: Option<AgainstIdle>,
+    /// Speak TLS; a server started here is given a certificate
+    #[arg(long)]
+    tls: bool,
     /// How often servers started here are to ping each client; 0s: no pings
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
     ping_every: Duration,
@@ -63,12 +66,25 @@ pub(crate) struct IdleArgs {
     output: OutputArgs,
 }
 
+/// What a server at rest can be compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum AgainstIdle {
+    /// The bare send loop
+    Floor,
+    /// The same server and clients, without TLS
+    PlainTcp,
+}
+
 /// All rounds, and the ratio if two servers were measured.
 #[derive(Debug, Serialize)]
 struct Idle {
     clients: usize,
     ping_every_seconds: f64,
+    tls: bool,
     rounds: Vec<Round>,
+    /// What the target is compared with.
+    #[serde(skip)]
+    reference: Option<&'static str>,
     ratio: Option<Ratio>,
     /// A pair of rounds answered numbers of pings that differ by more than a twentieth.
     incomparable: bool,
@@ -112,15 +128,22 @@ pub(crate) fn run(args: &IdleArgs) -> Result<Verdict> {
         return Err(Error::Usage("--duration must be longer than nothing".to_owned()));
     }
     let stage = Stage::set(&args.crowd)?;
-    let mut sides = vec![args.pinging(stage.target(&args.target))];
-    if args.against.is_some() {
-        let core = stage.server_core;
-        sides.push(match args.ping_every.is_zero() {
-            true => Side::Floor { core },
-            false => Side::PingingFloor { core, every: args.ping_every },
-        });
+    let core = stage.server_core;
+    let target = || args.pinging(stage.target(&args.target));
+    let mut sides = vec![("target", target().with_tls(args.tls))];
+    match args.against {
+        None => {}
+        Some(AgainstIdle::PlainTcp) if !args.tls || args.target.server.is_none() => {
+            return Err(Error::Usage("--against plain-tcp needs --tls and --server".to_owned()));
+        }
+        Some(AgainstIdle::PlainTcp) => sides.push(("plain TCP", target())),
+        Some(AgainstIdle::Floor) if args.ping_every.is_zero() => sides.push(("floor", Side::Floor { core })),
+        Some(AgainstIdle::Floor) => {
+            sides.push(("floor", Side::PingingFloor { core, every: args.ping_every }));
+        }
     }
-    let environment = Environment::describe(args.crowd.pin, &sides);
+    let opened: Vec<Side> = sides.iter().map(|(_, side)| side.clone()).collect();
+    let environment = Environment::describe(args.crowd.pin, &opened);
     let mut page = Page::new("idle", "Connected clients, pings and nothing else: what they cost at rest");
     page.fact("clients", units::grouped(args.crowd.clients() as u64))
         .fact("pinged every", format!("{:?}", args.ping_every))
@@ -130,10 +153,10 @@ pub(crate) fn run(args: &IdleArgs) -> Result<Verdict> {
     let mut rounds = Vec::new();
     let count = usize::from(args.rounds.unwrap_or(default));
     for number in 1..=count {
-        for side in &sides {
+        for &(name, ref side) in &sides {
             stage.interrupt.check()?;
-            stage.interrupt.progress.round(side.name(), number, count);
-            rounds.push(rest(args, &stage, &side.open()?, (side.name(), number))?);
+            stage.interrupt.progress.round(name, number, count);
+            rounds.push(rest(args, &stage, &side.open()?, (name, number))?);
         }
     }
     let result = Idle::new(args, rounds);
@@ -209,13 +232,14 @@ impl Round {
 impl Idle {
     fn new(args: &IdleArgs, rounds: Vec<Round>) -> Self {
         let side = |name: &'static str| rounds.iter().filter(move |round| round.server == name);
-        let pairs: Vec<(&Round, &Round)> = side("target").zip(side("floor")).collect();
-        let incomparable = pairs.iter().any(|(target, floor)| {
-            target.pongs.abs_diff(floor.pongs) as f64 > floor.pongs as f64 * PONGS_APART
+        let reference = rounds.iter().map(|round| round.server).find(|&name| name != "target");
+        let pairs: Vec<(&Round, &Round)> = side("target").zip(side(reference.unwrap_or_default())).collect();
+        let incomparable = pairs.iter().any(|(target, other)| {
+            target.pongs.abs_diff(other.pongs) as f64 > other.pongs as f64 * PONGS_APART
         });
         let ratios: Option<Vec<f64>> = pairs
             .iter()
-            .map(|(target, floor)| Some(target.cpu_share? / floor.cpu_share.filter(|&share| share > 0.0)?))
+            .map(|(target, other)| Some(target.cpu_share? / other.cpu_share.filter(|&share| share > 0.0)?))
             .collect();
         let ratio = ratios.and_then(|ratios| {
             Some(Ratio {
@@ -228,6 +252,8 @@ impl Idle {
         Self {
             clients: args.crowd.clients(),
             ping_every_seconds: args.ping_every.as_secs_f64(),
+            tls: args.tls,
+            reference,
             ratio,
             incomparable,
             rounds,
@@ -241,7 +267,7 @@ impl Idle {
         };
         let spread = |title: &str, axis: Axis, figure: fn(&Round) -> Option<f64>| {
             let dots = Dots::new(title, axis).note("Median, smallest and largest of the rounds.");
-            ["target", "floor"].into_iter().fold(dots, |dots, name| match Dot::of(name, &of(name, figure)) {
+            self.names().fold(dots, |dots, name| match Dot::of(name, &of(name, figure)) {
                 Some(dot) => dots.row(Dot { highlighted: name == "target", ..dot }),
                 None => dots,
             })
@@ -253,7 +279,8 @@ impl Idle {
             page.headline(format!("{:.2} %", share * 100.0), "of a core at rest");
         }
         if let Some(ratio) = &self.ratio {
-            page.headline(format!("{:.3} ×", ratio.cpu), "CPU time of floor");
+            let other = self.reference.unwrap_or_default();
+            page.headline(format!("{:.3} ×", ratio.cpu), format!("CPU time of {other}"));
         }
         page.section("Memory and CPU time")
             .table(self.table())
@@ -267,11 +294,16 @@ impl Idle {
             let round = self.rounds.iter().find(|round| round.server == name)?;
             Some((format!("{name} {}", round.round), &round.timeline))
         };
-        let over_time_of: Vec<_> = ["target", "floor"].into_iter().filter_map(first).collect();
+        let over_time_of: Vec<_> = self.names().filter_map(first).collect();
         let section = page.section("Over time");
         for plot in over_time(&over_time_of) {
             section.plot(plot);
         }
+    }
+
+    /// The sides, the target first.
+    fn names(&self) -> impl Iterator<Item = &'static str> {
+        std::iter::once("target").chain(self.reference)
     }
 
     fn table(&self) -> Table {
@@ -313,7 +345,8 @@ impl Idle {
                 }
                 None => format!("{low:.3} to {high:.3}"),
             };
-            remarks.push(format!("target / floor, median of paired rounds: CPU {cpu:.3} ({brackets})"));
+            let other = self.reference.unwrap_or_default();
+            remarks.push(format!("target / {other}, median of paired rounds: CPU {cpu:.3} ({brackets})"));
         }
         if self.incomparable {
             remarks.push(

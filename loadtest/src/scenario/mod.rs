@@ -65,11 +65,12 @@ impl Stage {
 
     fn target(&self, args: &TargetArgs) -> Side {
         match &args.server {
-            None => Side::Running { address: args.target, pid: args.pid },
+            None => Side::Running { address: args.target, pid: args.pid, secure: false },
             Some(program) => Side::Started {
                 program: program.clone(),
                 arguments: args.server_args.split_whitespace().map(str::to_owned).collect(),
                 classes: false,
+                secure: false,
                 core: self.server_core,
             },
         }

@@ -93,7 +93,7 @@ pub(crate) fn run(args: &ResumeArgs) -> Result<Verdict> {
 fn resume(args: &ResumeArgs, stage: &Stage, server: &Server, number: usize) -> Result<Round> {
     let topic = TopicClass::History.topic(&fresh_topic());
     let plan = Plan { speech: Speech::Resuming, ..args.returning.plan(stage, server, topic) };
-    let books = ServerLedger::read(server.address);
+    let books = ServerLedger::read(server);
     let (returned, outcome) = args.returning.round(&plan, stage, server, (number, "all recovered"))?;
     Ok(Round {
         returned,
@@ -110,7 +110,7 @@ fn resume(args: &ResumeArgs, stage: &Stage, server: &Server, number: usize) -> R
 fn audit(server: &Server, before: ServerLedger, outcome: &Outcome) -> Option<Audit> {
     let Outcome { deliveries, faults, told, .. } = outcome;
     let seen = Seen { received: *deliveries, lost: faults.lost, told: *told, is_everything: false };
-    Audit::of(server.address, before, seen)
+    Audit::of(server, before, seen)
 }
 
 impl ResumeArgs {

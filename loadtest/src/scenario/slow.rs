@@ -246,7 +246,7 @@ pub(crate) fn run(args: &SlowArgs) -> Result<Verdict> {
 
 fn round(args: &SlowArgs, stage: &Stage, server: &Server, label: (usize, bool)) -> Result<Round> {
     let plan = args.plan(stage, server);
-    let books = ServerLedger::read(server.address);
+    let books = ServerLedger::read(server);
     let crowd = Crowd::gather(&plan, server.pid, &stage.interrupt)?;
     let resident = || server.pid.and_then(procfs::resident_bytes);
     let (connected_bytes, kernel_before_bytes) = (resident(), procfs::tcp_bytes());
@@ -323,7 +323,7 @@ fn audit(server: &Server, before: ServerLedger, outcome: &Outcome) -> Option<Aud
             Some(_) => {}
         }
     }
-    Audit::of_ends(server.address, before, seen, ends)
+    Audit::of_ends(server, before, seen, ends)
 }
 
 fn closed_slow(outcome: &Outcome, slow_from: Instant) -> BTreeMap<String, Closed> {

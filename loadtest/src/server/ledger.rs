@@ -1,8 +1,6 @@
 //! What a server says became of its frames, from `GET /health` where it has a `ledger`. Held against what the clients
 //! of a run saw: a server whose books do not agree with its audience has a fault, even if nobody missed anything.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -10,14 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::dialect::v1::Gaps;
 use crate::http;
+use crate::server::Server;
 
 /// How long a server may take to answer.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 /// How long the books may lag behind what clients have seen: a server may count after it has written.
 const AGREE_MAX: Duration = Duration::from_secs(2);
 const POLL_EVERY: Duration = Duration::from_millis(10);
-/// The longest answer that is read.
-const BODY_MAX: u64 = 1 << 20;
 
 /// Frames that were matched with a subscriber, and what became of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,27 +104,15 @@ impl Dropped {
 }
 
 impl ServerLedger {
-    /// What the server at `address` says now; `None` if it keeps no ledger or does not answer.
-    pub(crate) fn read(address: SocketAddr) -> Option<Self> {
+    /// What the server says now; `None` if it keeps no ledger or does not answer.
+    pub(crate) fn read(server: &Server) -> Option<Self> {
         #[derive(Deserialize)]
         struct Health {
             ledger: ServerLedger,
         }
-        let mut stream = TcpStream::connect_timeout(&address, ANSWER_MAX).ok()?;
-        stream.set_read_timeout(Some(ANSWER_MAX)).ok()?;
-        write!(stream, "GET /health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").ok()?;
-        let mut bytes = Vec::new();
-        let mut chunk = stream.take(BODY_MAX);
-        loop {
-            if let Ok(Some(answer)) = http::response(&bytes) {
-                return serde_json::from_slice::<Health>(answer.body).ok().map(|health| health.ledger);
-            }
-            let mut part = [0; 4096];
-            match chunk.read(&mut part).ok()? {
-                0 => return None,
-                read => bytes.extend_from_slice(&part[..read]),
-            }
-        }
+        let bytes = server.health(ANSWER_MAX).ok()?;
+        let answer = http::response(&bytes).ok()??;
+        serde_json::from_slice::<Health>(answer.body).ok().map(|health| health.ledger)
     }
 
     /// What was added since `earlier`. What is queued is of now.
@@ -200,32 +185,32 @@ impl ServerLedger {
 }
 
 impl Audit {
-    /// Reads the books of the server at `address` until they agree with what clients have `seen`, for a while at most.
+    /// Reads the books of the server until they agree with what clients have `seen`, for a while at most.
     /// `None` without a ledger.
-    pub(crate) fn of(address: SocketAddr, before: ServerLedger, seen: Seen) -> Option<Self> {
-        Self::until(address, before, seen.received, |ledger| ledger.compare(seen))
+    pub(crate) fn of(server: &Server, before: ServerLedger, seen: Seen) -> Option<Self> {
+        Self::until(server, before, seen.received, |ledger| ledger.compare(seen))
     }
 
     /// The same for a run in which some clients were slow, and were closed for it.
-    pub(crate) fn of_ends(address: SocketAddr, before: ServerLedger, seen: Seen, ends: Ends) -> Option<Self> {
+    pub(crate) fn of_ends(server: &Server, before: ServerLedger, seen: Seen, ends: Ends) -> Option<Self> {
         let compare = |ledger: &ServerLedger| match ledger.compare(seen) {
             Comparison::Agrees => {
                 ledger.disagreement_on_ends(ends).map_or(Comparison::Agrees, Comparison::Disagrees)
             }
             other => other,
         };
-        Self::until(address, before, seen.received, compare)
+        Self::until(server, before, seen.received, compare)
     }
 
     fn until(
-        address: SocketAddr,
+        server: &Server,
         before: ServerLedger,
         received: u64,
         compare: impl Fn(&ServerLedger) -> Comparison,
     ) -> Option<Self> {
         let deadline = Instant::now() + AGREE_MAX;
         loop {
-            let ledger = ServerLedger::read(address)?.since(before);
+            let ledger = ServerLedger::read(server)?.since(before);
             let comparison = compare(&ledger);
             let served_others = comparison == Comparison::ServedOthers;
             let disagreement = match comparison {

@@ -1,6 +1,5 @@
 //! A server under measurement and, if the harness started it, its process.
 
-use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -13,25 +12,31 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::classes;
 use crate::dialect::Dialect;
 use crate::error::{Context, Error, Result};
+use crate::http;
 use crate::machine;
 use crate::peers::{Home, Peer, Readiness, Scratch, Site, State, Worker};
 use crate::procfs;
+use crate::stream;
+use crate::tls;
 use crate::units;
 
 /// How long a started server may take until it answers.
 const START_MAX: Duration = Duration::from_secs(10);
 /// How long a server may take to end before it is killed.
 const STOP_MAX: Duration = Duration::from_secs(10);
+/// How long one that starts may take for an answer.
+const HEALTH_MAX: Duration = Duration::from_secs(1);
 const POLL_EVERY: Duration = Duration::from_millis(20);
 
 /// Which server a round measures.
 #[derive(Debug, Clone)]
 pub(crate) enum Side {
     /// One that already runs, and that the harness leaves alone.
-    Running { address: SocketAddr, pid: Option<u32> },
+    Running { address: SocketAddr, pid: Option<u32>, secure: bool },
     /// One started afresh for each round. In `arguments`, `{listen}` stands for the address to listen on.
-    /// With `classes` it is given a file that names those of [`TopicClass`](super::TopicClass).
-    Started { program: PathBuf, arguments: Vec<String>, classes: bool, core: Option<usize> },
+    /// With `classes` it is given a file that names those of [`TopicClass`](super::TopicClass), with `secure` a
+    /// certificate.
+    Started { program: PathBuf, arguments: Vec<String>, classes: bool, secure: bool, core: Option<usize> },
     /// The bare send loop, started afresh for each round.
     Floor { core: Option<usize> },
     /// The same, pinging every client in each interval.
@@ -53,6 +58,19 @@ impl Side {
         }
     }
 
+    /// Whether it speaks TLS.
+    pub(crate) fn speaks_tls(&self) -> bool {
+        matches!(self, Self::Running { secure: true, .. } | Self::Started { secure: true, .. })
+    }
+
+    /// The same, speaking TLS or not.
+    pub(crate) fn with_tls(mut self, speaks: bool) -> Self {
+        if let Self::Running { secure, .. } | Self::Started { secure, .. } = &mut self {
+            *secure = speaks;
+        }
+        self
+    }
+
     /// The same, with classes if it is a server started here; one that runs already has those it has.
     pub(crate) fn with_classes(mut self) -> Self {
         if let Self::Started { classes, .. } = &mut self {
@@ -64,25 +82,33 @@ impl Side {
     /// A server of this side that answers; started if need be.
     pub(crate) fn open(&self) -> Result<Server> {
         match self {
-            Self::Running { address, pid } => {
+            Self::Running { address, pid, secure } => {
                 let pid = pid.or_else(|| procfs::listener(*address));
                 let mut server = Server::at(*address);
+                server.dialect.secure = *secure;
                 server.pid = pid;
                 Ok(server)
             }
-            Self::Started { program, arguments, classes, core } => {
+            Self::Started { program, arguments, classes, secure, core } => {
                 let address = free_address()?;
                 let listen = address.to_string();
                 let arguments = arguments.iter().map(|argument| argument.replace("{listen}", &listen));
                 let mut command = launcher(*core)?;
                 command.arg(program).args(arguments);
                 let mut server = Server::at(address);
-                if *classes {
+                if *classes || *secure {
                     let scratch = Scratch::new()?;
-                    let file = scratch.path().join("classes.toml");
-                    std::fs::write(&file, classes::FILE)
-                        .context(|| format!("cannot write {}", file.display()))?;
-                    command.arg("--config").arg(&file);
+                    if *classes {
+                        let file = scratch.path().join("classes.toml");
+                        std::fs::write(&file, classes::FILE)
+                            .context(|| format!("cannot write {}", file.display()))?;
+                        command.arg("--config").arg(&file);
+                    }
+                    if *secure {
+                        let [certificate, key] = tls::certificate(scratch.path())?;
+                        command.arg("--tls-cert").arg(certificate).arg("--tls-key").arg(key);
+                        server.dialect.secure = true;
+                    }
                     server.scratch = Some(scratch);
                 }
                 server.launch(command, Readiness::Health)?;
@@ -150,6 +176,18 @@ impl Server {
         Self { address, dialect, pid: None, child: None, scratch: None }
     }
 
+    /// What it answers to `GET /health`, head and body.
+    pub(crate) fn health(&self, patience: Duration) -> std::io::Result<Vec<u8>> {
+        let address = self.address;
+        let request = format!("GET /health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        let is_whole = |bytes: &[u8]| !matches!(http::response(bytes), Ok(None));
+        stream::ask(address, self.dialect.secure, &request, patience, is_whole)
+    }
+
+    fn is_healthy(&self) -> bool {
+        self.health(HEALTH_MAX).is_ok_and(|answer| answer.get(9..12) == Some(b"200"))
+    }
+
     fn start(command: Command, address: SocketAddr) -> Result<Self> {
         let mut server = Self::at(address);
         server.launch(command, Readiness::Health)?;
@@ -174,7 +212,7 @@ impl Server {
                 return Err(Error::Failed(format!("the server ended at once: {status}")));
             }
             let answers = match readiness {
-                Readiness::Health => is_healthy(self.address),
+                Readiness::Health => self.is_healthy(),
                 Readiness::Accepts => accepts(self.address) && self.dialect.publish_at.is_none_or(accepts),
             };
             if answers {
@@ -245,18 +283,6 @@ fn free_address() -> Result<SocketAddr> {
 
 fn accepts(address: SocketAddr) -> bool {
     TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
-}
-
-fn is_healthy(address: SocketAddr) -> bool {
-    let ask = || -> std::io::Result<bool> {
-        let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
-        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-        write!(stream, "GET /health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
-        let mut status = [0; 12];
-        stream.read_exact(&mut status)?;
-        Ok(&status[9..] == b"200")
-    };
-    ask().unwrap_or(false)
 }
 
 #[cfg(test)]

@@ -62,6 +62,7 @@ pub(crate) struct Assignment {
     /// What clients connect to, if they need not register.
     path: Option<String>,
     framing: Framing,
+    secure: bool,
     streams: Streams,
     split: Split,
     busy_poll: bool,
@@ -93,6 +94,7 @@ impl Assignment {
                 Joining::Path(path) => Some(path.to_owned()),
             },
             framing: plan.dialect.framing,
+            secure: plan.dialect.secure,
             streams: Streams::clone(&plan.streams),
             split: plan.split,
             busy_poll: plan.busy_poll,
@@ -111,7 +113,7 @@ impl Assignment {
         };
         Plan {
             address: self.address,
-            dialect: Dialect { joining, framing: self.framing, ..Dialect::CONTRACT },
+            dialect: Dialect { joining, framing: self.framing, secure: self.secure, ..Dialect::CONTRACT },
             streams: Arc::new(self.streams),
             split: self.split,
             busy_poll: self.busy_poll,

@@ -15,6 +15,7 @@ use super::standing::{Hold, Standing};
 use crate::generator::connector::{ask, dial, granted, source};
 use crate::generator::pipeline::Pipeline;
 use crate::handshake;
+use crate::stream::Stream;
 
 /// Registrations asked for and not answered.
 const REGISTERING_MAX: usize = 128;
@@ -104,7 +105,8 @@ impl Arrivals {
             let Some(place) = self.ready.pop_front() else { break };
             let life = &mut lives[place];
             let receive_buffer = self.receive_buffer.filter(|_| life.role == Role::Slow);
-            let mut stream = dial(self.address, source(0, life.number), receive_buffer)?;
+            let socket = dial(self.address, source(0, life.number), receive_buffer)?;
+            let mut stream = Stream::new(socket, false)?;
             registry.register(&mut stream, Token(place), Interest::READABLE | Interest::WRITABLE)?;
             life.connect(stream, handshake::request(&life.path, self.address, self.subprotocol));
             self.under_way += 1;
@@ -118,7 +120,7 @@ impl Arrivals {
             return Ok(());
         }
         if self.pipeline.is_none() {
-            self.pipeline = Some(Pipeline::connect(self.address, registry, self.token)?);
+            self.pipeline = Some(Pipeline::connect(self.address, false, registry, self.token)?);
         }
         let Some(pipeline) = &mut self.pipeline else { return Ok(()) };
         while self.asked.len() < REGISTERING_MAX

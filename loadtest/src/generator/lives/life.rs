@@ -4,13 +4,11 @@
 use std::io;
 use std::time::Instant;
 
-use mio::net::TcpStream;
-use socket2::SockRef;
-
 use super::Role;
 use super::standing::Standing;
 use super::track::Track;
 use crate::handshake::{self, Sending};
+use crate::stream::Stream;
 
 /// Where a client is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +41,7 @@ pub(super) struct Life {
     pub(super) number: usize,
     pub(super) role: Role,
     pub(super) state: State,
-    pub(super) stream: Option<TcpStream>,
+    pub(super) stream: Option<Stream>,
     pub(super) kept: Vec<u8>,
     /// Path of the URL it was given; empty before it is registered.
     pub(super) path: String,
@@ -79,7 +77,7 @@ impl Life {
     }
 
     /// A socket on its way; `request` is sent when it is connected.
-    pub(super) fn connect(&mut self, stream: TcpStream, request: String) {
+    pub(super) fn connect(&mut self, stream: Stream, request: String) {
         self.stream = Some(stream);
         self.kept = request.into_bytes();
         self.state = State::Connecting;
@@ -99,8 +97,7 @@ impl Life {
     /// when it comes back, what is published until then is not due to it.
     pub(super) fn vanish(&mut self, resumes: bool) {
         if let Some(stream) = &self.stream {
-            // Without it the server gets a FIN, which is nearly as abrupt.
-            let _ = SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
+            stream.reset_on_drop();
         }
         self.depart(State::Away);
         if !resumes {

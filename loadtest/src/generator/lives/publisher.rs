@@ -70,7 +70,7 @@ impl Publisher {
         }
         // Only now: a server may close a connection that asks nothing for long.
         let poll = Poll::new().context(|| "no poller".to_owned())?;
-        let mut pipeline = Pipeline::connect(self.address, poll.registry(), Token(0))
+        let mut pipeline = Pipeline::connect(self.address, false, poll.registry(), Token(0))
             .context(|| format!("cannot connect to {}", self.address))?;
         let begun = Instant::now();
         let mut count: u32 = 0;
