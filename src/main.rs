@@ -43,7 +43,7 @@ fn main() -> ExitCode {
     };
     match task {
         Task::CheckConfig => return print(&config.to_string()),
-        Task::Health { within, .. } => return ask(&Target::listening_on(config.listen), within),
+        Task::Health { within, .. } => return ask(&health_target(&config), within),
         _ => {}
     }
     let json = config.log.format == LogFormat::Json;
@@ -71,6 +71,16 @@ fn new_key() -> ExitCode {
         "# The key, for whoever calls. It is shown only now:\n#   {key}\n\
          [[keys]]\nname = \"change-me\"\nscopes = [\"register\", \"publish\"]\nhash = \"{hash}\"\n"
     ))
+}
+
+/// Who tells whether the server of this configuration is well: itself, or, where its clients have to speak TLS or a PROXY header,
+/// its admin listener, of which `/ready` needs no key.
+fn health_target(config: &Config) -> Target {
+    let speaks_plainly = config.settings.tls.is_none() && !config.settings.gate.proxy_protocol;
+    match &config.settings.admin {
+        Some(admin) if !speaks_plainly => Target::ready_at(admin.listen),
+        _ => Target::listening_on(config.listen),
+    }
 }
 
 /// Asks a server whether it is well.

@@ -61,6 +61,11 @@ impl Target {
         Self { host: address.clone(), address, path: "/health".into() }
     }
 
+    /// `GET /ready` of an admin listener there.
+    pub fn ready_at(address: SocketAddr) -> Self {
+        Self { path: "/ready".into(), ..Self::listening_on(address) }
+    }
+
     /// What a URL names. Without a path it is `/health`.
     ///
     /// # Errors

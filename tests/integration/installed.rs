@@ -140,6 +140,22 @@ fn health_exits_with_0_while_the_server_is_well_and_with_1_when_it_is_gone() {
 }
 
 #[test]
+fn health_of_a_server_whose_clients_speak_a_proxy_header_is_asked_of_its_admin_listener() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let admin = format!("--admin-listen={}", free.local_addr().expect("it is bound"));
+    drop(free);
+    let options = ["--shards=1", &admin, "--proxy-protocol", "--trusted-proxies=10.0.0.0/8"];
+    let mut process = Process::start(&options);
+    let listen = format!("--listen={}", process.address());
+    let health = [&["health", &listen][..], &options].concat();
+    let well = process::run(&health);
+    assert_eq!(well.code, Some(0), "{}", well.stderr);
+    process.signal(Signal::TERM);
+    process.wait();
+    assert_eq!(process::run(&health).code, Some(1));
+}
+
+#[test]
 fn ready_says_so_until_the_node_is_to_end() {
     let mut process = Process::start(&["--shards=1", "--drain-delay=1h"]);
     let mut http = Http::connect(process.address());
