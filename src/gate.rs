@@ -1,6 +1,6 @@
 //! The gate: who may come in, by how many there are and how fast they come.
 //!
-//! One for the node. The acceptor asks it for each connection, the upgrade for each client; the answer is a [`Pass`], or the
+//! One for the node. The acceptor asks it for each connection, the upgrade for each client; the answer is a `Pass`, or the
 //! reason why not. What it keeps of an address goes with the last connection, or is as good as gone when its debt is
 //! paid: there is nothing to sweep. It never waits, and it reads no header: by which address somebody is counted is
 //! decided before.

@@ -191,7 +191,7 @@ pub(super) struct AccessOptions {
     #[arg(long, env = "FANFARE_TOKEN_LEEWAY", value_name = "TIME")]
     pub(super) token_leeway: Option<Span>,
 
-    /// Origins of the pages whose WebSockets are let in, such as https://app.example.com; on the command line separated by
+    /// Origins of the pages whose WebSockets are let in, such as `https://app.example.com`; on the command line separated by
     /// commas, "" for any. Who sends no Origin is no browser and is let in
     #[arg(long, env = "FANFARE_ORIGINS", value_name = "ORIGINS")]
     pub(super) origins: Option<Names>,

@@ -2,7 +2,7 @@
 //!
 //! The signal thread calls it, one reload after another. Everything is read and checked before anything is changed: the file,
 //! the files it names, with the flags and variables the process was started with. What is wrong changes nothing. Nothing is
-//! plugged in here: what is read from the configuration stands in [`Settings`](crate::settings::Settings), the node hands out
+//! plugged in here: what is read from the configuration stands in [`Settings`], the node hands out
 //! those in force, and [`Settings::changed_to`](crate::settings::Settings::changed_to) says what stays as it is until a restart.
 
 use std::sync::Arc;
