@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use dashmap::{DashMap, Entry};
 
 use crate::{limits, metrics::Refused, peer::AddressKey, settings::GateSettings};
@@ -97,8 +97,8 @@ impl Gate {
     }
 
     /// The limits in force.
-    pub fn settings(&self) -> Arc<GateSettings> {
-        self.settings.load_full()
+    pub fn settings(&self) -> Guard<Arc<GateSettings>> {
+        self.settings.load()
     }
 
     /// Says how many connections there is room for.

@@ -296,6 +296,11 @@ impl Snapshot {
     pub fn dropped(&self) -> u64 {
         self.dropped_bound + self.dropped_age + self.dropped_memory + self.dropped_closed
     }
+
+    /// Matched frames that are queued still. The values of a shard that is at work are not of one moment.
+    pub fn queued(&self) -> u64 {
+        self.matched.saturating_sub(self.written + self.dropped() + self.conflated)
+    }
 }
 
 macro_rules! reasons {

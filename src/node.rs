@@ -269,10 +269,7 @@ impl Node {
 
     /// Removes a registration, and closes its connection if there is one.
     pub async fn unregister(&self, id: ClientId) {
-        let credit = self.kick_credit().await;
-        if let Some(Some(claim)) = self.clients.unregister(id) {
-            self.kick(credit, claim, KickReason::Unregistered);
-        }
+        self.dismiss(id).await;
     }
 
     /// What the node is doing.
@@ -299,7 +296,7 @@ impl Node {
     /// Begins to close the clients: register and upgrade are refused from now on, and every shard closes its clients over
     /// `drain_duration`. Returns how many there are.
     pub(crate) fn begin_closing(&self) -> u64 {
-        let audience = self.metrics().total().subscribers;
+        let audience = self.client_count();
         self.common.retry.spread(audience, self.settings().drain_duration);
         self.phases.advance(Phase::Closing);
         audience
@@ -316,7 +313,7 @@ impl Node {
     /// Begins to stop: publish, register and upgrade are refused from now on.
     pub fn begin_stopping(&self) {
         if self.phase() < Phase::Closing {
-            self.common.retry.spread(self.metrics().total().subscribers, Duration::ZERO);
+            self.common.retry.spread(self.client_count(), Duration::ZERO);
         }
         self.phases.advance(Phase::Stopping);
     }

@@ -235,8 +235,7 @@ fn publications(text: &mut Text, view: &View) {
 
 fn deliveries(text: &mut Text, view: &View) {
     let total = &view.total;
-    // The values of a shard that is at work are not of one moment.
-    let queued = total.matched.saturating_sub(total.written + total.dropped() + total.conflated);
+    let queued = total.queued();
     text.family(
         Kind::Counter,
         "fanfare_deliveries_matched",

@@ -154,7 +154,7 @@ pub(super) async fn clients(node: &Node, query: Option<&str>) -> Result<Answer, 
     slowest.sort_by_key(|client| std::cmp::Reverse(client.rank));
     slowest.truncate(most);
     let clients = slowest.into_iter().map(listed).collect();
-    Ok(answer(&Clients { by: name, connected: node.metrics().total().subscribers, clients }))
+    Ok(answer(&Clients { by: name, connected: node.client_count(), clients }))
 }
 
 fn listed(client: SlowClient) -> ListedClient {

@@ -9,7 +9,10 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use super::local::{Local, State};
+use super::{
+    commands::say,
+    local::{Local, State},
+};
 use crate::{
     auth::{Grant, TokenError},
     classes::Needs,
@@ -19,7 +22,7 @@ use crate::{
     session::AuthCommand,
     settings::Settings,
     topic::Topic,
-    websocket::{CloseCode, frame},
+    websocket::CloseCode,
 };
 
 /// What a client has proved that connects without having registered.
@@ -41,7 +44,7 @@ pub(super) type Forbidden = (Code, &'static str);
 pub(super) struct Admitted {
     clients: HashMap<Key, Client>,
     /// The same clients by when their time is over.
-    due: BTreeSet<(u64, u32)>,
+    due: BTreeSet<(u64, Key)>,
 }
 
 #[derive(Debug)]
@@ -66,14 +69,14 @@ impl Admitted {
     /// Lets a client stay until a time, with what its token grants if it has sent one. It may be there already.
     fn admit(&mut self, key: Key, until: u64, grant: Option<Rc<Grant>>) {
         self.remove(key);
-        self.due.insert((until, key.index));
+        self.due.insert((until, key));
         self.clients.insert(key, Client { until, grant });
     }
 
     /// Forgets a client, if it is one of these.
     pub(super) fn remove(&mut self, key: Key) {
         if let Some(client) = self.clients.remove(&key) {
-            self.due.remove(&(client.until, key.index));
+            self.due.remove(&(client.until, key));
         }
     }
 
@@ -87,9 +90,9 @@ impl Admitted {
         self.clients.get(&key).is_some_and(|client| client.grant.is_none())
     }
 
-    /// The next place whose client's time is over at `now`.
-    fn next_due(&self, now: u64) -> Option<u32> {
-        self.due.first().filter(|(until, _)| *until <= now).map(|(_, index)| *index)
+    /// The next client whose time is over at `now`.
+    fn next_due(&self, now: u64) -> Option<Key> {
+        self.due.first().filter(|(until, _)| *until <= now).map(|(_, key)| *key)
     }
 }
 
@@ -108,13 +111,7 @@ impl Local {
 
     /// Closes those whose time is over.
     pub(super) fn close_overdue(&self, state: &mut State, now: u64) {
-        while let Some(index) = state.admitted.next_due(now) {
-            let generation = state.sockets.at(index).map(|socket| socket.generation);
-            let key = generation.map(|generation| Key { index, generation });
-            let Some(key) = key.filter(|key| state.admitted.clients.contains_key(key)) else {
-                debug_assert!(false, "it goes with its connection");
-                return;
-            };
+        while let Some(key) = state.admitted.next_due(now) {
             let goodbye = match state.admitted.awaits(key) {
                 true => Goodbye { code: CloseCode::UNAUTHORIZED, reason: "not authorised" },
                 false => Goodbye { code: CloseCode::POLICY, reason: "auth expired" },
@@ -128,12 +125,10 @@ impl Local {
     pub(super) fn authenticate(&self, state: &mut State, key: Key, command: AuthCommand) {
         let AuthCommand { id, token } = command;
         let taken = self.take_token(state, key, token.as_str());
-        let mut text = Vec::with_capacity(64);
-        match taken {
-            Ok(()) => encode::ok(&mut text, id.as_ref()),
-            Err((code, message)) => encode::error(&mut text, code, message, id.as_ref()),
-        }
-        state.shard.answer(key, frame::text(&text));
+        say(state, key, |text| match taken {
+            Ok(()) => encode::ok(text, id.as_ref()),
+            Err((code, message)) => encode::error(text, code, message, id.as_ref()),
+        });
     }
 
     fn take_token(&self, state: &mut State, key: Key, token: &str) -> Result<(), Forbidden> {

@@ -180,7 +180,7 @@ fn resume(subscription: &Subscription) -> TopicMap<Resume> {
 }
 
 /// Answers behind everything that is queued.
-fn say(state: &mut State, key: Key, write: impl FnOnce(&mut Vec<u8>)) {
+pub(super) fn say(state: &mut State, key: Key, write: impl FnOnce(&mut Vec<u8>)) {
     let mut text = Vec::with_capacity(64);
     write(&mut text);
     state.shard.answer(key, frame::text(&text));

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Names one subscriber of one shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     /// Its place in the shard's tables.
     pub index: u32,

@@ -136,8 +136,7 @@ impl<'de> Visitor<'de> for ElementsVisitor {
 /// Reads the parameters.
 fn is_ordered(query: &str) -> Result<bool, Refusal> {
     let mut ordered = None;
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+    for (name, value) in percent::pairs(query) {
         if percent::decode_query(name)? != "ordered" {
             return Err(Refusal::bad_request("the only parameter here is `ordered`"));
         }

@@ -95,8 +95,7 @@ fn ledger(total: &Snapshot) -> Ledger {
     Ledger {
         matched: total.matched,
         written: total.written,
-        // The values of a shard that is at work are not of one moment.
-        queued: total.matched.saturating_sub(total.written + total.dropped() + total.conflated),
+        queued: total.queued(),
         dropped: Dropped {
             bound: total.dropped_bound,
             age: total.dropped_age,

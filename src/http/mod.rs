@@ -102,17 +102,18 @@ pub(crate) async fn serve(local: Local, connections: Rc<Connections>, stream: Tc
     visitor.peer.secure |= matches!(stream, Stream::Secure(_));
     let stopping = local.node().stopping();
     let handle = async |request: Request<Incoming>| {
-        let number = local.metrics().http_requests.get() + 1;
-        local.metrics().http_requests.set(number);
+        local.metrics().http_requests.add(1);
+        let number = local.metrics().http_requests.get();
         let id = RequestId::of(request.headers(), local.shard(), number);
-        let route = Route::of(request.uri().path()).map_or("none", Route::name);
+        let uri = request.uri().clone();
+        let route = Route::of(uri.path());
         let peer = visitor.of_request(request.headers());
         let mut answer = match Framing::of(&request) {
-            Ok(framing) => framing.conclude(answer(&local, &entry, &visitor, request).await),
+            Ok(framing) => framing.conclude(answer(&local, &entry, &visitor, route, request).await),
             Err(refusal) => refusal.into_answer(),
         };
         count(&local, answer.status());
-        tell(&id, route, &peer, answer.status());
+        tell(&id, route.map_or("none", Route::name), &peer, answer.status());
         if id.is_given() || answer.status().is_client_error() || answer.status().is_server_error() {
             id.put(&mut answer);
             let exposed = HeaderValue::from_static("Retry-After, X-Request-Id");
@@ -158,9 +159,14 @@ fn count_handshake(local: &Local, status: StatusCode) {
 }
 
 /// The answer to any request.
-async fn answer(local: &Local, entry: &Entry, visitor: &Visitor, request: Request<Incoming>) -> Answer {
-    let uri = request.uri().clone();
-    let Some(route) = Route::of(uri.path()) else {
+async fn answer(
+    local: &Local,
+    entry: &Entry,
+    visitor: &Visitor,
+    route: Option<Route<'_>>,
+    request: Request<Incoming>,
+) -> Answer {
+    let Some(route) = route else {
         return Refusal::not_found("there is nothing at this path").into_answer();
     };
     if !route.takes(request.method()) {

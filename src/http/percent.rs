@@ -6,6 +6,12 @@ use percent_encoding::percent_decode_str;
 
 use super::answer::Refusal;
 
+/// Names and values of a query, as they stand there; without `=` the value is empty.
+pub(super) fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+}
+
 /// Decodes `text`; a `+` is a plus.
 ///
 /// # Errors

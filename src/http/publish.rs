@@ -139,8 +139,7 @@ impl Kind {
 /// Reads the parameters of `/publish/{topic}`.
 fn options(query: &str) -> Result<PublishOptions, Refusal> {
     let mut options = PublishOptions::default();
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+    for (name, value) in percent::pairs(query) {
         let (name, value) = (percent::decode_query(name)?, percent::decode_query(value)?);
         options.set(&name, &value).map_err(|error| Refusal::bad_request(error.to_string()))?;
     }

@@ -162,14 +162,13 @@ impl Part {
 
 /// Names and values of a query.
 fn parameters(uri: &Uri) -> impl Iterator<Item = Result<(String, String), Refusal>> {
-    let pairs = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
-    pairs.map(|pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+    percent::pairs(uri.query().unwrap_or_default()).map(|(name, value)| {
         Ok((percent::decode_query(name)?.into_owned(), percent::decode_query(value)?.into_owned()))
     })
 }
 
-fn unknown_parameter(name: &str, there_are: &str) -> Refusal {
+/// The refusal of a parameter that is not known.
+pub(super) fn unknown_parameter(name: &str, there_are: &str) -> Refusal {
     let shown: String = name.chars().take(40).collect();
     Refusal::bad_request(format!("{shown:?} is no parameter; there are {there_are}"))
 }

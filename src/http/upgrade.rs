@@ -22,6 +22,7 @@ use super::{
     payload::Payload,
     percent,
     stream::Parts,
+    topics::unknown_parameter,
     visitor::Visitor,
 };
 use crate::{
@@ -135,16 +136,11 @@ impl Query {
     /// Reads them. One that is not known is an error, as everywhere.
     fn of(query: &str, most: usize) -> Result<Self, Refusal> {
         let (mut topics, mut token) = (None, None);
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        for (name, value) in percent::pairs(query) {
             let is_first = match name {
                 "topics" => topics.replace(named(value, most)?).is_none(),
                 "token" => token.replace(percent::decode_query(value)?.into_owned()).is_none(),
-                _ => {
-                    let shown: String = name.chars().take(40).collect();
-                    let message = format!("{shown:?} is no parameter; there are `topics` and `token`");
-                    return Err(Refusal::bad_request(message));
-                }
+                _ => return Err(unknown_parameter(name, "`topics` and `token`")),
             };
             if !is_first {
                 return Err(Refusal::bad_request(format!("`{name}` is given more than once")));

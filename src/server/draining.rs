@@ -32,7 +32,7 @@ async fn drain(node: &Node) {
     };
     if !delay.is_zero() {
         tracing::info!(
-            clients = clients(node),
+            clients = node.client_count(),
             delay = %Span(delay),
             "draining: not ready any more, and serving as before"
         );
@@ -47,7 +47,7 @@ async fn drain(node: &Node) {
     // A shard that holds back for slow clients closes nobody meanwhile; what is left then stopping closes.
     let late = sleep_until(began + duration + Duration::from_millis(CLOSE_MS));
     tokio::select! {
-        () = late => tracing::warn!(clients = clients(node), "draining: some have not been closed in time"),
+        () = late => tracing::warn!(clients = node.client_count(), "draining: some have not been closed in time"),
         () = say_progress(node, audience, began) => {}
     }
 }
@@ -62,10 +62,6 @@ async fn say_progress(node: &Node, audience: u64, began: Instant) {
     loop {
         ticks.tick().await;
         let elapsed = Span(Duration::from_secs(began.elapsed().as_secs()));
-        tracing::info!(left = clients(node), of = audience, after = %elapsed, "draining");
+        tracing::info!(left = node.client_count(), of = audience, after = %elapsed, "draining");
     }
-}
-
-fn clients(node: &Node) -> u64 {
-    node.metrics().total().subscribers
 }

@@ -252,7 +252,7 @@ impl Acceptor {
         }
         drop(listener);
         self.node.stopping().await;
-        tracing::info!(connections = self.node.metrics().total().subscribers, "stopping");
+        tracing::info!(connections = self.node.client_count(), "stopping");
         drop(self.shards);
         // Half of the time for what was taken, the other half for writing it and saying goodbye.
         let patience = self.node.settings().stop_deadline / 2;

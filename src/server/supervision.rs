@@ -66,7 +66,7 @@ async fn supervise(notifier: &Notifier, watchdog: Option<Duration>, node: &Node)
         }
         if Instant::now() >= status_at {
             status_at += status;
-            notifier.status(&format!("{phase}, {} connections", node.metrics().total().subscribers));
+            notifier.status(&format!("{phase}, {} connections", node.client_count()));
         }
         if watchdog.is_some() {
             // Shards that have ended stand still. What hangs then meets the time the service manager allows for stopping.
