@@ -49,17 +49,19 @@ impl Visitor {
         peer: Peer,
         entrance: Entrance,
     ) -> Option<Self> {
-        let new = |peer, is_proxy: bool, pass| {
-            let (pass, is_charged) = (RefCell::new(pass), Cell::new(!is_proxy));
+        let visitor = |peer, is_proxy, is_charged, pass| {
+            let (pass, is_charged) = (RefCell::new(pass), Cell::new(is_charged));
             Some(Self { peer, node: node.clone(), is_proxy, pass, is_charged })
         };
+        let new = |peer, is_proxy: bool, pass| visitor(peer, is_proxy, !is_proxy, pass);
         match entrance {
             Entrance::Client(pass) => return new(peer, false, pass),
             Entrance::Proxy => return new(peer, true, None),
             Entrance::ProxyHeader => {}
         }
         let (source, destination, secure) = match proxied::header(entry, stream, node.stopping()).await {
-            Ok(Header::Local) => return new(peer, true, None),
+            // The proxy itself, or somebody whom it does not name. What such a one sends of others is not the proxy's word.
+            Ok(Header::Local) => return visitor(peer, false, false, None),
             Ok(Header::Proxied { source, destination, secure }) => (source, destination, secure),
             Err(NoHeader::Gone) => return None,
             Err(why) => {

@@ -218,6 +218,13 @@ fn proxy_may_speak_for_itself_and_tell_of_tls() {
         assert!(begun(server, b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0").try_health());
         assert!(begun(server, b"PROXY UNKNOWN\r\n").try_health());
         let own = server.address();
+        let lines = [("X-Forwarded-Proto", "https"), ("X-Forwarded-Host", "a.example")];
+        for unnamed in
+            [&b"PROXY UNKNOWN\r\n"[..], b"\r\n\r\n\0\r\nQUIT\n\x21\0\0\0", b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"]
+        {
+            let said = url(&mut begun(server, unnamed), &lines);
+            assert_eq!(said, format!("ws://{own}"), "nobody says whose word that is");
+        }
         let tls = [0x20, 0, 5, 1, 0, 0, 0, 0];
         assert_eq!(url(&mut begun(server, &binary([192, 0, 2, 7], &tls)), &[]), format!("wss://{own}"));
         assert_eq!(url(&mut begun(server, &binary([192, 0, 2, 7], &[])), &[]), format!("ws://{own}"));
