@@ -16,7 +16,7 @@ pub(crate) use self::sampler::{lines_left_out, sampled};
 
 pub(crate) mod sampler;
 
-pub use self::queue::{flush, lines_lost};
+pub use self::queue::{flush, lines_lost, say};
 
 mod queue;
 
@@ -88,7 +88,7 @@ pub fn parse(directives: &str) -> Result<EnvFilter, FilterError> {
 }
 
 /// Starts the log: to standard error, so that what the process prints besides stays readable by programs. `json` gives one
-/// object a line.
+/// object a line. From now on a panic of any thread is a line of it.
 ///
 /// # Errors
 /// When the directives are not understood.
@@ -115,6 +115,10 @@ pub fn start(json: bool, directives: &str) -> Result<LogFilter, FilterError> {
         builder.init();
         Box::new(move |filter| drop(handle.reload(filter)))
     };
+    // Said directly, a panic would wait for whoever does not read standard error, and its thread would neither go on nor end.
+    std::panic::set_hook(Box::new(|panic| {
+        tracing::error!(thread = std::thread::current().name().unwrap_or("?"), "{panic}");
+    }));
     let directives = watch::Sender::new(directives.to_owned());
     let filter = LogFilter(Arc::new(Inner { reload, directives }));
     Ok(IN_FORCE.get_or_init(|| filter).clone())

@@ -50,14 +50,12 @@ fn main() -> ExitCode {
     let log = logging::start(json, &config.log.filter).expect("the configuration has checked the filter");
     tell(&config, raise_descriptor_limit());
     let ran = fanfare::server::run(cli, config, log);
-    logging::flush();
-    match ran {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("fanfare: {error}");
-            ExitCode::FAILURE
-        }
+    if let Err(error) = &ran {
+        // On the way of the log: beside it the process would wait here for ever where nobody reads.
+        logging::say(&format!("fanfare: {error}"));
     }
+    logging::flush();
+    if ran.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Makes an API key and prints it, with what a configuration file says of it.

@@ -35,6 +35,13 @@ pub fn lines_lost() -> u64 {
     QUEUE.get().map_or(0, |queue| queue.counts.lost.load(Ordering::Relaxed))
 }
 
+/// Says a line that is no event, behind those said before; it is lost where they are.
+pub fn say(line: &str) {
+    if let Some(queue) = QUEUE.get() {
+        queue.push(format!("{line}\n").as_bytes());
+    }
+}
+
 /// Waits until what was said before is written, but not for long: who ends must not hang on who does not read.
 pub fn flush() {
     if let Some(queue) = QUEUE.get() {
