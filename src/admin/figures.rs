@@ -95,8 +95,12 @@ pub(super) fn text(view: &View) -> String {
 fn about(text: &mut Text, view: &View) {
     text.family(Kind::Info, "fanfare_build", "What runs here")
         .sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
-    text.family(Kind::Gauge, "fanfare_ready", "1 if new clients are welcome: neither starting nor stopping")
-        .sample(&[], u8::from(view.ready));
+    text.family(
+        Kind::Gauge,
+        "fanfare_ready",
+        "1 if new clients are welcome: neither starting, draining nor stopping",
+    )
+    .sample(&[], u8::from(view.ready));
     text.family(
         Kind::Counter,
         "fanfare_log_lines_left_out",
