@@ -367,6 +367,22 @@ class Publisher:
                     http.publish(self.topic, self.message())
         return self.number
 
+    def offer(self, count):
+        """Publishes, and offers again what is refused for a lack of room, until it is taken; how often that was."""
+        refused = 0
+        for _ in range(count):
+            message = self.message().encode()
+
+            def taken():
+                nonlocal refused
+                status, body = self.http.request("POST", f"/publish/{self.topic}", message, "Content-Type: text/plain\r\n")
+                assert status in (200, 503), (status, body)
+                refused += status == 503
+                return status == 200
+
+            eventually("the message is taken", taken)
+        return refused
+
 
 @contextlib.contextmanager
 def audience(server, topic, count):
