@@ -271,9 +271,12 @@ pub const READ_TURN_FRAMES: usize = 64;
 
 /// Connections between accept and their first response, per shard.
 pub const HANDSHAKES_OPEN: usize = 32;
-/// How long a connection may count as one of those, milliseconds; then it is just a connection. Whoever connects and
-/// says nothing delays the others by this, for as many at a time as there are places.
+/// How long a connection may count as one of those, milliseconds from its accept on, whatever it has to say before its first
+/// request; then it is just a connection. Whoever connects and says nothing delays the others by this, for as many at
+/// a time as there are places. A short connection without a request ends then.
 pub const HANDSHAKE_MS: u64 = 100;
+/// The same for a short connection that has begun a TLS handshake, which takes a client round trips, milliseconds.
+pub const TLS_SHORT_MS: u64 = 1_000;
 /// HTTP requests in work, per shard.
 pub const HTTP_OPEN: usize = 256;
 /// Upgrades in work, per shard: apart from other requests, for publishers that wait must not keep the audience out.
@@ -331,11 +334,11 @@ pub const TRUSTED_PROXIES_MAX: usize = 256;
 pub const FORWARDED_HOPS_MAX: usize = 16;
 /// Longest header of the PROXY protocol, bytes: what its authors say must be taken.
 pub const PROXY_HEADER_BYTES: usize = 536;
-/// How long a trusted proxy may take for it, milliseconds.
+/// How long a trusted proxy may take for it, milliseconds from the accept on.
 pub const PROXY_HEADER_MS: u64 = 5_000;
 /// Longest file of a certificate or a key, bytes.
 pub const TLS_FILE_BYTES: usize = 1024 * 1024;
-/// How long a TLS handshake may take, milliseconds; then the connection is closed.
+/// How long a TLS handshake may take, milliseconds from the accept on; then the connection is closed.
 pub const TLS_HANDSHAKE_MS: u64 = 10_000;
 /// Bytes of one connection that may be read and not opened: the longest record with its header (RFC 5246 section 6.2.3, which
 /// allows more than RFC 8446). A handshake message is no longer either; whoever sends more is closed.
@@ -445,7 +448,7 @@ const _: () = assert!(HELD_BACK_LOOK_MS as i64 <= PATIENCE_LEAST_MS && HELD_BACK
 const _: () =
     assert!(MEMORY_CONFLATE_PERCENT < MEMORY_DROP_PERCENT && MEMORY_DROP_PERCENT < MEMORY_CLOSE_PERCENT);
 const _: () = assert!(MEMORY_CLOSE_PERCENT < MEMORY_REFUSE_PERCENT && MEMORY_BYTES >= 8 * LOG_BYTES);
-const _: () = assert!(HANDSHAKE_MS <= PROXY_HEADER_MS);
+const _: () = assert!(HANDSHAKE_MS <= PROXY_HEADER_MS && HANDSHAKE_MS <= TLS_SHORT_MS);
 const _: () = assert!(SHARD_LAG_BYTES <= OUTBOX_BYTES / 2);
 const _: () = assert!(BODY_BYTES >= JSON_INFLATION * MESSAGE_BYTES + BODY_BESIDES_MESSAGE);
 const _: () = assert!(HTTP_BODIES_BYTES >= JSON_INFLATION * MESSAGE_BYTES_MAX + BODY_BESIDES_MESSAGE);

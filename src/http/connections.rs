@@ -7,6 +7,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    future::pending,
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -15,7 +16,10 @@ use std::{
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioTimer;
 use slab::Slab;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, SemaphorePermit},
+    time::{Instant, sleep_until},
+};
 
 use crate::{limits, settings::Settings};
 
@@ -24,12 +28,13 @@ use crate::{limits, settings::Settings};
 #[derive(Debug)]
 pub(crate) struct HandshakeSlot {
     _permit: OwnedSemaphorePermit,
+    accepted: Instant,
 }
 
 impl HandshakeSlot {
-    /// A place, held by a permit of the semaphore the accept loop waits on.
+    /// The place of a connection that is accepted now, held by a permit of the semaphore the accept loop waits on.
     pub(crate) fn new(permit: OwnedSemaphorePermit) -> Self {
-        Self { _permit: permit }
+        Self { _permit: permit, accepted: Instant::now() }
     }
 }
 
@@ -117,10 +122,12 @@ impl Connections {
             peer.evict.notify_one();
             self.evicted.set(self.evicted.get() + 1);
         }
+        let accepted = slot.accepted;
         let slot = RefCell::new(Some(slot));
         let peer = Rc::new(Peer { slot, evict: Notify::new(), gone: Cell::new(false) });
         let index = table.insert(peer.clone());
-        Some(Entry { connections: self.clone(), index, peer, short })
+        let speaks_tls = Cell::new(false);
+        Some(Entry { connections: self.clone(), index, peer, accepted, short, speaks_tls })
     }
 
     /// Waits at most `wait` for one of the places for requests in work; `None` if none came free.
@@ -195,7 +202,10 @@ pub(super) struct Entry {
     connections: Rc<Connections>,
     index: usize,
     peer: Rc<Peer>,
+    /// From when on all counts that it has time for before its first request: a PROXY header, TLS, and that request.
+    accepted: Instant,
     short: bool,
+    speaks_tls: Cell<bool>,
 }
 
 impl Entry {
@@ -214,13 +224,39 @@ impl Entry {
         }
     }
 
-    /// Whether it ends with its first answer, or when its place between accept and that is needed back.
+    /// Whether it ends with its first answer, or when it has overstayed without a request.
     pub(super) fn is_short(&self) -> bool {
         self.short
     }
 
+    /// When it was accepted.
+    pub(super) fn accepted(&self) -> Instant {
+        self.accepted
+    }
+
+    /// It has begun a TLS handshake. Until its first request it needs a few round trips.
+    pub(super) fn begin_tls(&self) {
+        self.speaks_tls.set(true);
+    }
+
+    /// Gives its place between accept and first response back when it has had that for as long as it may. Resolves when it has
+    /// to go: if it is short and has no request in work by then. Whatever stage it is at, the time since its accept counts.
+    pub(super) async fn overstays(&self) {
+        sleep_until(self.accepted + Duration::from_millis(limits::HANDSHAKE_MS)).await;
+        self.free_slot();
+        if self.short {
+            if self.speaks_tls.get() {
+                sleep_until(self.accepted + Duration::from_millis(limits::TLS_SHORT_MS)).await;
+            }
+            if self.is_idle() {
+                return;
+            }
+        }
+        pending::<()>().await;
+    }
+
     /// Whether no request of it is in work.
-    pub(super) fn is_idle(&self) -> bool {
+    fn is_idle(&self) -> bool {
         self.peer.gone.get() || self.connections.table.borrow().idle_since[self.index] != BUSY
     }
 

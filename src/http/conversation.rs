@@ -2,7 +2,7 @@
 //!
 //! hyper speaks the protocol; here stands what it leaves to its caller: the place between accept and first response,
 //! making room, stopping, and reading on behind the last answer. A short connection, of those that come while there are nearly
-//! as many as may be, ends with its first answer, or when its place between accept and that is needed back. What a request means is the handler's business.
+//! as many as may be, ends with its first answer, or when it has overstayed without a request. What a request means is the handler's business.
 
 use std::{
     cell::Cell,
@@ -67,8 +67,8 @@ pub(super) async fn converse<H>(
     let protocol = &entry.connections().protocol;
     let mut connection = protocol.serve_connection(Corked::new(stream), service).with_upgrades();
     let mut stopping = pin!(stopping);
-    let mut handshake = pin!(time::sleep(Duration::from_millis(limits::HANDSHAKE_MS)));
-    let (mut told, mut freed) = (false, false);
+    let mut overstays = pin!(entry.overstays());
+    let mut told = false;
     let ended = loop {
         tokio::select! {
             biased;
@@ -78,13 +78,7 @@ pub(super) async fn converse<H>(
                 told = true;
                 Pin::new(&mut connection).graceful_shutdown();
             }
-            () = &mut handshake, if !freed => {
-                freed = true;
-                entry.free_slot();
-                if entry.is_short() && entry.is_idle() {
-                    break None;
-                }
-            }
+            () = &mut overstays => break None,
         }
     };
     let patience = match ended {

@@ -1,13 +1,13 @@
 //! The TLS handshake of one connection, before anything of HTTP is read.
 //!
-//! It has its time, holds one of the places between accept and first response for as long as any connection may, and makes
+//! It has its time from the accept on, holds one of the places between accept and first response for as long as any connection may, and makes
 //! room like an idle one. Each that fails is counted by why; of a flood of them some are logged.
 
-use std::{io::ErrorKind, net::Shutdown, pin::pin, time::Duration};
+use std::{io::ErrorKind, net::Shutdown, time::Duration};
 
 use tokio::{
     net::TcpStream,
-    time::{sleep, timeout},
+    time::{timeout, timeout_at},
 };
 
 use super::{
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     connection::Local,
-    limits::{CLOSE_MS, HANDSHAKE_MS, HTTP_HEAD_BYTES},
+    limits::{CLOSE_MS, HTTP_HEAD_BYTES},
     logging::sampled,
     metrics::ShardMetrics,
     protocol::error::{Code, error_json},
@@ -57,6 +57,7 @@ pub(super) async fn handshake(
                 tokio::select! {
                     () = entry.evicted() => {}
                     () = local.node().stopping() => {}
+                    () = entry.overstays() => {}
                     () = part(socket, &failure) => {}
                 }
             }
@@ -76,24 +77,21 @@ async fn attempt(
         Ok(tls) => Box::new(tls),
         Err(failure) => return Err(NoHandshake::Failed(socket, failure)),
     };
-    let handshake = timeout(node.settings().tls_handshake_timeout, Secure::accept(socket, tls));
-    let (mut handshake, mut stopping) = (pin!(handshake), pin!(node.stopping()));
-    let mut place = pin!(sleep(Duration::from_millis(HANDSHAKE_MS)));
-    let mut freed = false;
-    loop {
-        tokio::select! {
-            biased;
-            () = entry.evicted() => return Err(NoHandshake::GivenUp),
-            done = &mut handshake => return match done {
-                Ok(accepted) => accepted.map_err(|(socket, failure)| NoHandshake::Failed(socket, failure)),
-                Err(_) => Err(NoHandshake::TimedOut),
-            },
-            () = &mut stopping => return Err(NoHandshake::GivenUp),
-            () = &mut place, if !freed => {
-                freed = true;
-                entry.free_slot();
-            }
-        }
+    let handshake = async {
+        // What goes wrong here goes wrong again.
+        let _ = socket.readable().await;
+        entry.begin_tls();
+        Secure::accept(socket, tls).await
+    };
+    tokio::select! {
+        biased;
+        () = entry.evicted() => Err(NoHandshake::GivenUp),
+        done = timeout_at(entry.accepted() + node.settings().tls_handshake_timeout, handshake) => match done {
+            Ok(accepted) => accepted.map_err(|(socket, failure)| NoHandshake::Failed(socket, failure)),
+            Err(_) => Err(NoHandshake::TimedOut),
+        },
+        () = node.stopping() => Err(NoHandshake::GivenUp),
+        () = entry.overstays() => Err(NoHandshake::TimedOut),
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::{io, time::Duration};
 
-use tokio::{net::TcpStream, time};
+use tokio::{net::TcpStream, time::sleep_until};
 
 use super::connections::Entry;
 use crate::{
@@ -23,7 +23,7 @@ pub(super) enum NoHeader {
     Gone,
 }
 
-/// Reads the header, within [`limits::PROXY_HEADER_MS`], unless the entry has to make room or `stopping` resolves.
+/// Reads the header, within [`limits::PROXY_HEADER_MS`] of the accept, unless the entry has to make room or `stopping` resolves.
 ///
 /// # Errors
 /// When there is none.
@@ -32,18 +32,14 @@ pub(super) async fn header(
     stream: &TcpStream,
     stopping: impl Future<Output = ()>,
 ) -> Result<Header, NoHeader> {
-    let patience = async {
-        time::sleep(Duration::from_millis(limits::HANDSHAKE_MS)).await;
-        entry.free_slot();
-        time::sleep(Duration::from_millis(limits::PROXY_HEADER_MS - limits::HANDSHAKE_MS)).await;
-    };
     tokio::select! {
         biased;
         () = entry.evicted() => Err(NoHeader::Gone),
         // Boxed: few connections have such a header, and all would be as large as this is.
         read = Box::pin(read(stream)) => read,
         () = stopping => Err(NoHeader::Gone),
-        () = patience => Err(NoHeader::Late),
+        () = entry.overstays() => Err(NoHeader::Gone),
+        () = sleep_until(entry.accepted() + Duration::from_millis(limits::PROXY_HEADER_MS)) => Err(NoHeader::Late),
     }
 }
 
