@@ -136,6 +136,31 @@ impl fmt::Display for IdempotencyKeyError {
 
 impl std::error::Error for IdempotencyKeyError {}
 
+/// Who publishes, as far as that is proved. Each has idempotency keys of its own: what one calls a publication says nothing of
+/// what another calls so.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Publisher {
+    /// The program that the node runs in. It may also say on whose behalf it publishes.
+    #[default]
+    Program,
+    /// All who prove nothing, together.
+    Anonymous,
+    /// Whoever calls with the API key of this name. What the key itself is does not matter, so that one who gets another under
+    /// the same name is still the same publisher.
+    ApiKey(Arc<str>),
+    /// A user: on the sockets of its clients and over HTTP, with one token or the next.
+    User(User),
+}
+
+/// An idempotency key and whose it is. What is found by it in a topic is a repeat.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ScopedKey {
+    /// Whose key it is.
+    pub publisher: Publisher,
+    /// The key.
+    pub key: IdempotencyKey,
+}
+
 /// What is published and for whom; the same in each topic it goes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Content {

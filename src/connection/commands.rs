@@ -23,7 +23,7 @@ use crate::{
         publish_body::PublishBody,
         v1::{CommandId, commands::Subscription, encode},
     },
-    publication::Stands,
+    publication::{Publisher, Stands},
     session::{PublishCommand, TopicsCommand, TopicsKind},
     topic::{Topic, TopicMap},
     websocket::frame,
@@ -77,10 +77,12 @@ impl Local {
     pub(super) fn publish_for(&self, state: &mut State, key: Key, command: PublishCommand) {
         let (local, place) = (self.clone(), self.may_wait());
         let may = may_publish(state, &self.node().settings(), key, &command.body.topics);
+        let publisher =
+            command.body.idempotency_key.as_ref().map(|_| publisher(state, key)).unwrap_or_default();
         let task = tokio::task::spawn_local(async move {
             let PublishCommand { id, body } = command;
             let answer = match may {
-                Ok(()) => local.publish_and_tell(body, id.as_ref(), place).await,
+                Ok(()) => local.publish_and_tell(body, publisher, id.as_ref(), place).await,
                 Err((code, message)) => {
                     let mut answer = Vec::with_capacity(128);
                     encode::error(&mut answer, code, message, id.as_ref());
@@ -105,11 +107,12 @@ impl Local {
     async fn publish_and_tell(
         &self,
         body: PublishBody,
+        publisher: Publisher,
         id: Option<&CommandId>,
         place: Option<OwnedSemaphorePermit>,
     ) -> Vec<u8> {
         let mut answer = Vec::with_capacity(128);
-        if let Err(error) = self.publish_body(body, id, place, &mut answer).await {
+        if let Err(error) = self.publish_body(body, publisher, id, place, &mut answer).await {
             let (code, message) = told(error);
             encode::error(&mut answer, code, message, id);
         }
@@ -119,6 +122,7 @@ impl Local {
     async fn publish_body(
         &self,
         body: PublishBody,
+        publisher: Publisher,
         id: Option<&CommandId>,
         place: Option<OwnedSemaphorePermit>,
         answer: &mut Vec<u8>,
@@ -134,7 +138,7 @@ impl Local {
             encode::ok_position(answer, id, topic, &stands);
             return Ok(());
         }
-        let wishes = Wishes { idempotency_key, receipt };
+        let wishes = Wishes { idempotency_key, publisher, receipt };
         let ordered = self.order(topics.into_iter().collect(), content, wishes, until).await?;
         drop(place);
         let placed = ordered.placed().await?;
@@ -154,6 +158,12 @@ impl Local {
         let Some(socket) = state.sockets.get_mut(key) else { return };
         self.keep_topics(socket.session.client(), key, topics);
     }
+}
+
+/// Whose idempotency keys a client uses: those of its user, by registration or by token, and so the same on each of its
+/// connections.
+fn publisher(state: &State, key: Key) -> Publisher {
+    state.shard.user(key).cloned().map_or(Publisher::Anonymous, Publisher::User)
 }
 
 /// Why a client's publication was not taken: for programs, and for people.

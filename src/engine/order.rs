@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     admission::Credits,
-    publication::{Content, IdempotencyKey, Message, Position, Publication, Receipt},
+    publication::{Content, Message, Position, Publication, Receipt, ScopedKey},
     topic::Topic,
 };
 
@@ -33,7 +33,7 @@ pub struct Order {
     /// Those of the parts that have no place yet.
     credits: Credits,
     /// Its key, until it was looked for.
-    key: Option<(IdempotencyKey, Digest)>,
+    key: Option<(ScopedKey, Digest)>,
     receipt: bool,
     /// Where its parts stand, if they are several.
     stands: PartPlaces,
@@ -76,7 +76,7 @@ impl Order {
     pub fn new(
         topics: Arc<[Topic]>,
         content: Content,
-        key: Option<IdempotencyKey>,
+        key: Option<ScopedKey>,
         receipt: bool,
         credits: Credits,
     ) -> (Self, oneshot::Receiver<Outcome>) {

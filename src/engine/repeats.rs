@@ -1,8 +1,9 @@
 //! Publications that were given an idempotency key: a publisher that does not know whether one was taken sends it again,
 //! and it is not published twice.
 //!
-//! They are remembered by the home of the first topic they name, under that topic and the key, from the step that
-//! sequences them on; so of two repeats that race, one is first. The memory is bounded in time, and in number for each
+//! They are remembered by the home of the first topic they name, under that topic, their publisher and its key, from the step
+//! that sequences them on; so of two repeats that race, one is first. Publishers who choose the same key have nothing to do
+//! with each other. The memory is bounded in time, and in number for each
 //! home: at the bound the oldest is forgotten, even if it is not over yet.
 
 use std::hash::BuildHasher;
@@ -15,7 +16,7 @@ use super::{
     age_list::{AgeList, Aged, Neighbours},
     order::{Digest, Outcome, Places},
 };
-use crate::{publication::IdempotencyKey, topic::Topic};
+use crate::{publication::ScopedKey, topic::Topic};
 
 /// How far a remembered publication is.
 #[derive(Debug)]
@@ -29,7 +30,7 @@ enum Stage {
 #[derive(Debug)]
 struct Entry {
     topic: Topic,
-    key: IdempotencyKey,
+    key: ScopedKey,
     digest: Digest,
     stage: Stage,
     /// When it was sequenced, milliseconds.
@@ -72,7 +73,7 @@ impl Repeats {
     pub(super) fn find(
         &mut self,
         topic: &Topic,
-        key: &IdempotencyKey,
+        key: &ScopedKey,
         digest: Digest,
         now: u64,
     ) -> Option<Outcome> {
@@ -107,7 +108,7 @@ impl Repeats {
     /// Remembers a publication that begins to go from topic to topic.
     pub(super) fn begin(
         &mut self,
-        scope: (Topic, IdempotencyKey),
+        scope: (Topic, ScopedKey),
         digest: Digest,
         underway: watch::Receiver<Option<Places>>,
         now: u64,
@@ -116,7 +117,7 @@ impl Repeats {
     }
 
     /// Remembers a publication that is over already.
-    pub(super) fn keep(&mut self, scope: (Topic, IdempotencyKey), digest: Digest, places: Places, now: u64) {
+    pub(super) fn keep(&mut self, scope: (Topic, ScopedKey), digest: Digest, places: Places, now: u64) {
         self.insert(scope, digest, Stage::Over(places), now);
     }
 
@@ -133,7 +134,7 @@ impl Repeats {
         }
     }
 
-    fn insert(&mut self, (topic, key): (Topic, IdempotencyKey), digest: Digest, stage: Stage, now: u64) {
+    fn insert(&mut self, (topic, key): (Topic, ScopedKey), digest: Digest, stage: Stage, now: u64) {
         debug_assert!(self.number(&topic, &key).is_none(), "it was looked for");
         if self.entries.len() >= self.max
             && let Some(oldest) = self.ages.oldest()
@@ -160,7 +161,7 @@ impl Repeats {
         }
     }
 
-    fn number(&self, topic: &Topic, key: &IdempotencyKey) -> Option<u32> {
+    fn number(&self, topic: &Topic, key: &ScopedKey) -> Option<u32> {
         let is_it = |&number: &u32| {
             let entry = &self.entries[number as usize];
             entry.key == *key && entry.topic == *topic
@@ -168,7 +169,7 @@ impl Repeats {
         self.numbers.find(self.hash(topic, key), is_it).copied()
     }
 
-    fn hash(&self, topic: &Topic, key: &IdempotencyKey) -> u64 {
+    fn hash(&self, topic: &Topic, key: &ScopedKey) -> u64 {
         self.hasher.hash_one((topic, key))
     }
 }
@@ -180,12 +181,17 @@ mod tests {
     use super::*;
     use crate::{
         engine::{TopicsFull, order::Place},
-        publication::{Epoch, Position},
+        identity::User,
+        publication::{Epoch, IdempotencyKey, Position, Publisher},
     };
 
-    fn scope(n: usize) -> (Topic, IdempotencyKey) {
+    fn scope(n: usize) -> (Topic, ScopedKey) {
+        scope_of(Publisher::Anonymous, n)
+    }
+
+    fn scope_of(publisher: Publisher, n: usize) -> (Topic, ScopedKey) {
         let key = IdempotencyKey::parse(&format!("k{n}")).expect("a key");
-        (Topic::parse("cats").expect("a topic"), key)
+        (Topic::parse("cats").expect("a topic"), ScopedKey { publisher, key })
     }
 
     fn places(offset: u64) -> Places {
@@ -215,6 +221,34 @@ mod tests {
         repeats.expire(204);
         assert_eq!(repeats.entries.len(), 1);
         repeats.expire(205);
+        assert!(repeats.entries.is_empty() && repeats.numbers.is_empty());
+    }
+
+    #[test]
+    fn a_key_is_its_publishers() {
+        let mut repeats = Repeats::new(10, 1_000);
+        // A name is no more than a name: of a key, of a user, and of nobody.
+        let publishers = [
+            Publisher::Program,
+            Publisher::Anonymous,
+            Publisher::ApiKey("a".into()),
+            Publisher::ApiKey("b".into()),
+            Publisher::User(User::Name("a".into())),
+            Publisher::User(User::Number(7)),
+            Publisher::User(User::Number(8)),
+        ];
+        for (publisher, at) in publishers.iter().zip(1..) {
+            let (topic, key) = scope_of(publisher.clone(), 1);
+            assert!(repeats.find(&topic, &key, at.into(), 0).is_none(), "{publisher:?} has not used it");
+            repeats.keep((topic, key), at.into(), places(at), 0);
+        }
+        for (publisher, at) in publishers.iter().zip(1_u64..) {
+            let (topic, key) = scope_of(publisher.clone(), 1);
+            assert_eq!(offset(repeats.find(&topic, &key, at.into(), 1)), Some(at), "{publisher:?}");
+            let other = repeats.find(&topic, &key, 0, 1);
+            assert!(matches!(other, Some(Outcome::Conflict)), "{publisher:?}");
+        }
+        repeats.expire(1_000);
         assert!(repeats.entries.is_empty() && repeats.numbers.is_empty());
     }
 

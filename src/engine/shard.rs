@@ -200,6 +200,12 @@ impl Shard {
         }
     }
 
+    /// The user to whom a subscriber belongs.
+    pub fn user(&self, key: Key) -> Option<&User> {
+        let profile = self.subscribers.lives(key).then(|| &self.subscribers.profiles[key.index as usize])?;
+        profile.user.map(|number| self.users.user(number))
+    }
+
     /// Notes that a subscriber has its socket. What was queued is flushed, and a close that came meanwhile carried
     /// out.
     pub fn attached(&mut self, key: Key) {

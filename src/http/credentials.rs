@@ -5,7 +5,7 @@
 //! known; who proves something that is not enough gets 403. As long as nothing is configured by which one could prove
 //! anything, everybody may do everything, and what a request sends is not looked at.
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
 use hyper::{
     HeaderMap,
@@ -17,6 +17,7 @@ use crate::{
     auth::{Grant, Scope, Scopes, TokenError, tokens},
     classes::Needs,
     connection::unix_time,
+    publication::Publisher,
     settings::Settings,
     topic::Topic,
 };
@@ -30,8 +31,8 @@ pub(super) enum Caller {
     Open,
     /// Somebody who proves nothing.
     Anonymous,
-    /// Whoever holds a key with these scopes.
-    Key(Scopes),
+    /// Whoever holds the key of this name, with these scopes.
+    Key { name: Arc<str>, scopes: Scopes },
     /// A user's client, by its token.
     Token(Rc<Grant>),
 }
@@ -69,7 +70,7 @@ impl Caller {
 
     fn by(settings: &Settings, presented: &[u8]) -> Result<Self, Refusal> {
         if let Some(key) = settings.keys.find(presented) {
-            return Ok(Self::Key(key.scopes));
+            return Ok(Self::Key { name: key.name.clone(), scopes: key.scopes });
         }
         if tokens::looks_like_one(presented) {
             return Self::by_token(settings, presented);
@@ -95,7 +96,7 @@ impl Caller {
         match self {
             Self::Open => Ok(()),
             Self::Anonymous => Err(Refusal::unauthorized()),
-            Self::Key(scopes) => key_with(*scopes, scope),
+            Self::Key { scopes, .. } => key_with(*scopes, scope),
             Self::Token(_) => Err(Refusal::forbidden("this needs an API key; a token is not enough")),
         }
     }
@@ -107,7 +108,7 @@ impl Caller {
     pub(super) fn enter(&self, settings: &Settings) -> Result<(), Refusal> {
         match self {
             Self::Anonymous if !settings.lets_anonymous_in() => Err(Refusal::unauthorized()),
-            Self::Open | Self::Anonymous | Self::Key(_) | Self::Token(_) => Ok(()),
+            Self::Open | Self::Anonymous | Self::Key { .. } | Self::Token(_) => Ok(()),
         }
     }
 
@@ -117,7 +118,7 @@ impl Caller {
     /// 401 or 403.
     pub(super) fn enter_to_publish(&self, settings: &Settings) -> Result<(), Refusal> {
         match self {
-            Self::Key(scopes) => key_with(*scopes, Scope::Publish),
+            Self::Key { scopes, .. } => key_with(*scopes, Scope::Publish),
             Self::Open | Self::Anonymous | Self::Token(_) => self.enter(settings),
         }
     }
@@ -128,7 +129,7 @@ impl Caller {
     /// 401 for who proves nothing, 403 for whose token does not grant it.
     pub(super) fn may_publish(&self, settings: &Settings, topic: &Topic) -> Result<(), Refusal> {
         match self {
-            Self::Open | Self::Key(_) => Ok(()),
+            Self::Open | Self::Key { .. } => Ok(()),
             Self::Anonymous => match settings.classes.needs_to_publish(topic) {
                 Needs::Public => Ok(()),
                 Needs::Token | Needs::Key => Err(Refusal::unauthorized()),
@@ -151,7 +152,7 @@ impl Caller {
     /// 401 for who proves nothing, 403 for whose token does not grant it.
     pub(super) fn may_subscribe(&self, settings: &Settings, topic: &Topic) -> Result<(), Refusal> {
         match (self, settings.classes.needs_to_subscribe(topic)) {
-            (Self::Open | Self::Key(_), _) | (Self::Anonymous, Needs::Public) => Ok(()),
+            (Self::Open | Self::Key { .. }, _) | (Self::Anonymous, Needs::Public) => Ok(()),
             (Self::Anonymous, _) => Err(Refusal::unauthorized()),
             (Self::Token(_), Needs::Key) => Err(Refusal::forbidden("this topic needs an API key")),
             (Self::Token(grant), needs) if grant.may_have(topic, needs == Needs::Token) => Ok(()),
@@ -161,7 +162,16 @@ impl Caller {
 
     /// Whether it may see everything.
     pub(super) fn is_admin(&self) -> bool {
-        matches!(self, Self::Key(scopes) if scopes.has(Scope::Admin))
+        matches!(self, Self::Key { scopes, .. } if scopes.has(Scope::Admin))
+    }
+
+    /// Whose idempotency keys it uses.
+    pub(super) fn publisher(&self) -> Publisher {
+        match self {
+            Self::Open | Self::Anonymous => Publisher::Anonymous,
+            Self::Key { name, .. } => Publisher::ApiKey(name.clone()),
+            Self::Token(grant) => Publisher::User(grant.user.clone()),
+        }
     }
 }
 
@@ -208,8 +218,6 @@ pub(super) fn check_origin(settings: &Settings, headers: &HeaderMap) -> Result<(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use hyper::{StatusCode, header::HeaderValue};
 
     use super::*;
@@ -235,9 +243,13 @@ mod tests {
         Caller::of(&settings(), &headers(list)).map_err(|refusal| refusal.status)
     }
 
+    fn key_for(scopes: &[Scope]) -> Caller {
+        Caller::Key { name: "a".into(), scopes: scopes.iter().copied().collect() }
+    }
+
     #[test]
     fn a_key_comes_in_either_header_and_whoever_sends_none_is_anonymous() {
-        let key = Ok(Caller::Key([Scope::Publish].into_iter().collect()));
+        let key = Ok(key_for(&[Scope::Publish]));
         assert_eq!(caller(&[("x-api-key", KEY)]), key);
         for scheme in ["Bearer", "bearer", "BEARER "] {
             assert_eq!(caller(&[("authorization", &format!("{scheme} {KEY}"))]), key);
@@ -262,7 +274,7 @@ mod tests {
 
     #[test]
     fn a_scope_is_needed_and_no_other_is_enough() {
-        let key = Caller::Key([Scope::Publish, Scope::Admin].into_iter().collect());
+        let key = key_for(&[Scope::Publish, Scope::Admin]);
         assert!(key.require(Scope::Publish).is_ok() && key.is_admin());
         assert_eq!(key.require(Scope::Register).unwrap_err().status, StatusCode::FORBIDDEN);
         assert_eq!(Caller::Anonymous.require(Scope::Register).unwrap_err().status, StatusCode::UNAUTHORIZED);

@@ -48,7 +48,7 @@ pub(super) async fn publish(
     let publication = publish_body::parse(body.bytes, settings.max_message)?;
     publication.topics.iter().try_for_each(|topic| caller.may_publish(&settings, topic))?;
     drop(settings);
-    take(local, connections, publication).await
+    take(local, connections, &caller, publication).await
 }
 
 /// Publishes the body to the topic in the path.
@@ -74,13 +74,14 @@ pub(super) async fn publish_to(
     drop(settings);
     let body = body::read(request.into_body(), &bounds, connections).await?;
     let message = kind.message(body.bytes)?;
-    take(local, connections, PublishBody::to_topic(topic, message, options)).await
+    take(local, connections, &caller, PublishBody::to_topic(topic, message, options)).await
 }
 
 /// Has the node take a publication, when it is this request's turn.
 async fn take(
     local: &Local,
     connections: &Rc<Connections>,
+    caller: &Caller,
     publication: PublishBody,
 ) -> Result<Answer, Refusal> {
     let (wait, receipt_wait) = {
@@ -90,7 +91,7 @@ async fn take(
     // One deadline for both waits: a publisher is told after `publish_wait`, wherever it stood.
     let until = Instant::now() + wait;
     let work = connections.work(wait).await.ok_or_else(Refusal::overloaded)?;
-    let standing = Underway::begin(local, publication, until).await?.placed().await?;
+    let standing = Underway::begin(local, caller, publication, until).await?.placed().await?;
     // Who waits for a receipt holds back nobody who only wants to publish.
     drop(work);
     Ok(json(standing.json(Instant::now() + receipt_wait).await))

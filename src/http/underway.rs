@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use crate::{
     connection::Local,
+    http::credentials::Caller,
     node::{Ordered, Placed, PublishError, Published, Submitted, Wishes},
     protocol::{
         publish_answer::{self, TopicResult},
@@ -39,13 +40,14 @@ enum Places {
 }
 
 impl Underway {
-    /// Hands a publication to the engine, and waits for credits, `until` at the latest. The order of these calls is the
+    /// Hands a publication of `caller` to the engine, and waits for credits, `until` at the latest. The order of these calls is the
     /// order of the publications in each topic; except that one to several topics must have its places first.
     ///
     /// # Errors
     /// When it was not taken; nothing of it was.
     pub(super) async fn begin(
         local: &Local,
+        caller: &Caller,
         publication: PublishBody,
         until: Instant,
     ) -> Result<Self, PublishError> {
@@ -54,7 +56,8 @@ impl Underway {
             let topic = topics.pop().expect("it is one");
             Way::Short(topic.clone(), local.submit(topic, content, until).await?)
         } else {
-            let wishes = Wishes { idempotency_key, receipt };
+            let publisher = idempotency_key.as_ref().map(|_| caller.publisher()).unwrap_or_default();
+            let wishes = Wishes { idempotency_key, publisher, receipt };
             Way::Order(local.order(topics.into_iter().collect(), content, wishes, until).await?)
         };
         Ok(Self { way, is_list })

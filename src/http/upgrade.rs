@@ -121,7 +121,7 @@ fn prove(
     topics.iter().try_for_each(|topic| caller.may_subscribe(settings, topic))?;
     Ok(match caller {
         Caller::Token(grant) => Proof::Token(grant.clone()),
-        Caller::Open | Caller::Anonymous | Caller::Key(_) => Proof::None,
+        Caller::Open | Caller::Anonymous | Caller::Key { .. } => Proof::None,
     })
 }
 

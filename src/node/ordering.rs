@@ -15,17 +15,19 @@ use crate::{
         error::Code,
         publish_answer::{TopicFailure, TopicResult},
     },
-    publication::{Content, IdempotencyKey, Receipt, Stands, Told},
+    publication::{Content, IdempotencyKey, Publisher, Receipt, ScopedKey, Stands, Told},
     topic::Topic,
 };
 
 /// What a publisher asks for besides having its message published.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wishes {
-    /// What it calls the publication. Another with this key and the same first topic, within
+    /// What it calls the publication. Another of the same publisher with this key and the same first topic, within
     /// [`Settings::idempotency_ttl`](crate::settings::Settings::idempotency_ttl), is not published, but answered with what
     /// the first came to; as far as the node remembers so many.
     pub idempotency_key: Option<IdempotencyKey>,
+    /// Who it is; asked only of one with an idempotency key. The program itself, unless it publishes on behalf of somebody.
+    pub publisher: Publisher,
     /// Whether to tell what became of it, which takes until it was offered to every subscriber.
     pub receipt: bool,
 }
@@ -69,7 +71,7 @@ impl Node {
     /// let server = Server::start("127.0.0.1:0".parse()?, Settings::default())?;
     /// let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     /// let topics = ["cats", "pets"].map(|topic| Topic::parse(topic).unwrap());
-    /// let wishes = Wishes { idempotency_key: IdempotencyKey::parse("7f3a").ok(), receipt: true };
+    /// let wishes = Wishes { idempotency_key: IdempotencyKey::parse("7f3a").ok(), receipt: true, ..Wishes::default() };
     /// let publish = || server.node().publish_to(topics.clone(), Message::text("purr"), wishes.clone());
     ///
     /// let published = runtime.block_on(publish()).unwrap();
@@ -114,8 +116,9 @@ impl Node {
         }
         let credits = self.credits(topics.len() as u32, &content, until).await?;
         let home = topics[0].home(self.settings().shards);
-        let Wishes { idempotency_key, receipt } = wishes;
-        let (order, outcome) = Order::new(topics.clone(), content, idempotency_key, receipt, credits);
+        let Wishes { idempotency_key, publisher, receipt } = wishes;
+        let key = idempotency_key.map(|key| ScopedKey { publisher, key });
+        let (order, outcome) = Order::new(topics.clone(), content, key, receipt, credits);
         self.mailboxes().to_home(home, Ingress::Order(Box::new(order)));
         Ok(Ordered { home, topics, outcome })
     }

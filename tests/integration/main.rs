@@ -37,6 +37,7 @@ mod neighbours;
 mod overload;
 mod plain;
 mod proxies;
+mod publishers;
 mod publishing;
 mod publishing_raw;
 mod receipts;

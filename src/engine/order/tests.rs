@@ -14,7 +14,7 @@ use crate::{
     engine::{Change, Common, Encoding, Event, Key, Offered, Transport},
     identity::{ClientId, User},
     limits::HELD_BACK_LOOK_MS,
-    publication::{Audience, MessageKey},
+    publication::{Audience, IdempotencyKey, MessageKey, Publisher},
     settings::Settings,
 };
 
@@ -122,7 +122,10 @@ impl Node {
         let topics = names(topics);
         let home = topics[0].home(self.shards.len());
         let credits = self.admission.try_admit_all(topics.len() as u32, 10).expect("little is under way");
-        let key = key.map(|key| IdempotencyKey::parse(key).expect("a key"));
+        let key = key.map(|key| ScopedKey {
+            publisher: Publisher::Anonymous,
+            key: IdempotencyKey::parse(key).expect("a key"),
+        });
         let (order, outcome) = Order::new(topics, content, key, receipt, credits);
         self.common.mailboxes.to_home(home, Ingress::Order(Box::new(order)));
         outcome

@@ -102,7 +102,7 @@ impl Queue {
         drop(settings);
         let until = Instant::now() + wait;
         let work = self.connections.work(wait).await.ok_or_else(Refusal::overloaded)?;
-        let underway = Underway::begin(&self.local, publication, until).await?;
+        let underway = Underway::begin(&self.local, &self.caller, publication, until).await?;
         drop(work);
         self.is_barred = is_to_several;
         Ok(underway)
