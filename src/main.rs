@@ -58,17 +58,28 @@ fn main() -> ExitCode {
     if ran.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Makes an API key and prints it, with what a configuration file says of it.
+/// Makes an API key. The key alone goes to standard output and what a configuration file says of it to standard error, so that
+/// each can be sent where it belongs and the secret stands in nothing else.
 fn new_key() -> ExitCode {
     let Some(key) = keys::generate() else {
         eprintln!("fanfare: the system gives no randomness");
         return ExitCode::FAILURE;
     };
     let hash = KeyHash::of(key.as_bytes());
-    print(&format!(
-        "# The key, for whoever calls. It is shown only now:\n#   {key}\n\
+    let table = format!(
+        "# The key went to standard output, for whoever calls, and is shown only there. This is for the configuration file:\n\
          [[keys]]\nname = \"change-me\"\nscopes = [\"register\", \"publish\"]\nhash = \"{hash}\"\n"
-    ))
+    );
+    let mut stdout = io::stdout();
+    let printed = writeln!(stdout, "{key}").and_then(|()| stdout.flush());
+    match printed.and_then(|()| io::stderr().write_all(table.as_bytes())) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Not even to a pipe that was closed: a key that nobody has is no key.
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "fanfare: cannot print the key: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Who tells whether the server of this configuration is well: itself, or, where its clients have to speak TLS or a PROXY header,

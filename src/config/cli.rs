@@ -55,7 +55,7 @@ enum TaskArguments {
     CheckConfig(CheckConfig),
     /// Prints a configuration file with every default and what it means
     DefaultConfig,
-    /// Makes an API key, and prints it with the hash that a configuration file holds instead of it
+    /// Makes an API key and prints it; to standard error, the table with its hash that a configuration file holds instead of it
     Key,
     /// Asks a server whether it is well, and exits with 0 if it is and with 1 if not: that of --listen, on this machine
     Health(Health),

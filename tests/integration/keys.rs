@@ -1,9 +1,9 @@
 //! API keys: which call needs which scope, and what is said to whom has none.
 
-use std::sync::Arc;
+use std::{process::Stdio, sync::Arc};
 
 use fanfare::{
-    auth::{ApiKey, KeyHash, Keys, Scope},
+    auth::{ApiKey, KeyHash, Keys, Scope, keys::is_usable},
     settings::Settings,
 };
 use rustix::process::Signal;
@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use crate::support::{
     Answer, Http, Running, WebSocket,
     file::TempFile,
-    process::{self, Process},
+    process::{self, Ended, Process},
     serve, shards, v1,
 };
 
@@ -127,12 +127,26 @@ fn what_is_addressed_to_one_user_is_in_the_history_of_admins_only() {
 }
 
 #[test]
+fn new_key_goes_alone_to_standard_output_and_its_table_to_standard_error() {
+    let Ended { code, stdout, stderr } = process::run(&["key"]);
+    assert_eq!(code, Some(0), "{stderr}");
+    let key = stdout.strip_suffix('\n').expect("a line");
+    assert!(key.starts_with("ffk_") && is_usable(key), "{stdout}");
+    assert!(!stderr.contains(&key["ffk_".len()..]), "{stderr}");
+    assert!(stderr.contains(&format!("hash = \"{}\"", KeyHash::of(key.as_bytes()))), "{stderr}");
+
+    let nowhere = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
+    let status =
+        process::command(["key"]).stdout(nowhere).stderr(Stdio::null()).status().expect("it was built");
+    assert_eq!(status.code(), Some(1), "a key that nobody got");
+}
+
+#[test]
 fn a_key_is_made_configured_and_rotated_by_a_reload_without_a_connection_noticing() {
     let made = || {
         let ended = process::run(&["key"]);
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-        let key = ended.stdout.lines().find_map(|line| line.strip_prefix("#   ")).expect("a key").to_owned();
-        (key, ended.stdout)
+        (ended.stdout.trim_end().to_owned(), ended.stderr)
     };
     let [(first, first_table), (second, second_table)] = [made(), made()];
     assert_ne!(first, second);
