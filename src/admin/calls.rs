@@ -15,7 +15,7 @@ use super::{
     route::Route,
 };
 use crate::{
-    http::{RequestId, health_json},
+    http::{RequestId, health_json, readiness},
     limits::{ADMIN_ANSWER_MS, SHARDS_MAX},
     logging::sampled,
     node::Node,
@@ -78,7 +78,10 @@ impl Calls {
                 let text = figures::text(&figures::View::of(&self.node));
                 Ok(with_type(StatusCode::OK, openmetrics::CONTENT_TYPE, text))
             }
-            Route::Ready => Ok(self.ready()),
+            Route::Ready => {
+                let (status, body) = readiness(self.node.phase());
+                Ok(json(status, body))
+            }
             Route::Health => Ok(json(StatusCode::OK, health_json(&self.node))),
             Route::Topics => listings::topics(&self.node, request.uri().query()).await,
             Route::Clients => listings::clients(&self.node, request.uri().query()).await,
@@ -95,17 +98,6 @@ impl Calls {
         match &settings.admin {
             Some(admin) => guard::check(request, admin, &settings.keys),
             None => Err(Refusal::not_found("there is no admin listener")),
-        }
-    }
-
-    /// Whether new clients are welcome.
-    fn ready(&self) -> Answer {
-        let phase = self.node.phase();
-        match phase.is_ready() {
-            true => json(StatusCode::OK, r#"{"ready":true}"#),
-            false => {
-                json(StatusCode::SERVICE_UNAVAILABLE, format!(r#"{{"ready":false,"status":"{phase}"}}"#))
-            }
         }
     }
 

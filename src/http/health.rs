@@ -1,7 +1,7 @@
 //! `GET /ready`: whether traffic is to be sent here. `GET /health`: 200 as long as this shard answers at all, while the node is
 //! draining or stopping too; with the node's ledger, so that whoever watches, or loads, a server can hold what clients saw against what it says it did.
 
-use hyper::{StatusCode, body::Bytes};
+use hyper::StatusCode;
 use serde::Serialize;
 
 use super::answer::{Answer, json, with_json};
@@ -85,10 +85,16 @@ pub(crate) fn health_json(node: &Node) -> String {
     serde_json::to_string(&health).unwrap_or_default()
 }
 
-/// Answers 200 only while the node serves; for balancers, which look at the port that they send traffic to.
+/// Answers it; for balancers, which look at the port that they send traffic to.
 pub(super) fn ready(phase: Phase) -> Answer {
+    let (status, body) = readiness(phase);
+    with_json(status, body.into())
+}
+
+/// What is answered, here and by the admin listener: 200 only while the node serves.
+pub(crate) fn readiness(phase: Phase) -> (StatusCode, String) {
     let status = if phase.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    with_json(status, Bytes::from(format!(r#"{{"status":"{phase}"}}"#)))
+    (status, format!(r#"{{"status":"{phase}"}}"#))
 }
 
 fn ledger(total: &Snapshot) -> Ledger {

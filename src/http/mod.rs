@@ -23,7 +23,7 @@ use self::{
 };
 pub(crate) use self::{
     connections::{Connections, HandshakeSlot},
-    health::health_json,
+    health::{health_json, readiness},
     request_id::RequestId,
 };
 use crate::{connection::Local, gate::Entrance, limits, logging::sampled, metrics::Refused, peer::Peer};
@@ -113,7 +113,7 @@ pub(crate) async fn serve(local: Local, connections: Rc<Connections>, stream: Tc
             Err(refusal) => refusal.into_answer(),
         };
         count(&local, answer.status());
-        tell(&id, route.map_or("none", Route::name), &peer, answer.status());
+        tell(&id, route, &peer, answer.status());
         if id.is_given() || answer.status().is_client_error() || answer.status().is_server_error() {
             id.put(&mut answer);
             let exposed = HeaderValue::from_static("Retry-After, X-Request-Id");
@@ -125,9 +125,11 @@ pub(crate) async fn serve(local: Local, connections: Rc<Connections>, stream: Tc
 }
 
 /// Logs a request that is not served, without its path: there may be a secret in it.
-fn tell(id: &RequestId, route: &str, peer: &Peer, status: StatusCode) {
-    let (status, client) = (status.as_u16(), peer.client);
-    if status >= 500 {
+fn tell(id: &RequestId, route: Option<Route<'_>>, peer: &Peer, status: StatusCode) {
+    // To say that it is not ready is what a node is asked for; that it is not any more was logged when it began.
+    let is_expected = matches!(route, Some(Route::Ready));
+    let (status, client, route) = (status.as_u16(), peer.client, route.map_or("none", Route::name));
+    if status >= 500 && !is_expected {
         sampled!(WARN, request = %id, route, %client, status, "a request is not served");
     } else if status >= 400 {
         sampled!(DEBUG, request = %id, route, %client, status, "a request is refused");

@@ -77,7 +77,7 @@ fn pages_in_a_browser_get_nothing_whatever_they_call() {
         assert!(server.node().phase().is_ready(), "nothing of that had an effect");
         let answer = http.request("GET", "/ready", &[("Sec-Fetch-Site", "none")], b"");
         expect_plain(&answer);
-        assert_eq!((answer.status, answer.text()), (200, r#"{"ready":true}"#));
+        assert_eq!((answer.status, answer.text()), (200, r#"{"status":"serving"}"#));
     });
 }
 
@@ -162,7 +162,7 @@ fn drain_ends_readiness_at_once_and_the_node_in_order() {
     expect_plain(&answer);
     assert_eq!(answer.status, 202);
     let ready = other.get("/ready");
-    assert_eq!((ready.status, &ready.json()["ready"]), (503, &false.into()), "{ready:?}");
+    assert_eq!((ready.status, ready.json()["status"] != "serving"), (503, true), "{ready:?}");
     client.expect_close(1012, "restart");
     drop(client);
     server.wait();

@@ -155,6 +155,27 @@ fn sigterm_drains_says_how_far_it_is_and_exits_with_0() {
 }
 
 #[test]
+fn both_listeners_say_alike_that_a_node_drains_and_the_log_says_it_once() {
+    let arguments = ["--shards=1", "--drain-delay=1h", "--admin-listen=127.0.0.1:0", "--log-level=debug"];
+    let mut process = Process::start(&arguments);
+    let admin = process.admin_address();
+    let asked = [process.address(), admin].map(|address| move || Http::connect(address).get("/ready"));
+    let answers = || asked.map(|ask| ask()).map(|answer| (answer.status, answer.text().to_owned()));
+    let serving = (200, r#"{"status":"serving"}"#.to_owned());
+    assert_eq!(answers(), [serving.clone(), serving]);
+    process.signal(Signal::TERM);
+    process.line_with("not ready any more");
+    let draining = (503, r#"{"status":"draining"}"#.to_owned());
+    (0..3).for_each(|_| assert_eq!(answers(), [draining.clone(), draining.clone()]));
+    let line = process.line_with("route=\"ready\"");
+    assert!(line.contains("DEBUG") && line.contains("status=503"), "{line}");
+    process.signal(Signal::INT);
+    process.wait();
+    let is_warning = |line: &&String| line.contains("WARN") && line.contains("ready");
+    assert_eq!(process.whole_log().iter().find(is_warning), None);
+}
+
+#[test]
 fn sigint_asks_for_no_patience() {
     let mut process = Process::start(&["--shards=1", "--drain-delay=1h", "--drain-duration=1h"]);
     let mut client = connect(&mut process);
