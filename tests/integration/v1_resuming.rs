@@ -116,6 +116,40 @@ fn topic_of_the_registration_is_replayed_when_it_is_subscribed_to_with_a_positio
 }
 
 #[test]
+fn gap_of_a_reset_is_empty_where_everything_of_the_new_epoch_is_there() {
+    serve(classes(shards(2)), |server| {
+        let since = |epoch: &Value| json!({ "h1": { "epoch": epoch, "offset": 17 } });
+        let resume = |since: Value| {
+            let mut client = client(server, "");
+            let ok = say(&mut client, &json!({ "subscribe": ["h1"], "since": since }));
+            assert_eq!(ok["positions"]["h1"]["recovered"], false, "{ok}");
+            let gap = client.json();
+            assert_eq!(
+                gap,
+                json!({ "gap": {
+                    "topic": "h1", "from": 1, "to": 0, "reason": "reset", "conflated": 0, "dropped": 0,
+                } })
+            );
+            (client, ok["positions"]["h1"]["offset"].clone())
+        };
+        // Of the epoch before the process was started anew, in which no message has come yet.
+        let (mut early, offset) = resume(since(&json!("another")));
+        assert_eq!(offset, 0);
+        publish(server, &["h1"], "first");
+        publish(server, &["h1"], "second");
+        let first = messages(&mut early, 2);
+        // Now there is a past, and it is whole.
+        let (mut late, offset) = resume(since(&json!("another")));
+        assert_eq!(offset, 2);
+        assert_eq!(messages(&mut late, 2), first);
+        // Beyond the head of this epoch is a reset too.
+        let epoch = epochs(server, &["h1"]).remove(0);
+        let (mut beyond, _) = resume(since(&epoch));
+        assert_eq!(messages(&mut beyond, 2), first);
+    });
+}
+
+#[test]
 fn resuming_the_topics_of_a_registration_while_others_publish_loses_nothing() {
     let topics = ["h1", "h2", "h3"];
     serve(classes(shards(3)), |server| {
