@@ -12,7 +12,7 @@ use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use fanfare::{
     protocol::v1::encode,
-    publication::{Content, Message},
+    publication::{Content, Json, Message},
     topic::Topic,
     websocket::{Header, Opcode},
 };
@@ -90,9 +90,9 @@ fn v1(criterion: &mut Criterion) {
         payload(criterion, &format!("encode/v1/prose/{label}"), text(PROSE));
         payload(criterion, &format!("encode/v1/escapes/{label}"), text("said \"yes\"\n, "));
         let fill = "x".repeat(size - r#"{"bid":1.10,"x":""}"#.len());
-        let data = Message::Data(format!(r#"{{"bid":1.10,"x":"{fill}"}}"#).into());
+        let data = Message::Data(Json::parse(format!(r#"{{"bid":1.10,"x":"{fill}"}}"#)).expect("it is JSON"));
         payload(criterion, &format!("encode/v1/data/{label}"), data);
-        payload(criterion, &format!("encode/v1/binary/{label}"), Message::Binary(vec![7; size].into()));
+        payload(criterion, &format!("encode/v1/binary/{label}"), Message::binary(vec![7; size]));
     }
 }
 
@@ -108,8 +108,10 @@ fn payload(criterion: &mut Criterion, name: &str, message: Message) {
     });
     let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).expect("it is UTF-8");
     let (message, data) = match &content.message {
-        Message::Text(bytes) => (Some(text(bytes)), None),
-        Message::Data(bytes) => (None, Some(RawValue::from_string(text(bytes)).expect("it is JSON"))),
+        Message::Text(said) => (Some(text(said.as_bytes())), None),
+        Message::Data(json) => {
+            (None, Some(RawValue::from_string(text(json.as_bytes())).expect("it is JSON")))
+        }
         Message::Binary(_) => return group.finish(),
     };
     group.bench_function("serde_json", |bencher| {

@@ -1,6 +1,6 @@
 //! An echo server on the library's own frame reader and headers, for the conformance suite and for trying it out.
 //!
-//! `cargo run --example echo -- --listen 127.0.0.1:9001`; port 0 takes a free one and prints it. The handshake is
+//! `cargo run --release --example echo -- --listen 127.0.0.1:9001`; port 0 takes a free one and prints it. The handshake is
 //! hyper's and fastwebsockets'; behind it the socket is taken out and only `fanfare::websocket` speaks. One task per
 //! connection is good enough here and is not how the server does it.
 

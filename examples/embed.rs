@@ -1,12 +1,11 @@
 //! A program with a node inside: it serves clients on a port of its own and publishes from the same process.
 //!
-//! `cargo run --example embed`, then connect any WebSocket client to the URL that it prints: a number comes every second.
-//! Ctrl-C ends it, and the client is told to come back.
+//! `cargo run --release --example embed`, then connect any WebSocket client to the URL that it prints: it is greeted, and a
+//! number comes every second. Ctrl-C ends it, and the client is told to come back.
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{error::Error, time::Duration};
 
 use fanfare::{
-    clients::Deadlines,
     identity::User,
     node::{Node, PublishError, Wishes},
     publication::{Audience, Content, Message},
@@ -23,23 +22,23 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let node = server.node().clone();
     let ticks: Topic = "ticks".parse()?;
 
-    // As POST /register does. A program that registers clients itself also looks after those that never connect.
-    let mut deadlines = Deadlines::default();
-    let user = User::Number(1);
-    let (id, due) =
-        node.clients.register(user.clone(), Arc::from([ticks.clone()]), std::time::Instant::now())?;
-    deadlines.push(due);
+    // As POST /register does.
+    let user = User::number(1);
+    let id = node.register(user.clone(), [ticks.clone()])?;
     println!("ws://{}/ws/{id}", server.address());
-    greet(&node, &ticks, user).await?;
 
     let mut clock = interval(Duration::from_secs(1));
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut is_greeted = false;
     for tick in 0_u64.. {
         tokio::select! {
             _ = clock.tick() => {}
             _ = tokio::signal::ctrl_c() => break,
         }
-        deadlines.expire(std::time::Instant::now(), &node.clients);
+        // Nothing is kept for those who come later, as long as the topic's class has no history.
+        if !is_greeted && node.client_count() > 0 {
+            is_greeted = greet(&node, &ticks, user.clone()).await?;
+        }
         match node.publish(ticks.clone(), Message::text(tick.to_string())).await {
             Ok(position) => println!("tick {tick} is message {} of its topic", position.offset),
             // It was not taken. Nothing is lost by trying again later, or by leaving it out.
@@ -55,14 +54,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Publishes to the clients of one user only, and says what became of it.
-async fn greet(node: &Node, topic: &Topic, user: User) -> Result<(), PublishError> {
+/// Publishes to the clients of one user only, and says what became of it: whether it was written to one of them.
+async fn greet(node: &Node, topic: &Topic, user: User) -> Result<bool, PublishError> {
     let audience = Audience { user: Some(user), exclude: None };
     let content = Content { audience, ..Message::text("hello").into() };
     let wishes = Wishes { receipt: true, ..Wishes::default() };
+    let mut written = 0;
     for published in node.publish_to([topic.clone()], content, wishes).await? {
-        let receipt = published.outcome?.receipt;
-        println!("{}: {receipt:?}", published.topic);
+        let Some(told) = published.outcome?.receipt else { continue };
+        println!("hello in {}: {:?}", published.topic, told.receipt);
+        written += told.receipt.written;
     }
-    Ok(())
+    Ok(written > 0)
 }

@@ -1,6 +1,6 @@
 //! The engine without sockets: two shards, driven by one thread over a transport of their own, which here is memory.
 //!
-//! `cargo run --example shards`. A program with another transport (a game's UDP, a message bus, a test) does the same with a
+//! `cargo run --release --example shards`. A program with another transport (a game's UDP, a message bus, a test) does the same with a
 //! thread for each shard, and sleeps where this one asks whether there is work: see `fanfare::mailbox::Wakeup`.
 
 use std::{collections::HashMap, error::Error, io::IoSlice, time::Instant};
@@ -58,7 +58,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("published as {:?}", position.try_recv()??);
     }
     for ((shard, memory), key) in shards.iter_mut().zip(keys) {
-        println!("written: {:?}", memory.0[&key].escape_ascii().to_string());
+        println!("written: {}", memory.0[&key].escape_ascii());
         shard.remove(key);
     }
     assert_eq!(admission.inflight(), 0);

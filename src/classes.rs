@@ -17,6 +17,7 @@ use crate::{
 /// What becomes of the queue of a slow consumer when a frame of this class meets it at its bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Policy {
     /// The slow consumer is closed with 1013.
     #[default]
@@ -44,6 +45,7 @@ pub struct History {
 /// What somebody must prove to have, or to publish to, a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Needs {
     /// Nothing, beyond what is needed to connect or call at all.
     Public,
@@ -113,6 +115,7 @@ pub enum Which {
 
 /// Why classes do not fit together.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ClassError {
     /// More than [`CLASSES_MAX`].
     TooManyClasses,

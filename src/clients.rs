@@ -5,7 +5,8 @@
 //! guard before it returns, so no caller can hold one over another call or an `.await`. Whoever acts for a connection
 //! names its [`Claim`] and has an effect only while the registration is still claimed by it.
 //!
-//! Deadlines lie in one heap per shard ([`Deadlines`]), without sweeps. A registration remembers at most one of its
+//! Deadlines lie in one heap per shard ([`Deadlines`]), without sweeps; those of registrations that no shard made wait in a
+//! queue until one takes them. A registration remembers at most one of its
 //! heap entries, the one that counts; entries it does not remember are thrown away when they come up. It has at most
 //! two at once: the one of its registration (now + ttl) and an earlier one of a disconnect (now + grace), because
 //! the deadlines of later disconnects only move back, and the remembered entry follows them when it comes up.
@@ -21,6 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crossbeam_queue::SegQueue;
 use dashmap::{DashMap, Entry};
 
 use crate::{
@@ -30,17 +32,20 @@ use crate::{
     topic::Topic,
 };
 
-pub use deadlines::Deadlines;
+pub(crate) use deadlines::Deadlines;
 
 mod deadlines;
 
 /// The registered clients of a node.
-pub struct Clients {
+pub(crate) struct Clients {
     map: DashMap<ClientId, Registration, foldhash::fast::RandomState>,
     /// Registrations in the map, or about to be; counts only, nobody meets here. Written by all shards.
     live: AtomicUsize,
     /// Heap entries in all [`Deadlines`], or on their way there. Written by all shards.
     deadlines: AtomicUsize,
+    /// Those of registrations that no shard made, until one looks after them. They are counted like all others, which
+    /// bounds them.
+    unassigned: SegQueue<Due>,
     max: usize,
     ttl: Duration,
     grace: Duration,
@@ -88,17 +93,17 @@ impl Held {
 
 /// Which subscriber of which shard a registration belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Claim {
+pub(crate) struct Claim {
     /// The shard.
-    pub shard: u16,
+    pub(crate) shard: u16,
     /// The subscriber in that shard.
-    pub key: Key,
+    pub(crate) key: Key,
 }
 
 /// When a registration is to be looked at again. Whoever gets one pushes it into its shard's [`Deadlines`].
 #[must_use = "it belongs into the shard's deadlines, or the registration never expires"]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Due {
+pub(crate) struct Due {
     /// Not before this, milliseconds since the registry began.
     at: u64,
     id: ClientId,
@@ -106,19 +111,19 @@ pub struct Due {
 
 /// What a connection takes over with a registration.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claimed {
+pub(crate) struct Claimed {
     /// Whose client it is.
-    pub user: User,
+    pub(crate) user: User,
     /// The topics it is to be subscribed to.
-    pub topics: Arc<[Topic]>,
+    pub(crate) topics: Arc<[Topic]>,
     /// The connection that held the registration until now; it is to be closed.
-    pub replaced: Option<Claim>,
+    pub(crate) replaced: Option<Claim>,
 }
 
 /// What became of a registration when its connection ended.
 #[must_use = "a deadline in it belongs into the shard's deadlines"]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Release {
+pub(crate) enum Release {
     /// It is kept for the grace period; push the deadline, if one is given.
     Kept(Option<Due>),
     /// It is gone, because there is no grace period.
@@ -129,20 +134,21 @@ pub enum Release {
 
 /// There are as many registrations, or deadlines of past ones, as the node may keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Full;
+pub(crate) struct Full;
 
 /// There is no such registration (any more).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unknown;
+pub(crate) struct Unknown;
 
 impl Clients {
     /// A registry of at most `max` registrations, kept for `ttl` when never connected and for `grace` after each
     /// disconnect.
-    pub fn new(max: usize, ttl: Duration, grace: Duration) -> Self {
+    pub(crate) fn new(max: usize, ttl: Duration, grace: Duration) -> Self {
         Self {
             map: DashMap::with_hasher(foldhash::fast::RandomState::default()),
             live: AtomicUsize::new(0),
             deadlines: AtomicUsize::new(0),
+            unassigned: SegQueue::new(),
             max,
             ttl,
             grace,
@@ -165,7 +171,12 @@ impl Clients {
     ///
     /// # Errors
     /// When the registry is full.
-    pub fn register(&self, user: User, topics: Arc<[Topic]>, now: Instant) -> Result<(ClientId, Due), Full> {
+    pub(crate) fn register(
+        &self,
+        user: User,
+        topics: Arc<[Topic]>,
+        now: Instant,
+    ) -> Result<(ClientId, Due), Full> {
         let most = self.max.saturating_mul(limits::DEADLINES_PER_REGISTRATION);
         if !take(&self.live, self.max) {
             return Err(Full);
@@ -181,32 +192,47 @@ impl Clients {
         Ok((id, Due { at: deadline, id }))
     }
 
+    /// The same for somebody who is no shard: whichever looks first looks after it.
+    ///
+    /// # Errors
+    /// When the registry is full.
+    pub(crate) fn register_for_any_shard(
+        &self,
+        user: User,
+        topics: Arc<[Topic]>,
+        now: Instant,
+    ) -> Result<ClientId, Full> {
+        let (id, due) = self.register(user, topics, now)?;
+        self.unassigned.push(due);
+        Ok(id)
+    }
+
     /// Gives the registration to the connection `claim`, whoever held it before. One that is overdue can still be
     /// claimed until its deadline has been looked at.
     ///
     /// # Errors
     /// When it is not registered.
-    pub fn claim(&self, id: ClientId, claim: Claim) -> Result<Claimed, Unknown> {
+    pub(crate) fn claim(&self, id: ClientId, claim: Claim) -> Result<Claimed, Unknown> {
         let mut registration = self.map.get_mut(&id).ok_or(Unknown)?;
         let replaced = std::mem::replace(&mut registration.held, Held::By(claim)).claim();
         Ok(Claimed { user: registration.user.clone(), topics: registration.topics.clone(), replaced })
     }
 
     /// Whether a client is registered under this id.
-    pub fn contains(&self, id: ClientId) -> bool {
+    pub(crate) fn contains(&self, id: ClientId) -> bool {
         self.map.contains_key(&id)
     }
 
     /// Removes the registration: `None` if there was none, else the claim of its connection, if it had one; that
     /// connection is to be closed.
-    pub fn unregister(&self, id: ClientId) -> Option<Option<Claim>> {
+    pub(crate) fn unregister(&self, id: ClientId) -> Option<Option<Claim>> {
         let (_, registration) = self.map.remove(&id)?;
         self.live.fetch_sub(1, Relaxed);
         Some(registration.held.claim())
     }
 
     /// Keeps `topics` for the next connection, if `claim` still holds the registration; says whether it did.
-    pub fn replace_topics(&self, id: ClientId, claim: &Claim, topics: Arc<[Topic]>) -> bool {
+    pub(crate) fn replace_topics(&self, id: ClientId, claim: &Claim, topics: Arc<[Topic]>) -> bool {
         match self.map.get_mut(&id) {
             Some(mut registration) if registration.held.is_by(claim) => {
                 // The old list is freed behind the guard.
@@ -220,12 +246,12 @@ impl Clients {
     }
 
     /// The connection `claim` has ended at `now`: the registration is kept for the grace period.
-    pub fn release(&self, id: ClientId, claim: &Claim, now: Instant) -> Release {
+    pub(crate) fn release(&self, id: ClientId, claim: &Claim, now: Instant) -> Release {
         self.release_for(self.grace, id, claim, now)
     }
 
     /// The handshake of `claim` came to nothing at `now`: the registration is kept as one that was never connected.
-    pub fn give_back(&self, id: ClientId, claim: &Claim, now: Instant) -> Release {
+    pub(crate) fn give_back(&self, id: ClientId, claim: &Claim, now: Instant) -> Release {
         self.release_for(self.grace.max(self.ttl), id, claim, now)
     }
 
@@ -252,12 +278,13 @@ impl Clients {
     }
 
     /// How many clients are registered, about.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.live.load(Relaxed)
     }
 
     /// Whether nobody is registered, about.
-    pub fn is_empty(&self) -> bool {
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
@@ -362,7 +389,7 @@ mod tests {
 
         fn register(&mut self, seconds: u64) -> ClientId {
             let now = self.at(seconds);
-            let (id, due) = self.clients.register(User::Number(1), topics(&["cats"]), now).expect("room");
+            let (id, due) = self.clients.register(User::number(1), topics(&["cats"]), now).expect("room");
             self.deadlines.push(due);
             id
         }
@@ -406,11 +433,30 @@ mod tests {
     }
 
     #[test]
+    fn registration_that_no_shard_made_expires_on_whichever_looks_first() {
+        let mut desk = Desk::new(2, GRACE);
+        let register =
+            |desk: &Desk| desk.clients.register_for_any_shard(User::number(1), topics(&["cats"]), desk.at(0));
+        let id = register(&desk).expect("room");
+        let kept = register(&desk).expect("room");
+        assert_eq!(register(&desk), Err(Full));
+        desk.clients.claim(kept, claim(1)).expect("it is registered");
+        desk.deadlines.take_unassigned(&desk.clients);
+        assert_eq!((desk.queued(), desk.next()), (2, Some(60)));
+        let mut other = Deadlines::default();
+        other.take_unassigned(&desk.clients);
+        assert!(other.is_empty(), "they are taken once");
+        assert_eq!(desk.expire(60), 1);
+        assert!(!desk.clients.contains(id) && desk.clients.contains(kept));
+        assert_eq!(desk.queued(), 0);
+    }
+
+    #[test]
     fn claimed_registration_does_not_expire_and_costs_no_deadline() {
         let mut desk = Desk::new(10, GRACE);
         let id = desk.register(0);
         let claimed = desk.clients.claim(id, claim(1)).expect("it is registered");
-        assert_eq!((claimed.user, claimed.replaced), (User::Number(1), None));
+        assert_eq!((claimed.user, claimed.replaced), (User::number(1), None));
         assert_eq!(desk.expire(1_000), 0);
         assert_eq!(desk.queued(), 0);
         assert_eq!(desk.clients.len(), 1);
@@ -487,7 +533,7 @@ mod tests {
         let mut desk = Desk::new(2, GRACE);
         let first = desk.register(0);
         desk.register(0);
-        assert_eq!(desk.clients.register(User::Number(1), topics(&[]), desk.at(0)), Err(Full));
+        assert_eq!(desk.clients.register(User::number(1), topics(&[]), desk.at(0)), Err(Full));
         assert_eq!(desk.clients.unregister(first), Some(None));
         desk.register(1);
     }
@@ -500,7 +546,7 @@ mod tests {
             let id = desk.register(0);
             desk.clients.unregister(id);
         }
-        assert_eq!(desk.clients.register(User::Number(1), topics(&[]), desk.at(0)), Err(Full));
+        assert_eq!(desk.clients.register(User::number(1), topics(&[]), desk.at(0)), Err(Full));
         assert_eq!(desk.queued(), bound);
         desk.expire(60);
         assert_eq!(desk.queued(), 0);
@@ -527,7 +573,7 @@ mod tests {
             let threads: Vec<_> = (0..4)
                 .map(|_| {
                     scope.spawn(|| {
-                        let one = || clients.register(User::Number(1), topics(&[]), Instant::now()).is_ok();
+                        let one = || clients.register(User::number(1), topics(&[]), Instant::now()).is_ok();
                         (0..100).filter(|_| one()).count()
                     })
                 })

@@ -2,7 +2,7 @@
 //!
 //! Both are parsed once at the edge. A client id is a secret: its `Debug` shows only enough to tell two apart.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use crate::limits::USER_BYTES_MAX;
 
@@ -34,13 +34,34 @@ impl fmt::Debug for ClientId {
     }
 }
 
-/// A user. The number `1` and the text `"1"` are the same user.
+/// A user. The number `1` and the text `"1"` are the same user: there is one way to keep each.
+///
+/// ```
+/// use fanfare::identity::User;
+///
+/// assert_eq!(User::parse("1")?, User::number(1));
+/// assert_ne!(User::parse("01")?, User::number(1));
+/// # Ok::<(), fanfare::identity::UserError>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum User {
-    /// A canonical decimal number that fits.
+pub struct User(Kept);
+
+/// How a user is kept.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Kept {
+    /// Whoever a number in its shortest form names.
     Number(u64),
-    /// Any other text.
+    /// Anybody else. It is no number in its shortest form.
     Name(Arc<str>),
+}
+
+/// How a user is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spelling<'a> {
+    /// As a number, which a text in decimal can stand for as well.
+    Number(u64),
+    /// As a text, which stands for no number.
+    Name(&'a str),
 }
 
 /// Why a text is no user id.
@@ -48,6 +69,11 @@ pub enum User {
 pub struct UserError;
 
 impl User {
+    /// The user whom a number names.
+    pub const fn number(number: u64) -> Self {
+        Self(Kept::Number(number))
+    }
+
     /// Reads a user id given as a string of 1 to 128 bytes.
     ///
     /// # Errors
@@ -58,9 +84,31 @@ impl User {
         }
         let canonical = text == "0" || (!text.starts_with(['0', '+']));
         match text.parse() {
-            Ok(number) if canonical => Ok(Self::Number(number)),
-            _ => Ok(Self::Name(text.into())),
+            Ok(number) if canonical => Ok(Self::number(number)),
+            _ => Ok(Self(Kept::Name(text.into()))),
         }
+    }
+
+    /// How it is written.
+    pub fn spelling(&self) -> Spelling<'_> {
+        match &self.0 {
+            Kept::Number(number) => Spelling::Number(*number),
+            Kept::Name(name) => Spelling::Name(name),
+        }
+    }
+}
+
+impl From<u64> for User {
+    fn from(number: u64) -> Self {
+        Self::number(number)
+    }
+}
+
+impl FromStr for User {
+    type Err = UserError;
+
+    fn from_str(text: &str) -> Result<Self, UserError> {
+        Self::parse(text)
     }
 }
 
@@ -78,11 +126,11 @@ mod tests {
 
     #[test]
     fn number_and_its_text_are_one_user() {
-        assert_eq!(User::parse("1").unwrap(), User::Number(1));
-        assert_eq!(User::parse("0").unwrap(), User::Number(0));
-        assert_eq!(User::parse("18446744073709551615").unwrap(), User::Number(u64::MAX));
+        assert_eq!(User::parse("1").unwrap(), User::number(1));
+        assert_eq!(User::parse("0").unwrap(), User::number(0));
+        assert_eq!(User::parse("18446744073709551615").unwrap(), User::number(u64::MAX));
         for other in ["01", "+1", "-1", "1.0", " 1", "18446744073709551616", "one"] {
-            assert_eq!(User::parse(other).unwrap(), User::Name(other.into()), "{other}");
+            assert_eq!(User::parse(other).unwrap().spelling(), Spelling::Name(other), "{other}");
         }
     }
 

@@ -51,7 +51,7 @@ mod admin;
 pub mod admission;
 pub mod auth;
 pub mod classes;
-pub mod clients;
+mod clients;
 pub mod config;
 mod connection;
 pub mod engine;

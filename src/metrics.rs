@@ -307,6 +307,7 @@ macro_rules! reasons {
     ($($(#[$doc:meta])* $reason:ident = $name:literal,)*) => {
         /// Why a connection, or a handshake on it, was refused.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[non_exhaustive]
         pub enum Refused {
             $($(#[$doc])* $reason,)*
         }

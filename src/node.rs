@@ -29,6 +29,7 @@ pub(crate) use self::{
 pub use self::{
     ordering::{Published, Wishes},
     phase::Phase,
+    registering::RegisterError,
 };
 use crate::{
     admission::{Admission, Credits},
@@ -37,7 +38,6 @@ use crate::{
         AtShard, Common, Fanout, Goodbye, Ingress, Kick, Mailboxes, Manner, Memory, Query, Rung, TopicsFull,
     },
     gate::Gate,
-    identity::ClientId,
     limits::{KICKS_INFLIGHT, QUERIES_INFLIGHT},
     metrics::{Metrics, Refused},
     publication::{Content, Position, Publication},
@@ -50,6 +50,7 @@ pub use topics::{HistoryPage, TopicState, Viewer};
 
 mod ordering;
 mod phase;
+mod registering;
 mod surveys;
 mod topics;
 
@@ -59,7 +60,7 @@ pub struct Node {
     /// The checked options. Looked up by each request and each turn of a shard, never for a delivery.
     settings: ArcSwap<Settings>,
     /// The registered clients.
-    pub clients: Clients,
+    clients: Clients,
     /// What this start of the node is called.
     name: String,
     /// When it was made.
@@ -84,6 +85,7 @@ pub struct Node {
 /// Why a publication was not taken. Nothing of it was, except that with [`Self::Stopping`] that is not known if it had been
 /// handed to the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PublishError {
     /// The message is longer than `max_message`.
     MessageTooLarge,
@@ -104,6 +106,7 @@ pub enum PublishError {
 
 /// Why a question is not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum QueryError {
     /// The node has too much in work.
     Overloaded,
@@ -265,11 +268,6 @@ impl Node {
         };
         let kick = Kick { key: claim.key, goodbye: Goodbye { code, reason }, manner, credit: credit.0 };
         self.mailboxes().to_shard(claim.shard.into(), Fanout::Kick(kick));
-    }
-
-    /// Removes a registration, and closes its connection if there is one.
-    pub async fn unregister(&self, id: ClientId) {
-        self.dismiss(id).await;
     }
 
     /// What the node is doing.

@@ -27,6 +27,7 @@ pub struct Target {
 
 /// Why a server is not well.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Unwell {
     /// It cannot be reached, or does not answer in time.
     Silent(io::Error),

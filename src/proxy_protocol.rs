@@ -56,6 +56,7 @@ pub enum Parsed {
 
 /// Why something is no header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum HeaderError {
     /// It does not begin like one.
     Missing,

@@ -6,8 +6,6 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use bytes::Bytes;
-
 use crate::{
     admission::Credits,
     identity::{ClientId, User},
@@ -15,32 +13,9 @@ use crate::{
     topic::Topic,
 };
 
-/// What is published: the bytes every subscriber receives, nothing around them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Message {
-    /// Sent in text frames. Always valid UTF-8.
-    Text(Bytes),
-    /// Sent in binary frames.
-    Binary(Bytes),
-    /// One JSON value, checked once and passed on byte for byte: in a text frame alone, or as `data` in a protocol
-    /// that wraps messages. Always valid UTF-8. It may have line breaks between its parts, as its publisher wrote it:
-    /// whoever puts it into a format of lines takes care of them.
-    Data(Bytes),
-}
+pub use message::{Json, JsonError, Message, Text};
 
-impl Message {
-    /// A text message.
-    pub fn text(text: impl Into<String>) -> Self {
-        Self::Text(Bytes::from(text.into()))
-    }
-
-    /// The bytes of the message.
-    pub fn bytes(&self) -> &Bytes {
-        match self {
-            Self::Text(bytes) | Self::Binary(bytes) | Self::Data(bytes) => bytes,
-        }
-    }
-}
+mod message;
 
 /// Which subscribers of the topic a publication is meant for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

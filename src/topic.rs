@@ -27,6 +27,7 @@ pub struct Topic {
 
 /// Why a text is no topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TopicError {
     /// No byte at all.
     Empty,

@@ -5,7 +5,7 @@
 
 use bytes::{Bytes, BytesMut};
 use fanfare::{
-    identity::User,
+    identity::{Spelling, User},
     protocol::publish_body::{
         PublishBody, PublishBodyError, SIMD_JSON_FROM, parse, parse_serde_json, parse_simd_json,
     },
@@ -26,7 +26,7 @@ fuzz_target!(|data: &[u8]| {
     if let Some(PublishBody { content: Content { message: Message::Data(value), .. }, .. }) =
         holds(&[br#"{"topic":"a","data":"#, data, b"}"].concat())
     {
-        serde_json::from_slice::<Value>(&value).expect("data is JSON");
+        serde_json::from_slice::<Value>(value.as_bytes()).expect("data is JSON");
     }
 });
 
@@ -61,9 +61,9 @@ fn written(body: &PublishBody) -> String {
         let fields: &mut Map<String, Value> = json.as_object_mut().expect("it is an object");
         fields.insert(name.to_owned(), value);
     };
-    match &body.content.audience.user {
-        Some(User::Number(number)) => set("user_id", (*number).into()),
-        Some(User::Name(name)) => set("user_id", (**name).into()),
+    match body.content.audience.user.as_ref().map(User::spelling) {
+        Some(Spelling::Number(number)) => set("user_id", number.into()),
+        Some(Spelling::Name(name)) => set("user_id", name.into()),
         None => {}
     }
     if let Some(client) = body.content.audience.exclude {

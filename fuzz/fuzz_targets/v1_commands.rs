@@ -52,7 +52,7 @@ fn written(command: &Command) -> Option<String> {
             let sent = encode::message(&body.topics[0], 1, &body.content, &body.topics[1..]);
             let sent: Value = serde_json::from_slice(&sent).expect("a message is JSON");
             if let Message::Text(text) = &body.content.message {
-                assert_eq!(sent["message"].as_str().map(str::as_bytes), Some(&text[..]));
+                assert_eq!(sent["message"].as_str().map(str::as_bytes), Some(&text.as_bytes()[..]));
             }
             return None;
         }

@@ -63,7 +63,7 @@ impl View {
             refused: Refused::ALL.map(|reason| node.metrics().refused(reason)),
             shards: shards.collect(),
             total,
-            registrations: node.clients.len() as u64,
+            registrations: node.registrations() as u64,
             registrations_max: node.settings().registrations_max as u64,
             inflight: node.inflight() as u64,
             inflight_max: node.settings().inflight_publications as u64,

@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::answer::{Answer, Refusal, json};
 use crate::{
     engine::{ClientRank, Encoding, TopicFigures, TopicRank},
-    identity::{ClientId, User},
+    identity::{ClientId, Spelling},
     limits::{LISTED, LISTED_CANDIDATES, LISTED_MAX},
     node::{ConnectionName, Node, QueryError, SlowClient, Survey, SurveyCredit},
     topic::Topic,
@@ -162,9 +162,9 @@ fn listed(client: SlowClient) -> ListedClient {
     ListedClient {
         id: name.to_string(),
         shard: name.0.shard,
-        user: figures.user.map(|user| match user {
-            User::Number(number) => ListedUser::Number(number),
-            User::Name(name) => ListedUser::Name(name.to_string()),
+        user: figures.user.as_ref().map(|user| match user.spelling() {
+            Spelling::Number(number) => ListedUser::Number(number),
+            Spelling::Name(name) => ListedUser::Name(name.to_owned()),
         }),
         peer: peer.map(|peer| peer.to_string()),
         protocol: match figures.encoding {
@@ -186,7 +186,7 @@ fn listed(client: SlowClient) -> ListedClient {
 /// Removes a client, by the id it is registered under or the name of its connection, and closes its connection (1000).
 pub(super) async fn dismiss(node: &Node, id: &str) -> Result<Answer, Refusal> {
     let is_gone = if let Some(id) = ClientId::parse(id) {
-        node.dismiss(id).await
+        node.unregister(id).await
     } else if let Some(name) = ConnectionName::parse(id) {
         node.dismiss_connection(name).await?
     } else {

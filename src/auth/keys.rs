@@ -24,6 +24,7 @@ const HASH_PREFIX: &str = "sha256:";
 /// Something a key lets its holder do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Scope {
     /// Register clients.
     Register = 1,

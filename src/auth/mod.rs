@@ -17,6 +17,7 @@ pub use self::{
 /// everyone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Anonymous {
     /// As long as nothing is configured by which one could prove anything.
     #[default]

@@ -10,19 +10,27 @@ use crate::limits;
 
 /// The deadlines one shard looks after, soonest first.
 #[derive(Debug, Default)]
-pub struct Deadlines {
+pub(crate) struct Deadlines {
     heap: BinaryHeap<Reverse<Due>>,
 }
 
 impl Deadlines {
     /// Adds a deadline got from [`Clients`].
-    pub fn push(&mut self, due: Due) {
+    pub(crate) fn push(&mut self, due: Due) {
         self.heap.push(Reverse(due));
+    }
+
+    /// Takes over the deadlines of registrations that no shard made; no more than [`limits::DEADLINES_PER_TURN`].
+    pub(crate) fn take_unassigned(&mut self, clients: &Clients) {
+        for _ in 0..limits::DEADLINES_PER_TURN {
+            let Some(due) = clients.unassigned.pop() else { break };
+            self.push(due);
+        }
     }
 
     /// Removes the registrations that are unclaimed and overdue at `now`; says how many. Looks at no more than
     /// [`limits::DEADLINES_PER_TURN`]: call again in the next turn while [`Self::is_due`] says so.
-    pub fn expire(&mut self, now: Instant, clients: &Clients) -> usize {
+    pub(crate) fn expire(&mut self, now: Instant, clients: &Clients) -> usize {
         let now = clients.time(now);
         let mut expired = 0;
         for _ in 0..limits::DEADLINES_PER_TURN {
@@ -49,17 +57,19 @@ impl Deadlines {
     }
 
     /// How many entries there are.
-    pub fn len(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
         self.heap.len()
     }
 
     /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
         self.heap.is_empty()
     }
 
     /// Whether [`Self::expire`] has something to do at `now`.
-    pub fn is_due(&self, now: Instant, clients: &Clients) -> bool {
+    pub(crate) fn is_due(&self, now: Instant, clients: &Clients) -> bool {
         self.heap.peek().is_some_and(|&Reverse(due)| due.at <= clients.time(now))
     }
 }

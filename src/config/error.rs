@@ -4,6 +4,7 @@ use std::{fmt, io, path::PathBuf};
 
 /// Why there is nothing to run with.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum ConfigError {
     /// The file cannot be read.
     Unreadable {

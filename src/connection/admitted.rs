@@ -137,7 +137,7 @@ impl Local {
             return Err((Code::Unsupported, "no tokens are taken here"));
         };
         let Some(socket) = state.sockets.get_mut(key) else { return Ok(()) };
-        if self.node().clients.contains(socket.session.client()) {
+        if self.node().clients().contains(socket.session.client()) {
             return Err((Code::Forbidden, "a registered client is who it was registered as"));
         }
         let unauthorized = |error: TokenError| (Code::Unauthorized, error.as_str());

@@ -293,9 +293,10 @@ impl Local {
             state.next_age_check = now + AGE_CHECK_MS;
             state.shard.drop_overdue();
         }
-        let due = Instant::now();
-        if state.deadlines.is_due(due, &self.node().clients) {
-            state.deadlines.expire(due, &self.node().clients);
+        let (due, clients) = (Instant::now(), self.node().clients());
+        state.deadlines.take_unassigned(clients);
+        if state.deadlines.is_due(due, clients) {
+            state.deadlines.expire(due, clients);
         }
     }
 

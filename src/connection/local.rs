@@ -258,12 +258,12 @@ impl Local {
 
     /// Gives up a client's claim on its registration, which then lives on for the grace period.
     pub(super) fn release(&self, state: &mut State, client: crate::identity::ClientId, key: Key) {
-        state.keep_deadline(self.node().clients.release(client, &self.claim_of(key), Instant::now()));
+        state.keep_deadline(self.node().clients().release(client, &self.claim_of(key), Instant::now()));
     }
 
     /// Gives back a claim of which no connection came.
     pub(super) fn give_back(&self, state: &mut State, client: crate::identity::ClientId, key: Key) {
-        state.keep_deadline(self.node().clients.give_back(client, &self.claim_of(key), Instant::now()));
+        state.keep_deadline(self.node().clients().give_back(client, &self.claim_of(key), Instant::now()));
     }
 
     /// Forgets a connection: its stream is closed, its subscriber removed.

@@ -184,7 +184,7 @@ impl Local {
     /// Keeps the topics a client has now in its registration.
     pub(super) fn keep_topics(&self, client: crate::identity::ClientId, key: Key, topics: Arc<[Topic]>) {
         // Not ours any more: another connection has the registration, and its own topics.
-        let _ours = self.node().clients.replace_topics(client, &self.claim_of(key), topics);
+        let _ours = self.node().clients().replace_topics(client, &self.claim_of(key), topics);
     }
 }
 

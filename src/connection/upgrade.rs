@@ -64,7 +64,7 @@ impl Local {
         self.may_attach()?;
         let attaching = self.begin_attaching(client, encoding, Proof::None);
         let key = attaching.key;
-        let claimed = self.node().clients.claim(client, self.claim_of(key));
+        let claimed = self.node().clients().claim(client, self.claim_of(key));
         let claimed = claimed.map_err(|_| AttachError::Unknown)?;
         self.state().shard.set_user(key, claimed.user.clone());
         match claimed.replaced {

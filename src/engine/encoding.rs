@@ -19,6 +19,7 @@ use crate::{
 /// An encoding, and with it the protocol of whoever receives it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
+#[non_exhaustive]
 pub enum Encoding {
     /// Just the message.
     #[default]
@@ -72,7 +73,7 @@ impl Kept {
 
 fn plain(message: &Message) -> (Opcode, &Bytes) {
     match message {
-        Message::Text(text) | Message::Data(text) => (Opcode::Text, text),
+        Message::Text(_) | Message::Data(_) => (Opcode::Text, message.bytes()),
         Message::Binary(bytes) => (Opcode::Binary, bytes),
     }
 }

@@ -11,8 +11,6 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use bytes::Bytes;
-
 use super::traffic::Part;
 use crate::{
     classes,
@@ -194,7 +192,7 @@ impl Kept {
     /// next to nothing in it must be escaped.
     fn cost(&self) -> usize {
         let message = match &self.content.message {
-            Message::Text(bytes) | Message::Data(bytes) => bytes.len(),
+            Message::Text(_) | Message::Data(_) => self.content.message.bytes().len(),
             // As base64.
             Message::Binary(bytes) => bytes.len().div_ceil(3) * 4,
         };
@@ -229,18 +227,15 @@ fn past(resume: Resume, head: Position, oldest: u64, run: Run) -> Past {
 
 /// The same content with a message of its own.
 fn copy(content: &Content) -> Content {
-    let own = |bytes: &Bytes| Bytes::copy_from_slice(bytes);
-    let message = match &content.message {
-        Message::Text(bytes) => Message::Text(own(bytes)),
-        Message::Binary(bytes) => Message::Binary(own(bytes)),
-        Message::Data(bytes) => Message::Data(own(bytes)),
-    };
-    Content { message, audience: content.audience.clone(), key: content.key.clone() }
+    let Content { message, audience, key } = content;
+    Content { message: message.unshared(), audience: audience.clone(), key: key.clone() }
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use bytes::Bytes;
 
     use super::*;
 
@@ -336,9 +331,9 @@ mod tests {
     fn what_is_kept_does_not_hold_the_buffer_of_its_request() {
         let body = Bytes::from(vec![b'x'; 10_000]);
         let mut history = history(3, 1 << 20, 1_000);
-        history.push(1, &Message::Text(body.slice(100..200)).into(), None, 0);
+        history.push(1, &Message::binary(body.slice(100..200)).into(), None, 0);
         assert!(body.is_unique(), "nobody else holds it");
-        assert_eq!(history.run()[0].content, Message::Text(body.slice(100..200)).into());
+        assert_eq!(history.run()[0].content, Message::binary(body.slice(100..200)).into());
     }
 
     #[test]

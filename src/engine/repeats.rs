@@ -233,9 +233,9 @@ mod tests {
             Publisher::Anonymous,
             Publisher::ApiKey("a".into()),
             Publisher::ApiKey("b".into()),
-            Publisher::User(User::Name("a".into())),
-            Publisher::User(User::Number(7)),
-            Publisher::User(User::Number(8)),
+            Publisher::User(User::parse("a").unwrap()),
+            Publisher::User(User::number(7)),
+            Publisher::User(User::number(8)),
         ];
         for (publisher, at) in publishers.iter().zip(1..) {
             let (topic, key) = scope_of(publisher.clone(), 1);

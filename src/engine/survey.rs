@@ -177,7 +177,7 @@ mod tests {
         let mut shard = Shard::new(0, Common::new(&Settings { shards: 1, ..Settings::default() }, 1));
         shard.begin_turn(1);
         let mut join = |encoding, n| {
-            let key = shard.add(None, Some(User::Number(7)), encoding);
+            let key = shard.add(None, Some(User::number(7)), encoding);
             shard.set_topics(key, [topic(n)]);
             shard.attached(key);
         };
@@ -224,7 +224,7 @@ mod tests {
         assert_eq!(seen, [key]);
         let figures = shard.client_figures(key).expect("it is there");
         assert_eq!((figures.queued_bytes, figures.queued_messages, figures.topics), (30, 0, 1));
-        assert_eq!((figures.user, figures.oldest_ms), (Some(User::Number(7)), None));
+        assert_eq!((figures.user, figures.oldest_ms), (Some(User::number(7)), None));
         shard.remove(key);
         assert_eq!(shard.client_figures(key), None);
         assert_eq!(shard.client_id(key), None);

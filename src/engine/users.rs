@@ -123,15 +123,15 @@ mod tests {
         let (mut index, mut subscribers) = (UserIndex::default(), Subscribers::default());
         let keys: Vec<u32> = (0..6).map(|_| subscribers.add(None, Encoding::Plain).index).collect();
         for &key in &keys {
-            index.add(User::Number(u64::from(key % 2)), key, &mut subscribers);
+            index.add(User::number(u64::from(key % 2)), key, &mut subscribers);
         }
-        let odd = index.number(&User::Number(1)).expect("it has subscribers");
+        let odd = index.number(&User::number(1)).expect("it has subscribers");
         assert_eq!(index.members(odd), [1, 3, 5]);
         index.remove(1, &mut subscribers);
         assert_eq!(index.members(odd), [5, 3]);
         index.remove(5, &mut subscribers);
         index.remove(3, &mut subscribers);
-        assert_eq!(index.number(&User::Number(1)), None);
-        assert!(index.number(&User::Number(0)).is_some());
+        assert_eq!(index.number(&User::number(1)), None);
+        assert!(index.number(&User::number(0)).is_some());
     }
 }

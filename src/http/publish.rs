@@ -123,15 +123,14 @@ impl Kind {
     }
 
     fn message(self, body: Bytes) -> Result<Message, Refusal> {
-        if self == Self::Text && std::str::from_utf8(&body).is_err() {
-            return Err(Refusal::bad_request(
-                "the message is not UTF-8; send it as application/octet-stream for binary frames",
-            ));
-        }
         // A small one is copied, so that it does not keep the buffer the whole connection was read into.
         let body = if body.len() < MESSAGE_SHARED_FROM { Bytes::copy_from_slice(&body) } else { body };
         Ok(match self {
-            Self::Text => Message::Text(body),
+            Self::Text => Message::Text(body.try_into().map_err(|_| {
+                Refusal::bad_request(
+                    "the message is not UTF-8; send it as application/octet-stream for binary frames",
+                )
+            })?),
             Self::Binary => Message::Binary(body),
         })
     }
@@ -166,13 +165,13 @@ mod tests {
         assert_eq!(options("").unwrap(), PublishOptions::default());
         assert_eq!(options("&&").unwrap(), PublishOptions::default());
         let content = to_topic(&format!("user_id=7&key=a%2Fb&exclude={id}")).content;
-        assert_eq!(content.audience, Audience { user: Some(User::Number(7)), exclude: Some(id) });
+        assert_eq!(content.audience, Audience { user: Some(User::number(7)), exclude: Some(id) });
         assert_eq!(content.key, Some(MessageKey::parse("a/b").unwrap()));
         let body = to_topic("idempotency_key=7f&receipt=true");
         assert_eq!(body.idempotency_key, Some(IdempotencyKey::parse("7f").unwrap()));
         assert!(body.receipt && !body.is_list && !to_topic("receipt=false").receipt);
         let audience = options("user_id=a%26b+c").unwrap().audience;
-        assert_eq!(audience.user, Some(User::Name("a&b c".into())));
+        assert_eq!(audience.user, Some(User::parse("a&b c").unwrap()));
     }
 
     #[test]

@@ -61,7 +61,7 @@ pub(super) async fn register(
         None => settings.default_topics.clone(),
     };
     let full = Refusal::full("the server keeps as many registrations as it may; try again later");
-    let (id, due) = node.clients.register(body.user, topics, Instant::now()).map_err(|_| full)?;
+    let (id, due) = node.clients().register(body.user, topics, Instant::now()).map_err(|_| full)?;
     local.schedule(due);
     Ok(json(url_json(&base, id)))
 }

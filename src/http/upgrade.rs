@@ -48,7 +48,7 @@ pub(super) async fn upgrade(
     let id = ClientId::parse(id).ok_or_else(unknown_client)?;
     // Who is registered comes before who may connect.
     if let Err(refusal) = check_origin(&local.node().settings(), request.headers()) {
-        return Err(if local.node().clients.contains(id) { refusal } else { unknown_client() });
+        return Err(if local.node().clients().contains(id) { refusal } else { unknown_client() });
     }
     let attaching = {
         let wait = local.node().settings().join_wait;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
 use tokio::{
     sync::{oneshot, watch},
     time::{Instant, timeout_at},
@@ -53,8 +54,9 @@ impl Published {
 }
 
 impl Node {
-    /// Publishes `content` to several `topics`, each given once, in their order, with what else is wished for. A
-    /// subscriber of more than one of them gets the message once, as the copy of the first that it has.
+    /// Publishes `content` to several `topics`, in their order, with what else is wished for. A subscriber of more than one
+    /// of them gets the message once, as the copy of the first that it has. A topic that is given again counts once, at its
+    /// first place, and is told of once, as in `POST /publish`.
     ///
     /// The topics stand for themselves: if one of them takes it, this is no error, and those that do not say so. Must be
     /// called in a tokio runtime with its time enabled.
@@ -97,12 +99,35 @@ impl Node {
         wishes: Wishes,
     ) -> Result<Vec<Published>, PublishError> {
         let until = Instant::now() + self.settings().publish_wait;
-        let placed = self.order(topics.into(), content.into(), wishes, until).await?.placed().await?;
+        let placed =
+            self.order(self.each_once(topics.into())?, content.into(), wishes, until).await?.placed().await?;
         Ok(placed.published(Instant::now() + self.settings().receipt_wait).await)
     }
 
+    /// The topics without those that stand there before. No more is kept than may be.
+    fn each_once(&self, topics: Arc<[Topic]>) -> Result<Arc<[Topic]>, PublishError> {
+        let max = self.publish_topics_max();
+        let mut once: SmallVec<[&Topic; PUBLISH_TOPICS_MAX]> = SmallVec::new();
+        for topic in topics.iter() {
+            if once.contains(&topic) {
+                continue;
+            }
+            if once.len() == max {
+                return Err(PublishError::TopicCount { max });
+            }
+            once.push(topic);
+        }
+        let once: Option<Arc<[Topic]>> =
+            (once.len() < topics.len()).then(|| once.into_iter().cloned().collect());
+        Ok(once.unwrap_or(topics))
+    }
+
+    fn publish_topics_max(&self) -> usize {
+        PUBLISH_TOPICS_MAX.min(self.admission.publications_max())
+    }
+
     /// The first half of [`Self::publish_to`]: waits for the credits of all topics, `until` at the latest, and hands the
-    /// order to the first home.
+    /// order to the first home. Each topic is given once.
     pub(crate) async fn order(
         &self,
         topics: Arc<[Topic]>,
@@ -110,9 +135,9 @@ impl Node {
         wishes: Wishes,
         until: Instant,
     ) -> Result<Ordered, PublishError> {
-        let most = PUBLISH_TOPICS_MAX.min(self.admission.publications_max());
-        if topics.is_empty() || topics.len() > most {
-            return Err(PublishError::TopicCount { max: most });
+        let max = self.publish_topics_max();
+        if topics.is_empty() || topics.len() > max {
+            return Err(PublishError::TopicCount { max });
         }
         let credits = self.credits(topics.len() as u32, &content, until).await?;
         let home = topics[0].home(self.settings().shards);
@@ -271,6 +296,48 @@ mod tests {
         assert_eq!(whole.await, Told { receipt: written(3), is_partial: false });
         let late = told(sums, now).await;
         assert_eq!(late, Told { receipt: written(3), is_partial: false }, "late, and complete all the same");
+    }
+
+    #[tokio::test]
+    async fn topic_given_twice_is_published_to_once() {
+        let (node, mut shards, topic) = node(Settings::default());
+        let other = Topic::parse("dogs").expect("a topic");
+        let wishes = Wishes { receipt: true, ..Wishes::default() };
+        let topics = [&topic, &other, &topic, &other, &topic].map(Topic::clone);
+        let mut publish = pin!(node.publish_to(topics, Message::text("purr"), wishes));
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        assert!(publish.as_mut().poll(&mut context).is_pending());
+        // From the home of the one topic to that of the other.
+        (0..2).for_each(|_| sequence(&mut shards));
+        shards.iter_mut().for_each(pass);
+        let published = publish.await.expect("it was taken");
+        let told: Vec<_> = published
+            .iter()
+            .map(|published| {
+                let stands = published.outcome.expect("there is room");
+                let receipt = stands.receipt.expect("it was asked for").receipt;
+                (&published.topic, stands.position.offset, receipt)
+            })
+            .collect();
+        assert_eq!(told, [(&topic, 1, written(3)), (&other, 1, written(0))]);
+    }
+
+    #[tokio::test]
+    async fn topics_are_bounded_as_they_are_counted_once() {
+        let (node, ..) = node(Settings::default());
+        let topics = |count: usize| -> Vec<Topic> {
+            (0..count).map(|n| Topic::parse(&format!("t{n}")).expect("a topic")).collect()
+        };
+        let publish = |topics: Vec<Topic>| node.publish_to(topics, Message::text("purr"), Wishes::default());
+        let refused = Err(PublishError::TopicCount { max: PUBLISH_TOPICS_MAX });
+        assert_eq!(publish(Vec::new()).await, refused);
+        assert_eq!(publish(topics(PUBLISH_TOPICS_MAX + 1)).await, refused);
+        assert_eq!(node.inflight(), 0, "nothing of them was taken");
+        let repeated: Vec<Topic> = (0..1_000).flat_map(|_| topics(PUBLISH_TOPICS_MAX)).collect();
+        let mut publish = pin!(publish(repeated));
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        assert!(publish.as_mut().poll(&mut context).is_pending());
+        assert_eq!(node.inflight(), PUBLISH_TOPICS_MAX, "it is on its way");
     }
 
     #[tokio::test]

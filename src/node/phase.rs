@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 /// What a node is doing. A later one is greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Phase {
     /// Not every shard is at work yet; nobody is accepted.
     Starting,

@@ -121,19 +121,6 @@ impl Node {
         }
     }
 
-    /// Removes a registration and closes its connection, as [`Node::unregister`] does. Says whether there was one.
-    pub(crate) async fn dismiss(&self, id: ClientId) -> bool {
-        let credit = self.kick_credit().await;
-        match self.clients.unregister(id) {
-            None => false,
-            Some(None) => true,
-            Some(Some(claim)) => {
-                self.kick(credit, claim, KickReason::Unregistered);
-                true
-            }
-        }
-    }
-
     /// Closes a connection as one whose registration is removed, and removes that if it has one. Says whether it was there.
     ///
     /// # Errors

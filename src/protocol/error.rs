@@ -4,6 +4,7 @@ use super::json::push_str;
 
 /// What kind of error it is, for programs. The message beside it is for people and may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Code {
     /// The request or command is malformed.
     BadRequest,

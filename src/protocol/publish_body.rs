@@ -19,7 +19,7 @@ use smallvec::{SmallVec, smallvec};
 use crate::{
     limits::MESSAGE_SHARED_FROM,
     protocol::publish_options::PublishOptions,
-    publication::{Content, IdempotencyKey, Message},
+    publication::{self, Content, IdempotencyKey, Json, Message},
     topic::Topic,
 };
 
@@ -75,6 +75,7 @@ impl PublishBody {
 
 /// Why a publish object was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PublishBodyError {
     /// It is none.
     Malformed(String),
@@ -100,12 +101,12 @@ impl std::error::Error for PublishBodyError {}
 ///
 /// ```
 /// use bytes::Bytes;
-/// use fanfare::{protocol::publish_body, publication::Message};
+/// use fanfare::{protocol::publish_body, publication::{Json, Message}};
 ///
 /// let body = r#"{"topics":["eur","rates"],"data":{"bid": 1.10},"key":"EUR/USD"}"#;
 /// let body = publish_body::parse(Bytes::from(body), 1_024)?;
 /// assert_eq!(body.topics.len(), 2);
-/// assert_eq!(body.content.message, Message::Data(Bytes::from(r#"{"bid": 1.10}"#)));
+/// assert_eq!(body.content.message, Message::Data(Json::parse(r#"{"bid": 1.10}"#).unwrap()));
 /// # Ok::<(), publish_body::PublishBodyError>(())
 /// ```
 ///
@@ -161,8 +162,8 @@ fn malformed(error: impl fmt::Display) -> PublishBodyError {
 /// What the bytes that are said are.
 fn kind(said: &Said<'_>) -> fn(Bytes) -> Message {
     match said {
-        Said::Text(_) => Message::Text,
-        Said::Data(_) => Message::Data,
+        Said::Text(_) => |bytes| Message::Text(publication::Text::known(bytes)),
+        Said::Data(_) => |bytes| Message::Data(Json::known(bytes)),
     }
 }
 

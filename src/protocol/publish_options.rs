@@ -25,6 +25,7 @@ pub struct PublishOptions {
 
 /// Why an option was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PublishOptionError {
     /// It does not exist; this is how its name begins.
     Unknown(String),
@@ -48,7 +49,7 @@ impl PublishOptions {
     /// let mut options = PublishOptions::default();
     /// options.set("user_id", "7")?;
     /// options.set("receipt", "true")?;
-    /// assert_eq!(options.audience.user, Some(User::Number(7)));
+    /// assert_eq!(options.audience.user, Some(User::number(7)));
     /// assert_eq!(options.receipt, Some(true));
     /// assert!(options.set("user", "7").is_err());
     /// # Ok::<(), fanfare::protocol::publish_options::PublishOptionError>(())
@@ -125,7 +126,7 @@ mod tests {
             assert!(matches!(error, PublishOptionError::Repeated(again) if again == name), "{error}");
         }
         let wanted = PublishOptions {
-            audience: Audience { user: Some(User::Name("a b".into())), exclude: Some(id) },
+            audience: Audience { user: Some(User::parse("a b").unwrap()), exclude: Some(id) },
             key: Some(MessageKey::parse("EUR/USD").unwrap()),
             idempotency_key: Some(IdempotencyKey::parse("7f").unwrap()),
             receipt: Some(false),

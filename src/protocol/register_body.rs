@@ -85,9 +85,9 @@ mod tests {
     #[test]
     fn user_alone_is_enough() {
         let body = parse(br#" {"user_id":1} "#, 2).unwrap();
-        assert_eq!(body, RegisterBody { user: User::Number(1), topics: None });
+        assert_eq!(body, RegisterBody { user: User::number(1), topics: None });
         let body = parse(br#"{"user_id":"ann","later":{"x":[1]}}"#, 2).unwrap();
-        assert_eq!(body, RegisterBody { user: User::Name("ann".into()), topics: None });
+        assert_eq!(body, RegisterBody { user: User::parse("ann").unwrap(), topics: None });
     }
 
     #[test]

@@ -14,6 +14,7 @@ const SHOWN: usize = 40;
 
 /// Why a list of topics was refused. Places count from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TopicListError {
     /// More than `max` different topics.
     TooMany {
@@ -69,6 +70,14 @@ impl TopicList {
             text: text.chars().take(SHOWN).collect(),
             why,
         })?;
+        self.add_topic(topic)
+    }
+
+    /// Adds a topic, unless it is there.
+    ///
+    /// # Errors
+    /// When it is one too many.
+    pub fn add_topic(&mut self, topic: Topic) -> Result<(), TopicListError> {
         if self.seen.insert(topic.clone(), ()).is_some() {
             return Ok(());
         }

@@ -26,7 +26,7 @@ impl Visitor<'_> for UserIdVisitor {
     }
 
     fn visit_u64<E: de::Error>(self, number: u64) -> Result<UserId, E> {
-        Ok(UserId(User::Number(number)))
+        Ok(UserId(User::number(number)))
     }
 
     fn visit_i64<E: de::Error>(self, number: i64) -> Result<UserId, E> {
@@ -48,8 +48,8 @@ mod tests {
     fn integers_and_strings_are_users_and_nothing_else_is() {
         let read = |json: &str| serde_json::from_str::<UserId>(json).map(|id| id.0);
         assert_eq!(read("1").unwrap(), read(r#""1""#).unwrap());
-        assert_eq!(read("18446744073709551615").unwrap(), User::Number(u64::MAX));
-        assert_eq!(read(r#""ann""#).unwrap(), User::Name("ann".into()));
+        assert_eq!(read("18446744073709551615").unwrap(), User::number(u64::MAX));
+        assert_eq!(read(r#""ann""#).unwrap(), User::parse("ann").unwrap());
         for bad in ["-1", "1.0", "1e3", "18446744073709551616", "null", "true", "[1]", "{}", r#""""#] {
             assert!(read(bad).is_err(), "{bad}");
         }

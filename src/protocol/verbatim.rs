@@ -8,6 +8,7 @@ use serde::de::{self, Deserialize, DeserializeSeed, Deserializer};
 use serde_json::value::RawValue;
 
 use super::ignored::Ignored;
+use crate::publication::{Json, JsonError, Text};
 
 /// The text of one JSON value, without the whitespace around it.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +21,29 @@ impl<'de> Deserialize<'de> for Verbatim<'de> {
             .deserialize(&mut serde_json::Deserializer::from_str(text))
             .map_err(de::Error::custom)?;
         Ok(Self(text))
+    }
+}
+
+impl Json {
+    /// Checks a text and makes it a JSON value to be published; whitespace around it goes.
+    ///
+    /// ```
+    /// use fanfare::publication::{Json, Message};
+    ///
+    /// let data = Message::Data(Json::parse(r#"{"bid": 1.10}"#)?);
+    /// assert_eq!(data.bytes(), r#"{"bid": 1.10}"#);
+    /// assert!(Json::parse("{bid: 1.10}").is_err());
+    /// # Ok::<(), fanfare::publication::JsonError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When it is not exactly one value that every JSON parser can read: see [`JsonError`].
+    pub fn parse(text: impl Into<Text>) -> Result<Self, JsonError> {
+        let text = text.into();
+        let bytes = text.as_bytes();
+        let value =
+            serde_json::from_slice::<Verbatim<'_>>(bytes).map_err(|error| JsonError(error.to_string()))?;
+        Ok(Self::known(bytes.slice_ref(value.0.as_bytes())))
     }
 }
 

@@ -479,9 +479,7 @@ mod tests {
 
     /// A client that is connected, its handshake answered.
     fn connect(server: &Server) -> std::net::TcpStream {
-        let clients = &server.node().clients;
-        let registered = clients.register(User::Number(1), Arc::from([]), Instant::now());
-        let (id, _) = registered.expect("there is room");
+        let id = server.node().register(User::number(1), []).expect("there is room");
         let mut client = std::net::TcpStream::connect(server.address()).expect("it listens");
         client.set_read_timeout(Some(DEADLINE)).expect("it is no zero");
         let handshake = format!(

@@ -42,6 +42,7 @@ pub struct Certificates {
 
 /// Why certificate and key cannot be used.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum CertificateError {
     /// A file cannot be read.
     Unreadable {

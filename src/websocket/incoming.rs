@@ -44,6 +44,7 @@ pub enum Incoming<'a> {
 
 /// What a client did that ends its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Violation {
     /// It broke a rule of RFC 6455; says which.
     Protocol(&'static str),

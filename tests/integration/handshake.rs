@@ -235,7 +235,7 @@ fn client_unregistered_while_it_upgrades_is_refused_or_closed() {
                 }
                 Err(refused) => refused.expect_error(404, "not_found"),
             }
-            assert!(server.node().clients.is_empty(), "in round {round}");
+            assert_eq!(server.node().registrations(), 0, "in round {round}");
         }
         server.wait_until_empty();
         assert_eq!(server.total().closed_unregistered, closed);
@@ -259,7 +259,7 @@ fn client_that_vanishes_while_it_upgrades_leaves_nothing_behind() {
         let mut client = server.connect(&id);
         server.http().publish("cats", "x");
         client.expect_text("x");
-        assert_eq!(server.node().clients.len(), 1);
+        assert_eq!(server.node().registrations(), 1);
         eventually("only the topics of one client are left", || server.total().topics == 2);
     });
 }

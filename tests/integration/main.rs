@@ -22,6 +22,7 @@ mod binary;
 mod configuring;
 mod cors;
 mod draining;
+mod embedding;
 mod gate;
 mod handshake;
 mod hostile_frames;

@@ -24,7 +24,7 @@ fn user_may_register_many_clients() {
         ids.sort();
         ids.dedup();
         assert_eq!(ids.len(), 20);
-        assert_eq!(server.node().clients.len(), 20);
+        assert_eq!(server.node().registrations(), 20);
     });
 }
 
@@ -84,7 +84,7 @@ fn list_of_topics_is_bounded_and_each_is_checked() {
             let answer = http.post("/register", &format!(r#"{{"user_id":1,"topics":{bad}}}"#));
             answer.expect_error(400, "bad_request");
         }
-        assert_eq!(server.node().clients.len(), 3, "what was refused left nothing behind");
+        assert_eq!(server.node().registrations(), 3, "what was refused left nothing behind");
     });
 }
 
@@ -157,7 +157,7 @@ fn unregistering_takes_the_registration_away() {
         let id = http.register(r#"{"user_id":1}"#);
         let answer = http.delete(&id);
         assert_eq!((answer.status, answer.text()), (200, "{}"));
-        assert!(server.node().clients.is_empty());
+        assert_eq!(server.node().registrations(), 0);
         let refused = WebSocket::connect(server.address(), &id).expect_err("it is gone");
         refused.expect_error(404, "not_found");
         assert_eq!(http.delete(&id).status, 200, "gone is gone");

@@ -63,7 +63,7 @@ fn registration_ends_with_the_grace_period() {
     serve(settings, |server| {
         let ids = [server.register(&["cats"]), server.register(&["cats"])];
         server.connect(&ids[0]).close();
-        eventually("the grace period is over", || server.node().clients.len() == 1);
+        eventually("the grace period is over", || server.node().registrations() == 1);
         let refused = WebSocket::connect(server.address(), &ids[0]).expect_err("it is gone");
         refused.expect_error(404, "not_found");
         server.connect(&ids[1]);
@@ -82,7 +82,7 @@ fn without_grace_a_registration_ends_with_its_connection() {
                 1 => client.reset(),
                 _ => drop(client),
             }
-            eventually("it is gone", || server.node().clients.is_empty());
+            eventually("it is gone", || server.node().registrations() == 0);
             WebSocket::connect(server.address(), &id).expect_err("it is gone").expect_error(404, "not_found");
         }
     });
@@ -94,7 +94,7 @@ fn registration_nobody_claims_expires() {
     serve(settings, |server| {
         let mut http = server.http();
         let ids: Vec<_> = (0..10).map(|_| http.register(r#"{"user_id":1}"#)).collect();
-        eventually("they expire", || server.node().clients.is_empty());
+        eventually("they expire", || server.node().registrations() == 0);
         for id in ids {
             WebSocket::connect(server.address(), &id).expect_err("it is gone").expect_error(404, "not_found");
         }
@@ -109,7 +109,7 @@ fn registration_that_is_connected_does_not_expire() {
         let connected = server.register(&["cats"]);
         let mut client = server.connect(&connected);
         server.register(&["cats"]);
-        eventually("the one never claimed expires", || server.node().clients.len() == 1);
+        eventually("the one never claimed expires", || server.node().registrations() == 1);
         server.http().publish("cats", "x");
         client.expect_text("x");
         client.close();

@@ -41,7 +41,7 @@ fn publish_to_user(server: &Running, topic: &str, text: &str) {
         publication::{Audience, Content, Message},
         topic::Topic,
     };
-    let audience = Audience { user: Some(User::Number(7)), ..Audience::default() };
+    let audience = Audience { user: Some(User::number(7)), ..Audience::default() };
     let content = Content { message: Message::text(text), audience, key: None };
     let publish = server.node().publish(Topic::parse(topic).expect("it is a topic"), content);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

@@ -120,7 +120,7 @@ impl Chaos {
         };
         let mut audience = Audience::default();
         if self.random.chance(15) {
-            audience.user = Some(fanfare::identity::User::Number(self.random.below(5) as u64));
+            audience.user = Some(fanfare::identity::User::number(self.random.below(5) as u64));
         }
         if self.random.chance(15) && !self.world.subscribers.is_empty() {
             let number = self.random.below(self.world.subscribers.len());

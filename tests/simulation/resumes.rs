@@ -176,7 +176,7 @@ impl World {
         for _ in 0..burst {
             let mut audience = Audience::default();
             if self.random.chance(20) {
-                audience.user = Some(User::Number(self.random.below(4) as u64));
+                audience.user = Some(User::number(self.random.below(4) as u64));
             }
             if self.random.chance(15) && !self.clients.is_empty() {
                 let one = self.random.below(self.clients.len());
@@ -208,7 +208,7 @@ impl World {
         }
         let number = self.random.below(12);
         let client = ClientId::parse(&format!("{number:032x}")).expect("32 digits");
-        let user = (!number.is_multiple_of(3)).then_some(User::Number(number as u64 % 4));
+        let user = (!number.is_multiple_of(3)).then_some(User::number(number as u64 % 4));
         let shard = self.random.below(self.shards.len());
         let key = self.shards[shard].add(Some(client), user.clone(), Encoding::V1);
         let manners =

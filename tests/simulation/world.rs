@@ -120,7 +120,7 @@ impl World {
         let number = self.subscribers.len();
         note(|| format!("client {number} comes to shard {shard}, user {user:?}"));
         let client = ClientId::parse(&format!("{number:032x}")).expect("32 digits");
-        let user = user.map(User::Number);
+        let user = user.map(User::number);
         let key = self.shards[shard].add(Some(client), user.clone(), Encoding::Plain);
         let viewer = self.model.viewer(self.shards.len(), client, user);
         self.subscribers.push(Subscriber {
@@ -310,7 +310,10 @@ impl World {
         let number = self.model.publish(topic, audience.clone(), len, text);
         note(|| format!("publication {number} of {len} bytes to topic {topic} for {audience:?}"));
         let bytes = self.model.publications[number].bytes.clone();
-        let message = if text { Message::Text(bytes) } else { Message::Binary(bytes) };
+        let message = match text {
+            true => Message::Text(bytes.try_into().expect("the model makes it of letters")),
+            false => Message::Binary(bytes),
+        };
         let (topic, home) = (self.model.topics[topic].topic.clone(), self.model.topics[topic].home);
         let publication = Publication { topic, content: Content { message, audience, key: None }, credits };
         let (reply, answer) = oneshot::channel();

@@ -51,6 +51,7 @@ pub struct Jwks(Vec<Key>);
 
 /// Why a text is no key set.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum JwksError {
     /// It is not written as one.
     Malformed(String),

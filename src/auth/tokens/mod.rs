@@ -37,6 +37,7 @@ pub struct Tokens {
 
 /// Why a token is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TokenError {
     /// It is longer than [`TOKEN_BYTES_MAX`].
     TooLong,

@@ -14,7 +14,7 @@ use crate::{
     engine::{Change, Common, Encoding, Event, Key, Offered, Transport},
     identity::{ClientId, User},
     limits::HELD_BACK_LOOK_MS,
-    publication::{Audience, IdempotencyKey, MessageKey, Publisher},
+    publication::{Audience, IdempotencyKey, Json, MessageKey, Publisher},
     settings::Settings,
 };
 
@@ -329,15 +329,15 @@ fn copy_is_that_of_the_first_topic_that_a_client_has() {
 fn user_and_exclude_hold_in_every_topic() {
     let mut node = Node::new(2);
     let client = ClientId::random();
-    let mine = node.shards[0].add(Some(client), Some(User::Number(1)), Encoding::Plain);
-    let other = node.shards[0].add(None, Some(User::Number(1)), Encoding::Plain);
-    let stranger = node.shards[0].add(None, Some(User::Number(2)), Encoding::Plain);
+    let mine = node.shards[0].add(Some(client), Some(User::number(1)), Encoding::Plain);
+    let other = node.shards[0].add(None, Some(User::number(1)), Encoding::Plain);
+    let stranger = node.shards[0].add(None, Some(User::number(2)), Encoding::Plain);
     for key in [mine, other, stranger] {
         node.shards[0].set_topics(key, names(&["a", "b"]));
         node.shards[0].attached(key);
     }
     node.settle();
-    let audience = Audience { user: Some(User::Number(1)), exclude: Some(client) };
+    let audience = Audience { user: Some(User::number(1)), exclude: Some(client) };
     let content = Content { audience, ..Message::text("7").into() };
     let outcome = node.order_content(&["b", "a"], content, None, true);
     node.settle();
@@ -420,21 +420,21 @@ fn digest_is_of_everything_that_makes_a_publication() {
         names.iter().map(|name| Topic::parse(name).expect("a topic")).collect()
     };
     let text = |text: &str| Content::from(Message::text(text));
-    let base = digest(&topics(&["a", "b"]), &text("m"));
-    assert_eq!(base, digest(&topics(&["a", "b"]), &text("m")));
-    let user = Audience { user: Some(User::Number(1)), exclude: None };
+    let base = digest(&topics(&["a", "b"]), &text("1"));
+    assert_eq!(base, digest(&topics(&["a", "b"]), &text("1")));
+    let user = Audience { user: Some(User::number(1)), exclude: None };
     let exclude = Audience { user: None, exclude: Some(ClientId::random()) };
     let key = MessageKey::parse("k").ok();
     for other in [
-        digest(&topics(&["a"]), &text("m")),
-        digest(&topics(&["b", "a"]), &text("m")),
-        digest(&topics(&["ab"]), &text("m")),
+        digest(&topics(&["a"]), &text("1")),
+        digest(&topics(&["b", "a"]), &text("1")),
+        digest(&topics(&["ab"]), &text("1")),
         digest(&topics(&["a", "b"]), &text("n")),
-        digest(&topics(&["a", "b"]), &Message::Binary("m".into()).into()),
-        digest(&topics(&["a", "b"]), &Message::Data("m".into()).into()),
-        digest(&topics(&["a", "b"]), &Content { audience: user, ..text("m") }),
-        digest(&topics(&["a", "b"]), &Content { audience: exclude, ..text("m") }),
-        digest(&topics(&["a", "b"]), &Content { key, ..text("m") }),
+        digest(&topics(&["a", "b"]), &Message::binary("1").into()),
+        digest(&topics(&["a", "b"]), &Message::Data(Json::parse("1").unwrap()).into()),
+        digest(&topics(&["a", "b"]), &Content { audience: user, ..text("1") }),
+        digest(&topics(&["a", "b"]), &Content { audience: exclude, ..text("1") }),
+        digest(&topics(&["a", "b"]), &Content { key, ..text("1") }),
     ] {
         assert_ne!(base, other);
     }

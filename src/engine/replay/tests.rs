@@ -192,7 +192,7 @@ fn offsets(messages: &[Value]) -> Vec<u64> {
 }
 
 fn for_user(user: u64) -> Content {
-    let audience = Audience { user: Some(User::Number(user)), exclude: None };
+    let audience = Audience { user: Some(User::number(user)), exclude: None };
     Content { message: Message::text("secret"), audience, key: None }
 }
 
@@ -328,7 +328,7 @@ fn last_messages_are_those_meant_for_whoever_asks() {
         (Some(1), 99, vec![1, 2, 3, 4]),
         (None, 0, vec![]),
     ] {
-        let key = bench.shard.add(None, user.map(User::Number), Encoding::V1);
+        let key = bench.shard.add(None, user.map(User::number), Encoding::V1);
         bench.shard.attached(key);
         let told = bench.resume(key, &cats, Resume::Last(last));
         assert_eq!(told[0]["positions"]["cats"].get("recovered"), None);
@@ -432,7 +432,7 @@ fn random_histories_show_everyone_exactly_what_is_meant_for_it() {
         let client = |n: u64| ClientId::parse(&format!("{n:032x}")).expect("32 digits");
         let mut audiences = Vec::new();
         for n in 0..below(120) + 1 {
-            let user = (below(3) == 0).then(|| User::Number(below(3)));
+            let user = (below(3) == 0).then(|| User::number(below(3)));
             let exclude = (below(3) == 0).then(|| client(below(4)));
             let audience = Audience { user, exclude };
             audiences.push(audience.clone());
@@ -444,7 +444,7 @@ fn random_histories_show_everyone_exactly_what_is_meant_for_it() {
         let head = audiences.len() as u64;
         let oldest = (head + 1).saturating_sub(bench.kept() as u64);
         for _ in 0..20 {
-            let (me, user) = (client(below(5)), User::Number(below(4)));
+            let (me, user) = (client(below(5)), User::number(below(4)));
             let (me, user) = ((below(4) > 0).then_some(me), (below(4) > 0).then_some(user));
             let is_meant = |offset: u64| {
                 let audience = &audiences[offset as usize - 1];

@@ -19,7 +19,7 @@ use crate::{
         user_id::UserId,
         verbatim::Verbatim,
     },
-    publication::{IdempotencyKey, Message, MessageKey},
+    publication::{IdempotencyKey, Json, Message, MessageKey},
     topic::Topic,
 };
 
@@ -112,7 +112,7 @@ impl Said<'_> {
         match self {
             Self::Text(Text::Own(text)) => Message::text(text),
             Self::Text(Text::Part(text)) => Message::text(text),
-            Self::Data(value) => Message::Data(value.to_owned().into()),
+            Self::Data(value) => Message::Data(Json::known(value.to_owned().into())),
         }
     }
 }

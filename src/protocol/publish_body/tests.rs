@@ -4,9 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    identity::{ClientId, User},
+    identity::{ClientId, Spelling, User},
     limits::{IDEMPOTENCY_KEY_BYTES_MAX, JSON_DEPTH_MAX, MESSAGE_KEY_BYTES_MAX, PUBLISH_TOPICS_MAX},
-    publication::{Audience, MessageKey},
+    publication::{Audience, Json, MessageKey},
 };
 
 /// What both parsers say; they must agree, except in the words of an error.
@@ -37,7 +37,7 @@ fn topic_and_message_are_enough() {
 fn audience_is_read() {
     let id = ClientId::random();
     let body = both(&format!(r#"{{"user_id":7,"exclude":"{id}","topic":"a","message":""}}"#), 10).unwrap();
-    assert_eq!(body.content.audience, Audience { user: Some(User::Number(7)), exclude: Some(id) });
+    assert_eq!(body.content.audience, Audience { user: Some(User::number(7)), exclude: Some(id) });
     let text = both(r#"{"topic":"a","message":"","user_id":"7"}"#, 10).unwrap();
     assert_eq!(text.content.audience.user, body.content.audience.user);
 }
@@ -138,7 +138,7 @@ fn topic_and_topics_exclude_each_other_and_so_do_message_and_data() {
 fn data(value: &str) -> Result<PublishBody, PublishBodyError> {
     let body = format!(r#"{{"topic":"a","data":{value} }}"#);
     let read = both(&body, 1 << 20)?;
-    assert_eq!(read.content.message, Message::Data(Bytes::copy_from_slice(value.as_bytes())), "{body}");
+    assert_eq!(read.content.message, Message::Data(Json::parse(value).unwrap()), "{body}");
     Ok(read)
 }
 
@@ -192,7 +192,7 @@ fn large_data_with_escapes_is_whole_and_stays_in_the_body() {
         let body = Bytes::from(body);
         let span = body.as_ptr_range();
         let read = parse(body, 1 << 20).unwrap();
-        assert_eq!(read.content.message, Message::Data(value.clone().into()));
+        assert_eq!(read.content.message, Message::Data(Json::parse(value.clone()).unwrap()));
         assert!(span.contains(&read.content.message.bytes().as_ptr()));
     }
 }
@@ -357,9 +357,9 @@ fn written(body: &PublishBody) -> String {
     if let Message::Text(_) = message {
         json.insert("message".into(), text.into());
     }
-    match &audience.user {
-        Some(User::Number(number)) => drop(json.insert("user_id".into(), (*number).into())),
-        Some(User::Name(name)) => drop(json.insert("user_id".into(), (**name).into())),
+    match audience.user.as_ref().map(User::spelling) {
+        Some(Spelling::Number(number)) => drop(json.insert("user_id".into(), number.into())),
+        Some(Spelling::Name(name)) => drop(json.insert("user_id".into(), name.into())),
         None => {}
     }
     if let Some(id) = audience.exclude {
@@ -416,7 +416,7 @@ proptest! {
         if receipt { json["receipt"] = true.into() }
         let body = both(&json.to_string(), 1 << 20).expect("it is a publish object");
         match is_data {
-            true => prop_assert_eq!(&body.content.message, &Message::Data(value.to_string().into())),
+            true => prop_assert_eq!(&body.content.message, &Message::Data(Json::parse(value.to_string()).unwrap())),
             false => prop_assert_eq!(&body.content.message, &Message::text(text)),
         }
         means_the_same_again(&body);

@@ -11,6 +11,7 @@ pub struct Echo(Box<str>);
 
 /// Why a JSON value is not echoed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum EchoError {
     /// It is no JSON string or number.
     Kind,

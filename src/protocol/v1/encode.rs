@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::{CommandId, Echo};
 use crate::{
-    identity::{ClientId, User},
+    identity::{ClientId, Spelling, User},
     protocol::{
         error::{Code, push_error},
         json::{push_bool, push_str, push_u64},
@@ -37,7 +37,7 @@ mod tests;
 /// ```
 /// use fanfare::{
 ///     protocol::v1::encode,
-///     publication::{Content, Message, MessageKey},
+///     publication::{Content, Json, Message, MessageKey},
 ///     topic::Topic,
 /// };
 ///
@@ -46,11 +46,11 @@ mod tests;
 /// assert_eq!(encode::message(&a, 22, &text, &[]), r#"{"topic":"a","offset":22,"message":"say \"cats\""}"#);
 ///
 /// let key = MessageKey::parse("EUR").ok();
-/// let data = Content { key, ..Message::Data(r#"{"bid": 1.10}"#.into()).into() };
+/// let data = Content { key, ..Message::Data(Json::parse(r#"{"bid": 1.10}"#).unwrap()).into() };
 /// let json = r#"{"topic":"a","offset":22,"data":{"bid": 1.10},"key":"EUR","also":["b"]}"#;
 /// assert_eq!(encode::message(&a, 22, &data, &[b]), json);
 ///
-/// let binary = Content::from(Message::Binary(vec![0, 255].into()));
+/// let binary = Content::from(Message::binary(vec![0, 255]));
 /// assert_eq!(encode::message(&a, 22, &binary, &[]), r#"{"topic":"a","offset":22,"base64":"AP8="}"#);
 /// ```
 pub fn message(topic: &Topic, offset: u64, content: &Content, also: &[Topic]) -> Bytes {
@@ -62,11 +62,11 @@ pub fn message(topic: &Topic, offset: u64, content: &Content, also: &[Topic]) ->
     match &content.message {
         Message::Text(text) => {
             json.extend_from_slice(MESSAGE);
-            push_str(&mut json, text);
+            push_str(&mut json, text.as_bytes());
         }
         Message::Data(value) => {
             json.extend_from_slice(DATA);
-            json.extend_from_slice(value);
+            json.extend_from_slice(value.as_bytes());
         }
         Message::Binary(bytes) => {
             json.extend_from_slice(BASE64);
@@ -102,8 +102,8 @@ fn message_length(topic: &Topic, offset: u64, content: &Content, also: &[Topic])
     let quoted = |text: &str| text.len() + 2;
     let digits = offset.checked_ilog10().map_or(1, |log| log as usize + 1);
     let said = match &content.message {
-        Message::Text(text) => MESSAGE.len() + text.len() + 2,
-        Message::Data(value) => DATA.len() + value.len(),
+        Message::Text(text) => MESSAGE.len() + text.as_bytes().len() + 2,
+        Message::Data(value) => DATA.len() + value.as_bytes().len(),
         Message::Binary(bytes) => BASE64.len() + base64_length(bytes) + 2,
     };
     let key = content.key.as_ref().map_or(0, |key| KEY.len() + quoted(key.as_str()));
@@ -146,6 +146,7 @@ pub struct Gap {
 
 /// Why messages are missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum GapReason {
     /// The client did not take them fast enough.
     Slow,
@@ -220,7 +221,7 @@ pub struct Hello<'a> {
 /// };
 ///
 /// let client = ClientId::parse("67e5504410b1426f9247bb680e5fe0c8").unwrap();
-/// let user = User::Number(7);
+/// let user = User::number(7);
 /// let mut out = Vec::new();
 /// hello(&mut out, &Hello { node: "n1", client, ping_ms: 25_000, max_message: 65_536, user: Some(&user) });
 /// let begin = r#"{"hello":{"node":"n1","client":"67e5504410b1426f9247bb680e5fe0c8","ping_s":25,"#;
@@ -237,9 +238,9 @@ pub fn hello(out: &mut Vec<u8>, hello: &Hello<'_>) {
     push_u64(out, hello.max_message as u64);
     if let Some(user) = hello.user {
         out.extend_from_slice(br#","user":"#);
-        match user {
-            User::Number(number) => push_u64(out, *number),
-            User::Name(name) => push_str(out, name.as_bytes()),
+        match user.spelling() {
+            Spelling::Number(number) => push_u64(out, number),
+            Spelling::Name(name) => push_str(out, name.as_bytes()),
         }
     }
     out.extend_from_slice(b"}}");

@@ -113,7 +113,7 @@ impl World {
         let mut audience = Audience::default();
         match to {
             0..46 => {}
-            46..56 => audience.user = Some(User::Number(u64::from(to % 3))),
+            46..56 => audience.user = Some(User::number(u64::from(to % 3))),
             _ => {
                 let there: Vec<ClientId> = self.there().map(|number| self.clients[number].id).collect();
                 if !there.is_empty() {

@@ -228,7 +228,7 @@ impl World {
         }
         let number = self.clients.len();
         let id = ClientId::parse(&format!("{number:032x}")).expect("32 digits");
-        let user = (number % 4 < 3).then_some(User::Number(number as u64 % 4));
+        let user = (number % 4 < 3).then_some(User::number(number as u64 % 4));
         let encoding = if is_v1 { Encoding::V1 } else { Encoding::Plain };
         note(|| format!("client {number} comes to shard {shard}: {encoding:?}, user {user:?}"));
         let key = self.shards[shard].add(Some(id), user.clone(), encoding);

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     protocol::publish_answer::TopicFailure,
-    publication::{Epoch, MessageKey},
+    publication::{Epoch, Json, MessageKey},
 };
 
 fn topic(name: &str) -> Topic {
@@ -49,7 +49,7 @@ fn every_part_of_a_message_that_needs_it_is_escaped() {
 #[test]
 fn data_is_copied_byte_for_byte() {
     let data = "{ \"a\\u0041\" : [ 1.0 ,\r\n 1e2 ] }";
-    let json = message(&topic("a"), u64::MAX, &Message::Data(data.into()).into(), &[]);
+    let json = message(&topic("a"), u64::MAX, &Message::Data(Json::parse(data).unwrap()).into(), &[]);
     assert_eq!(json, format!(r#"{{"topic":"a","offset":18446744073709551615,"data":{data}}}"#));
 }
 
@@ -57,7 +57,7 @@ fn data_is_copied_byte_for_byte() {
 fn binary_is_base64_of_every_length() {
     for length in 0..10_u8 {
         let bytes: Vec<u8> = (0..length).map(|n| 250 + n % 6).collect();
-        let json = message(&topic("a"), 1, &Message::Binary(bytes.clone().into()).into(), &[]);
+        let json = message(&topic("a"), 1, &Message::binary(bytes.clone()).into(), &[]);
         assert_eq!(decoded(&read(&json)["base64"]), bytes);
     }
 }
@@ -66,7 +66,8 @@ fn binary_is_base64_of_every_length() {
 fn message_takes_exactly_its_memory_unless_something_is_escaped() {
     let also = [topic("b"), topic("cc")];
     for offset in [0, 9, 10, 99_999, u64::MAX] {
-        for said in [Message::text("größe"), Message::Data("[1]".into()), Message::Binary(vec![0; 4].into())]
+        for said in
+            [Message::text("größe"), Message::Data(Json::parse("[1]").unwrap()), Message::binary(vec![0; 4])]
         {
             let mut content = Content::from(said);
             for key in [None, MessageKey::parse("key").ok()] {
@@ -121,7 +122,7 @@ fn results_are_in_the_order_given_and_failures_among_them() {
 #[test]
 fn hello_tells_what_there_is() {
     let client = ClientId::random();
-    let user = User::Name("a\"b".into());
+    let user = User::parse("a\"b").unwrap();
     let greeting = Hello { node: "n\"1", client, ping_ms: 25_000, max_message: 65_536, user: Some(&user) };
     let json = written(|out| hello(out, &greeting));
     let inside = json!({
@@ -192,7 +193,7 @@ proptest! {
 
     #[test]
     fn any_bytes_decode_to_themselves(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
-        let json = read(&message(&topic("a"), 1, &Message::Binary(bytes.clone().into()).into(), &[]));
+        let json = read(&message(&topic("a"), 1, &Message::binary(bytes.clone()).into(), &[]));
         prop_assert_eq!(decoded(&json["base64"]), bytes);
     }
 }
