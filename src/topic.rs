@@ -49,7 +49,7 @@ impl Topic {
         if name.len() > TOPIC_BYTES_MAX {
             return Err(TopicError::TooLong);
         }
-        if name.chars().any(char::is_control) {
+        if has_control(name) {
             return Err(TopicError::Control);
         }
         let hash = foldhash::quality::FixedState::with_seed(seed()).hash_one(name);
@@ -76,6 +76,14 @@ impl Topic {
     pub fn home(&self, shards: usize) -> usize {
         // The high half, because the maps keyed by topics use the low bits and the highest seven.
         ((self.hash >> 20) % shards as u64) as usize
+    }
+}
+
+/// Whether a text has a control character. Almost every topic is ASCII, and that is seen in one pass over its bytes.
+fn has_control(name: &str) -> bool {
+    match name.is_ascii() {
+        true => name.bytes().any(|byte| byte.is_ascii_control()),
+        false => name.chars().any(char::is_control),
     }
 }
 

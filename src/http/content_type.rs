@@ -23,6 +23,15 @@ pub(super) enum ContentType {
     Other,
 }
 
+/// In small letters; compared so that a request costs no copy of its type.
+const KNOWN: [(&str, ContentType); 5] = [
+    ("application/json", ContentType::Json),
+    ("text/plain", ContentType::Text),
+    ("application/octet-stream", ContentType::Bytes),
+    ("application/x-ndjson", ContentType::Lines),
+    ("application/x-www-form-urlencoded", ContentType::Form),
+];
+
 impl ContentType {
     /// Reads the header.
     pub(super) fn of(headers: &HeaderMap) -> Self {
@@ -32,15 +41,13 @@ impl ContentType {
         };
         let Ok(value) = value.to_str() else { return Self::Other };
         let (essence, parameters) = value.split_once(';').unwrap_or((value, ""));
-        let essence = essence.trim().to_ascii_lowercase();
-        match essence.as_str() {
-            "application/json" => Self::Json,
-            "application/x-ndjson" => Self::Lines,
-            "text/plain" if is_utf8(parameters) => Self::Text,
-            "application/octet-stream" => Self::Bytes,
-            "application/x-www-form-urlencoded" => Self::Form,
-            _ if essence.contains('/') && essence.ends_with("+json") => Self::Json,
-            _ => Self::Other,
+        let essence = essence.trim();
+        let known = KNOWN.iter().find(|(name, _)| essence.eq_ignore_ascii_case(name));
+        match known {
+            Some((_, Self::Text)) if !is_utf8(parameters) => Self::Other,
+            Some((_, known)) => *known,
+            None if is_json_suffixed(essence) => Self::Json,
+            None => Self::Other,
         }
     }
 
@@ -59,6 +66,12 @@ impl ContentType {
             )),
         }
     }
+}
+
+/// Whether a type's structured syntax is JSON (RFC 6838 section 4.2.8).
+fn is_json_suffixed(essence: &str) -> bool {
+    let suffix = essence.rsplit_once('+').map_or("", |(_, suffix)| suffix);
+    essence.contains('/') && suffix.eq_ignore_ascii_case("json")
 }
 
 /// Whether the parameters leave UTF-8 possible.

@@ -17,8 +17,11 @@ pub(super) fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
 /// # Errors
 /// 400 for a `%` without two hex digits behind it, and for what is not UTF-8 when decoded.
 pub(super) fn decode(text: &str) -> Result<Cow<'_, str>, Refusal> {
-    let hex = |at: Option<&u8>| at.is_some_and(u8::is_ascii_hexdigit);
     let bytes = text.as_bytes();
+    if !bytes.contains(&b'%') {
+        return Ok(Cow::Borrowed(text));
+    }
+    let hex = |at: Option<&u8>| at.is_some_and(u8::is_ascii_hexdigit);
     for (at, _) in bytes.iter().enumerate().filter(|&(_, &byte)| byte == b'%') {
         if !hex(bytes.get(at + 1)) || !hex(bytes.get(at + 2)) {
             return Err(Refusal::bad_request(

@@ -92,8 +92,12 @@ impl<'a> Route<'a> {
 
     /// Whether it has this method.
     pub(super) fn takes(self, method: &Method) -> bool {
-        let served = self != Self::Server || method == Method::OPTIONS;
-        served && self.methods().split(", ").any(|name| name == method.as_str())
+        if self == Self::Server {
+            return method == Method::OPTIONS;
+        }
+        // A publisher names the first one, as a rule.
+        let (first, others) = self.methods().split_once(',').unwrap_or((self.methods(), ""));
+        first == method.as_str() || others.split(',').any(|name| name.trim_start() == method.as_str())
     }
 }
 

@@ -43,6 +43,16 @@ pub(crate) fn push_u64(json: &mut Vec<u8>, mut number: u64) {
     json.extend_from_slice(&digits[begin..]);
 }
 
+/// Appends a number in hexadecimal, in small letters, with zeros before it up to `width` digits (16 at most).
+pub(crate) fn push_hex(json: &mut Vec<u8>, number: u64, width: usize) {
+    let digits: [u8; 16] = std::array::from_fn(|nth| {
+        let digit = (number >> (60 - 4 * nth)) as u8 & 0xf;
+        if digit < 10 { b'0' + digit } else { b'a' - 10 + digit }
+    });
+    let zeros = (number.leading_zeros() / 4) as usize;
+    json.extend_from_slice(&digits[zeros.min(16 - width)..]);
+}
+
 /// Appends `true` or `false`.
 pub(crate) fn push_bool(json: &mut Vec<u8>, truth: bool) {
     json.extend_from_slice(if truth { b"true" } else { b"false" });
@@ -96,6 +106,17 @@ mod tests {
             let mut json = b"x".to_vec();
             push_u64(&mut json, number);
             assert_eq!(json, format!("x{number}").into_bytes());
+        }
+    }
+
+    #[test]
+    fn hexadecimal_numbers_have_the_digits_they_need_and_those_asked_for() {
+        for number in [0, 1, 9, 10, 15, 16, 0xabc_def0, u64::MAX >> 4, (u64::MAX >> 4) + 1, u64::MAX] {
+            for width in [1, 5, 16] {
+                let mut json = b"x".to_vec();
+                push_hex(&mut json, number, width);
+                assert_eq!(json, format!("x{number:0width$x}").into_bytes());
+            }
         }
     }
 

@@ -3,11 +3,9 @@
 //! A publication to `topic` is answered with `{"topic","offset","epoch"}`, one to `topics` with a list of these, or of
 //! errors, in the order in which the topics were given. Who asked for a receipt gets its counts beside them.
 
-use std::io::Write;
-
 use super::{
     error::{Code, push_error_field},
-    json::{push_str, push_u64},
+    json::{push_hex, push_str, push_u64},
 };
 use crate::{
     publication::{Epoch, Stands, Told},
@@ -108,7 +106,13 @@ fn push_receipt(out: &mut Vec<u8>, told: &Told) {
     }
 }
 
-/// Appends an epoch as a JSON string.
+/// Appends an epoch as a JSON string, as its `Display` writes it: it stands in every answer and at the head of every frame
+/// that says a position, so it does without the machinery of `format!`.
 pub(super) fn push_epoch(out: &mut Vec<u8>, epoch: Epoch) {
-    write!(out, "\"{epoch}\"").expect("a Vec takes everything");
+    let Epoch { node, incarnation } = epoch;
+    out.push(b'"');
+    push_hex(out, node, 16);
+    out.push(b'-');
+    push_hex(out, incarnation, 1);
+    out.push(b'"');
 }
