@@ -1,40 +1,9 @@
-// The base contract with Node's ws, against the server at argv[2]. Prints one line a check.
-// Run in the folder ws is installed in.
-import { createRequire } from "node:module";
+// The base contract with Node's ws, against the server at the URL argv[2]. Prints one line a check.
 import { once } from "node:events";
 
-const { WebSocket } = createRequire(process.cwd() + "/")("ws");
-const base = `http://${process.argv[2]}`;
-const seconds = 20;
+import { call, connect, register, run, same } from "./calls.mjs";
 
-async function call(method, path, body, type = "application/json") {
-  const answer = await fetch(base + path, {
-    method,
-    headers: { "Content-Type": type },
-    body: body === undefined || typeof body === "string" ? body : JSON.stringify(body),
-  });
-  if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status}`);
-  return answer.json();
-}
-
-const register = async (user, more = {}) => (await call("POST", "/register", { user_id: user, ...more })).url;
-
-// A connected socket with an inbox: `next` gives its messages one by one.
-async function connect(url) {
-  const socket = new WebSocket(url);
-  const inbox = [];
-  const readers = [];
-  socket.on("message", (data) => (readers.length ? readers.shift()(String(data)) : inbox.push(String(data))));
-  socket.next = () => (inbox.length ? Promise.resolve(inbox.shift()) : new Promise((read) => readers.push(read)));
-  await once(socket, "open");
-  return socket;
-}
-
-function same(got, wanted) {
-  if (JSON.stringify(got) !== JSON.stringify(wanted)) throw new Error(`got ${JSON.stringify(got)}, not ${JSON.stringify(wanted)}`);
-}
-
-const checks = {
+await run({
   "a publication right behind the open event arrives": async () => {
     for (let round = 0; round < 20; round++) {
       const socket = await connect(await register(1, { topics: [`round-${round}`] }));
@@ -79,17 +48,4 @@ const checks = {
     same(String(payload), "hello");
     socket.close();
   },
-};
-
-let failed = 0;
-for (const [name, check] of Object.entries(checks)) {
-  const late = new Promise((_, reject) => setTimeout(() => reject(new Error("no answer in time")), seconds * 1000).unref());
-  try {
-    await Promise.race([check(), late]);
-    console.log(`ok: ws: ${name}`);
-  } catch (error) {
-    failed++;
-    console.log(`FAILED: ws: ${name}: ${error.message}`);
-  }
-}
-process.exit(failed ? 1 : 0);
+});

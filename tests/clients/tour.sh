@@ -1,17 +1,20 @@
 #!/usr/bin/env bash
-# The README's tour with curl, against a server at $1. Prints one line a check.
+# The README's tour with curl, against the server at the URL $1. Prints one line a check. What follows are options of curl.
 set -u
-base=http://$1
+base=$1
+shift
+options=("$@")
+if [[ $base == https:* ]]; then name="curl, TLS"; else name=curl; fi
 
 check() { # name, wanted pattern, text
-  if [[ $3 =~ $2 ]]; then echo "ok: curl: $1"; else echo "FAILED: curl: $1: $3"; fi
+  if [[ $3 =~ $2 ]]; then echo "ok: $name: $1"; else echo "FAILED: $name: $1: $3"; fi
 }
-call() { curl --silent --max-time 10 --write-out ' %{http_code}' "$@"; }
+call() { curl --silent --max-time 10 "${options[@]}" --write-out ' %{http_code}' "$@"; }
 
 json='Content-Type: application/json'
 check "health is 200" '^\{"status":"ok",.*\} 200$' "$(call "$base/health")"
 registered=$(call -X POST "$base/register" -H "$json" -d '{"user_id":1}')
-check "register answers a url" "^\{\"url\":\"ws://$1/ws/[0-9a-f]{32}\"\} 200$" "$registered"
+check "register answers a url" "^\{\"url\":\"${base/#http/ws}/ws/[0-9a-f]{32}\"\} 200$" "$registered"
 id=$(sed -E 's/.*ws\/([0-9a-f]+).*/\1/' <<<"$registered")
 check "publish answers its place" '^\{"topic":"cats","offset":[0-9]+,"epoch":"[^"]+"\} 200$' \
   "$(call -X POST "$base/publish" -H "$json" -d '{"topic":"cats","message":"are awesome"}')"
