@@ -27,7 +27,8 @@ use crate::limits::{
 /// The TLS of one connection.
 pub(crate) struct Connection {
     rustls: UnbufferedServerConnection,
-    /// The beginning of a record, or the records of a message whose end is still to come.
+    /// The beginning of a record, or the records of a message whose end is still to come. Nothing once the connection is
+    /// broken: then rustls is not asked again, for it would look for what it was shown before, and panic.
     unread: Box<[u8]>,
     /// Whole records, from their beginning or in their middle, that the kernel has not taken yet.
     unsent: Vec<u8>,
@@ -183,10 +184,11 @@ impl Connection {
     }
 
     /// Says that nothing more will be sent; that waits for [`Self::flush`], behind what is kept. Once is enough, and in
-    /// the middle of a handshake nothing is said.
+    /// the middle of a handshake nothing is said. To who broke the protocol an alert has said it; and half a message that
+    /// rustls remembers is not there to be shown any more.
     pub(crate) fn close(&mut self) {
-        let Self { rustls, unread, unsent, .. } = self;
-        if rustls.is_handshaking() {
+        let Self { rustls, unread, unsent, end, .. } = self;
+        if rustls.is_handshaking() || *end == End::Broken {
             return;
         }
         let at = unsent.len();

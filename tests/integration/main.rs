@@ -52,6 +52,7 @@ mod slow_readers;
 mod stopping;
 mod tls;
 mod tls_hostile;
+mod tls_messages;
 mod tokens;
 mod topics;
 mod v1;

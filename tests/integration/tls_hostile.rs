@@ -273,22 +273,6 @@ fn frames_in_records_of_their_own_cost_no_more_than_frames() {
 }
 
 #[test]
-fn renegotiation_is_refused() {
-    // No client that can be had as a library still asks for it; the bytes that ask for it are a client's hello, sealed. What a
-    // server does with it is looked at where both sides are at hand: in `tests/clients`, with the client of OpenSSL.
-    serve_tls(|running, certificate| {
-        let insists = Insists::on(&rustls::version::TLS12);
-        let mut client = client(running, certificate, insists);
-        // In the clear it is no record of this connection any more.
-        let socket = &mut client.wire().tls().0.sock;
-        socket.write_all(&record(22, &[1, 0, 0, 0])).expect("it is connected");
-        assert!(client.read_to_end().is_empty());
-        running.wait_until_empty();
-        is_well(running, certificate);
-    });
-}
-
-#[test]
 fn key_updates_are_answered_and_messages_go_on() {
     serve_tls(|running, certificate| {
         let mut client = client(running, certificate, Insists::default());

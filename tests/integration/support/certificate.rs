@@ -14,8 +14,8 @@ use std::{
 use fanfare::{settings::Settings, tls::Certificates};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::{
-    ClientConfig, ClientConnection, ProtocolVersion, RootCertStore, StreamOwned,
-    crypto::ring,
+    ClientConfig, ClientConnection, ProtocolVersion, RootCertStore, StreamOwned, SupportedCipherSuite,
+    crypto::{CryptoProvider, ring},
     pki_types::{CertificateDer, ServerName},
 };
 
@@ -32,12 +32,14 @@ pub(crate) struct Certificate {
 #[derive(Clone, Debug)]
 pub(crate) struct Insists {
     pub(crate) versions: Vec<&'static rustls::SupportedProtocolVersion>,
+    pub(crate) suites: Vec<SupportedCipherSuite>,
     pub(crate) alpn: &'static [&'static [u8]],
 }
 
 impl Default for Insists {
     fn default() -> Self {
-        Self { versions: rustls::ALL_VERSIONS.to_vec(), alpn: &[] }
+        let suites = ring::DEFAULT_CIPHER_SUITES.to_vec();
+        Self { versions: rustls::ALL_VERSIONS.to_vec(), suites, alpn: &[] }
     }
 }
 
@@ -99,7 +101,8 @@ impl Certificate {
 
     /// What clients need that trust it. Those with one config share the tickets they are given.
     pub(crate) fn client(&self, insists: Insists) -> Arc<ClientConfig> {
-        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        let provider = CryptoProvider { cipher_suites: insists.suites, ..ring::default_provider() };
+        let builder = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_protocol_versions(&insists.versions)
             .expect("the provider has them");
         let mut config = builder.with_root_certificates(self.roots.clone()).with_no_client_auth();

@@ -19,6 +19,7 @@ pub(crate) mod file;
 mod http;
 pub(crate) mod openmetrics;
 pub(crate) mod process;
+pub(crate) mod records;
 pub(crate) mod token;
 pub(crate) mod v1;
 pub(crate) mod websocket;
