@@ -68,9 +68,9 @@ async fn supervise(notifier: &Notifier, watchdog: Option<Duration>, node: &Node)
             status_at += status;
             notifier.status(&format!("{phase}, {} connections", node.client_count()));
         }
-        if watchdog.is_some() {
+        if watchdog.is_some() && turns.may_look(Instant::now()) {
             // Shards that have ended stand still. What hangs then meets the time the service manager allows for stopping.
-            match turns.look(node.metrics()) {
+            match turns.look(node.metrics(), Instant::now()) {
                 Some(shard) if phase < Phase::Stopping => {
                     tracing::error!(shard, "a shard stands still; the watchdog is not told that all is well");
                 }
@@ -94,14 +94,25 @@ fn time_to_end(node: &Node) -> Duration {
 
 /// The turns of every shard, as they were looked at last.
 #[derive(Debug, Default)]
-struct Turns(Vec<u64>);
+struct Turns {
+    counts: Vec<u64>,
+    looked_at: Option<Instant>,
+}
 
 impl Turns {
+    /// Whether a shard that goes on has turned since the last look, however little it has to do. When the phase changes that
+    /// may have been a moment ago.
+    fn may_look(&self, now: Instant) -> bool {
+        let least = Duration::from_millis(WATCHDOG_LOOK_MS_MIN);
+        self.looked_at.is_none_or(|last| now.saturating_duration_since(last) >= least)
+    }
+
     /// A shard that has not turned since the last look, if there is one. A shard turns each 100 ms at least.
-    fn look(&mut self, metrics: &Metrics) -> Option<usize> {
-        let before =
-            std::mem::replace(&mut self.0, metrics.shards().map(|shard| shard.turns.get()).collect());
-        before.iter().zip(&self.0).position(|(before, now)| before == now)
+    fn look(&mut self, metrics: &Metrics, now: Instant) -> Option<usize> {
+        self.looked_at = Some(now);
+        let counts = metrics.shards().map(|shard| shard.turns.get()).collect();
+        let before = std::mem::replace(&mut self.counts, counts);
+        before.iter().zip(&self.counts).position(|(before, now)| before == now)
     }
 }
 
@@ -114,12 +125,23 @@ mod tests {
         let metrics = Metrics::new(3);
         let turn = |shards: &[usize]| shards.iter().for_each(|&shard| metrics.shard(shard).turns.add(1));
         let mut turns = Turns::default();
-        assert_eq!(turns.look(&metrics), None, "there is nothing to compare it with");
+        let mut look = || turns.look(&metrics, Instant::now());
+        assert_eq!(look(), None, "there is nothing to compare it with");
         turn(&[0, 1, 2]);
-        assert_eq!(turns.look(&metrics), None);
+        assert_eq!(look(), None);
         turn(&[0, 2]);
-        assert_eq!(turns.look(&metrics), Some(1));
+        assert_eq!(look(), Some(1));
         turn(&[0, 1, 2]);
-        assert_eq!(turns.look(&metrics), None);
+        assert_eq!(look(), None);
+    }
+
+    #[test]
+    fn shard_at_rest_does_not_seem_to_stand_still_when_the_phase_changes_right_after_a_look() {
+        let (mut turns, now) = (Turns::default(), Instant::now());
+        assert!(turns.may_look(now));
+        turns.look(&Metrics::new(1), now);
+        let least = Duration::from_millis(WATCHDOG_LOOK_MS_MIN);
+        assert!(!turns.may_look(now) && !turns.may_look(now + least / 2));
+        assert!(turns.may_look(now + least));
     }
 }
