@@ -234,9 +234,14 @@ impl Shard {
     fn refuse(&mut self, key: Key, change: PendingTopics) {
         self.forget_joins(&change.joins);
         self.tell(Event::TopicsSet { key, outcome: Err(TopicsFull) });
-        if let Some(PendingAnswer { answer, positions, .. }) = change.answer {
-            debug_assert!(positions.is_none(), "no place is kept for a refusal");
-            self.answer(key, answer.refusal());
+        if let Some(PendingAnswer { answer, positions, gaps }) = change.answer {
+            // A place is kept with the first join that comes back, and joins are sent when every home has room. Were one
+            // kept all the same, nothing would be written to the subscriber until it is filled: so it is.
+            debug_assert!(positions.is_none(), "what is joined in part is not refused");
+            match positions {
+                None => self.answer(key, answer.refusal()),
+                Some(_) => self.fill_and_release(key.index, Some([answer.refusal(), gaps].concat())),
+            }
         }
     }
 
