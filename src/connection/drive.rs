@@ -55,13 +55,17 @@ enum Next {
 /// Drives a shard until stop was taken and its last connection has ended.
 ///
 /// # Errors
-/// When the runtime's readiness of the poller fails, which ends the shard.
+/// When the runtime's readiness of the poller fails, or a task panicked while it had the state, which ends the shard.
 pub(crate) async fn drive(local: Local) -> io::Result<()> {
     let questions = local.node().take_surveys(local.shard());
     tokio::task::spawn_local(survey::answer_all(local.clone(), questions));
     let mut sleep = pin!(tokio::time::sleep(Duration::ZERO));
     let mut turn_ended = Instant::now();
     loop {
+        if local.is_torn() {
+            // What is half changed would lose messages, or give them to the wrong ones, and nobody would know.
+            return Err(io::Error::other("a task of the shard panicked while it had the shard's state"));
+        }
         let next = local.turn(turn_ended.elapsed());
         turn_ended = Instant::now();
         {
@@ -362,4 +366,56 @@ fn close_if_silent(state: &mut State, index: u32) {
     let key = Key { index, generation: socket.generation };
     let goodbye = Goodbye { code: CloseCode::NO_PONG, reason: "no pong" };
     state.shard.close(key, goodbye, Manner::Discard);
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        task::{LocalSet, spawn_local},
+        time::timeout,
+    };
+
+    use super::*;
+    use crate::{node::Node, settings::Settings};
+
+    const DEADLINE: Duration = Duration::from_secs(10);
+
+    /// Borrows the state when it is dropped, as an upgrade does that comes to nothing.
+    struct BorrowsAtEnd(Local);
+
+    impl Drop for BorrowsAtEnd {
+        fn drop(&mut self) {
+            let _state = self.0.state();
+        }
+    }
+
+    async fn panics(task: impl Future<Output = ()> + 'static) {
+        assert!(spawn_local(task).await.is_err_and(|error| error.is_panic()), "the runtime catches it");
+    }
+
+    #[tokio::test]
+    async fn shard_ends_when_a_task_panics_with_its_state_and_not_when_one_does_without() {
+        let test = async {
+            let node = Node::new(Settings { shards: 1, ..Settings::default() });
+            let local = Local::new(node, 0).expect("a descriptor");
+            let driven = spawn_local(drive(local.clone()));
+            let borrows = BorrowsAtEnd(local.clone());
+            panics(async move {
+                let _borrows = borrows;
+                panic!("without the state")
+            })
+            .await;
+            assert!(!local.is_torn());
+            let has_it = local.clone();
+            panics(async move {
+                let _state = has_it.state();
+                panic!("with the state")
+            })
+            .await;
+            let ended = timeout(DEADLINE, driven).await.expect("it looks in each turn");
+            let error = ended.expect("the driver itself does not panic").expect_err("it does not go on");
+            assert!(error.to_string().contains("panicked"), "{error}");
+        };
+        LocalSet::new().run_until(test).await;
+    }
 }

@@ -1,15 +1,18 @@
 //! `Local`: the handle to the shard of this thread, and the state it leads to.
 //!
 //! Handlers, the driver and upgrades of one shard run as tasks of one single-threaded runtime. Each borrows the state
-//! for a while without an `.await` in it, so there is never a second borrow (I1) and nobody waits for one.
+//! for a while without an `.await` in it, so there is never a second borrow (I1) and nobody waits for one. A task that panics
+//! meanwhile leaves the state torn; then the driver ends the shard.
 
 use std::{
-    cell::{RefCell, RefMut},
+    cell::{Cell, RefCell, RefMut},
     collections::{HashMap, VecDeque, hash_map::RandomState},
     hash::BuildHasher,
     io,
+    ops::{Deref, DerefMut},
     rc::Rc,
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -54,6 +57,16 @@ struct Inner {
     /// One permit a client's publication that waits for credits.
     waiting_publications: Arc<Semaphore>,
     state: RefCell<State>,
+    /// A task panicked while it had the state.
+    torn: Cell<bool>,
+}
+
+/// The state, for as long as somebody has it.
+pub(super) struct Borrowed<'a> {
+    state: RefMut<'a, State>,
+    torn: &'a Cell<bool>,
+    /// The thread was panicking when it was borrowed: what is dropped for that panic has it, and tears nothing.
+    amid_panic: bool,
 }
 
 /// Everything the thread of a shard owns.
@@ -130,8 +143,8 @@ impl Local {
         };
         let waiting_publications = Arc::new(Semaphore::new(CLIENT_PUBLICATIONS_WAITING));
         drop(settings);
-        let (began, state) = (Instant::now(), RefCell::new(state));
-        Ok(Self(Rc::new(Inner { node, number, began, waiting_publications, state })))
+        let (began, state, torn) = (Instant::now(), RefCell::new(state), Cell::new(false));
+        Ok(Self(Rc::new(Inner { node, number, began, waiting_publications, state, torn })))
     }
 
     /// The node this shard belongs to.
@@ -233,8 +246,14 @@ impl Local {
     }
 
     /// The state. Whoever holds it must not `.await`.
-    pub(super) fn state(&self) -> RefMut<'_, State> {
-        self.0.state.borrow_mut()
+    pub(super) fn state(&self) -> Borrowed<'_> {
+        Borrowed { state: self.0.state.borrow_mut(), torn: &self.0.torn, amid_panic: thread::panicking() }
+    }
+
+    /// Whether a task panicked while it had the state, which may be half changed since: the runtime catches the panics of tasks,
+    /// and goes on.
+    pub(super) fn is_torn(&self) -> bool {
+        self.0.torn.get()
     }
 
     /// Has the driver look: something was changed outside a turn.
@@ -277,6 +296,28 @@ impl Local {
             socket.say_end();
             state.trim.note(self.now());
             self.release(state, socket.session.client(), key);
+        }
+    }
+}
+
+impl Deref for Borrowed<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl DerefMut for Borrowed<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+}
+
+impl Drop for Borrowed<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() && !self.amid_panic {
+            self.torn.set(true);
         }
     }
 }

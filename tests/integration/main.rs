@@ -36,6 +36,7 @@ mod liveness;
 mod logging;
 mod neighbours;
 mod overload;
+mod panics;
 mod plain;
 mod proxies;
 mod publishers;
