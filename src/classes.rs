@@ -9,6 +9,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use hashbrown::HashMap;
 use serde::Deserialize;
 
+pub use crate::auth::Needs;
 use crate::{
     limits::{self, CLASSES_MAX},
     topic::Topic,
@@ -40,19 +41,6 @@ pub struct History {
     pub bytes: usize,
     /// How long a message is kept.
     pub ttl: Duration,
-}
-
-/// What somebody must prove to have, or to publish to, a topic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Needs {
-    /// Nothing, beyond what is needed to connect or call at all.
-    Public,
-    /// A token that names the topic, or a key.
-    Token,
-    /// An API key: clients on their sockets have none, but may be registered with the topic by whoever has one.
-    Key,
 }
 
 /// What topics of one class have in common.
@@ -273,17 +261,6 @@ impl Policy {
             Self::DropNewest => "drop-newest",
             Self::DropOldest => "drop-oldest",
             Self::Conflate => "conflate",
-        }
-    }
-}
-
-impl Needs {
-    /// Its name in the configuration.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Public => "public",
-            Self::Token => "token",
-            Self::Key => "key",
         }
     }
 }

@@ -3,11 +3,13 @@
 //! Plain data, made once by the configuration from checked values and handed out with the settings. Whoever serves a
 //! request asks it; nothing here knows HTTP, sockets or a clock. Nothing secret is ever shown by a `Debug` of it.
 
+pub mod decision;
 pub mod keys;
 pub mod origins;
 pub mod tokens;
 
 pub use self::{
+    decision::{Decision, Needs, Proved},
     keys::{ApiKey, KeyHash, Keys, Scope, Scopes},
     origins::PageOrigins,
     tokens::{Grant, TokenError, Tokens},

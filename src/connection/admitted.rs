@@ -14,8 +14,7 @@ use super::{
     local::{Local, State},
 };
 use crate::{
-    auth::{Grant, TokenError},
-    classes::Needs,
+    auth::{Decision, Grant, Proved, TokenError},
     engine::{Goodbye, Key, Manner},
     identity::User,
     protocol::{error::Code, v1::encode},
@@ -83,6 +82,18 @@ impl Admitted {
     /// What a client's token grants.
     fn grant(&self, key: Key) -> Option<&Rc<Grant>> {
         self.clients.get(&key)?.grant.as_ref()
+    }
+
+    /// What a client has proved. Never that it holds a key, for there is no way to send one on a socket.
+    ///
+    /// # Errors
+    /// When it has to prove something first.
+    fn proved(&self, key: Key) -> Result<Proved<'_>, Forbidden> {
+        match self.clients.get(&key) {
+            None => Ok(Proved::Nothing),
+            Some(Client { grant: Some(grant), .. }) => Ok(Proved::Token(grant)),
+            Some(Client { grant: None, .. }) => Err(TOKEN_FIRST),
+        }
     }
 
     /// Whether a client may do nothing yet but send a token.
@@ -161,40 +172,32 @@ impl Local {
     }
 }
 
-/// Whether a client may have these topics: those it has already, and those whose class asks for nothing, or for a token that
-/// names them. What a token says of topics holds for all of them.
+/// Whether a client may have these topics: those it has already, and those that it may have by what it has proved.
 pub(super) fn may_have(
     state: &State,
     settings: &Settings,
     key: Key,
     topics: &[Topic],
 ) -> Result<(), Forbidden> {
-    if state.admitted.awaits(key) {
-        return Err(TOKEN_FIRST);
-    }
-    let grant = state.admitted.grant(key);
+    let proved = state.admitted.proved(key)?;
     let mut held = None;
     for topic in topics {
-        let needs = settings.classes.needs_to_subscribe(topic);
-        let (may, why) = match (needs, grant) {
-            (Needs::Public, None) => continue,
-            (Needs::Public, Some(grant)) => (grant.may_have(topic, false), NOT_GRANTED),
-            (Needs::Token, Some(grant)) => (grant.may_have(topic, true), NOT_GRANTED),
-            (Needs::Token, None) => {
-                (false, "one of these topics needs a token that grants it; nothing was changed")
+        let why = match proved.may_have(topic, || settings.classes.needs_to_subscribe(topic)) {
+            Decision::Allowed => continue,
+            Decision::NeedsToken => "one of these topics needs a token that grants it; nothing was changed",
+            Decision::NeedsKey => {
+                "one of these topics is given by whoever registers the client; nothing was changed"
             }
-            (Needs::Key, _) => {
-                (false, "one of these topics is given by whoever registers the client; nothing was changed")
+            Decision::NotGranted => {
+                "the client's token does not grant one of these topics; nothing was changed"
             }
         };
-        if !may && !held.get_or_insert_with(|| state.shard.topics_of(key)).contains(topic) {
+        if !held.get_or_insert_with(|| state.shard.topics_of(key)).contains(topic) {
             return Err((Code::Forbidden, why));
         }
     }
     Ok(())
 }
-
-const NOT_GRANTED: &str = "the client's token does not grant one of these topics; nothing was changed";
 
 /// Whether a client may publish to these topics.
 pub(super) fn may_publish(
@@ -203,16 +206,9 @@ pub(super) fn may_publish(
     key: Key,
     topics: &[Topic],
 ) -> Result<(), Forbidden> {
-    if state.admitted.awaits(key) {
-        return Err(TOKEN_FIRST);
-    }
-    let grant = state.admitted.grant(key);
-    let may = |topic: &Topic| match settings.classes.needs_to_publish(topic) {
-        Needs::Public => grant.is_none_or(|grant| grant.may_publish(topic, false)),
-        Needs::Token => grant.is_some_and(|grant| grant.may_publish(topic, true)),
-        Needs::Key => false,
-    };
-    match topics.iter().all(may) {
+    let proved = state.admitted.proved(key)?;
+    let needs = |topic: &Topic| settings.classes.needs_to_publish(topic);
+    match topics.iter().all(|topic| proved.may_publish(topic, || needs(topic)) == Decision::Allowed) {
         true => Ok(()),
         false => Err((Code::Forbidden, "this client may not publish to this topic")),
     }
@@ -223,4 +219,84 @@ const TOKEN_FIRST: Forbidden = (Code::Unauthorized, r#"send a token first: {"aut
 /// The time since 1970.
 pub(crate) fn unix_time() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        auth::{Needs, tokens::TopicGrants},
+        classes::{Class, Classes, Which},
+        engine::Encoding,
+        node::Node,
+    };
+
+    const ALL: [Needs; 3] = [Needs::Public, Needs::Token, Needs::Key];
+
+    /// Settings by which a topic named as a need has that need.
+    fn settings() -> Settings {
+        let settings = Settings { shards: 1, ..Settings::default() };
+        let default = Class::default_with(settings.outbox_bytes, settings.outbox_age);
+        let class = |needs: Needs| Class {
+            name: needs.as_str().into(),
+            subscribers: needs,
+            publishers: needs,
+            ..default.clone()
+        };
+        let rules = ALL.map(|needs| (Which::Exact(topic(needs)), needs.as_str().to_owned()));
+        let classes = Classes::new(default.clone(), ALL.map(class).into(), rules.into());
+        Settings { classes: Arc::new(classes.expect("they fit together")), ..settings }
+    }
+
+    fn topic(needs: Needs) -> Topic {
+        Topic::parse(needs.as_str()).expect("it is a topic")
+    }
+
+    fn grant(topics: &[Needs]) -> Rc<Grant> {
+        let named = topics.iter().map(|needs| needs.as_str().to_owned()).collect();
+        let grants = TopicGrants::new(named).filter(|_| !topics.is_empty());
+        Rc::new(Grant {
+            user: User::number(7),
+            expires: u64::MAX,
+            subscribe: grants.clone(),
+            publish: grants,
+        })
+    }
+
+    #[tokio::test]
+    async fn what_a_client_may_is_what_it_has_proved_and_what_it_has_already() {
+        let local = Local::new(Node::new(settings()), 0).expect("a descriptor");
+        let settings = local.node().settings();
+        let state = &mut *local.state();
+        for (proof, expected) in [
+            (None, ["", "forbidden", "forbidden"]),
+            (Some(None), ["unauthorized"; 3]),
+            (Some(Some(grant(&[]))), ["", "forbidden", "forbidden"]),
+            (Some(Some(grant(&ALL))), ["", "", "forbidden"]),
+            (Some(Some(grant(&[Needs::Key]))), ["forbidden"; 3]),
+        ] {
+            let key = state.shard.add(None, None, Encoding::V1);
+            if let Some(grant) = &proof {
+                state.admitted.admit(key, u64::MAX, grant.clone());
+            }
+            let code = |may: Result<(), Forbidden>| may.map_or_else(|(code, _)| code.as_str(), |()| "");
+            let asked = |may: fn(&State, &Settings, Key, &[Topic]) -> Result<(), Forbidden>| {
+                ALL.map(|needs| code(may(state, &settings, key, &[topic(needs)])))
+            };
+            assert_eq!(asked(may_have), expected, "{proof:?}");
+            assert_eq!(asked(may_publish), expected, "{proof:?}");
+            // One that it may not have is one too many; but what it has it may name.
+            let both = [topic(Needs::Public), topic(Needs::Key)];
+            assert_eq!(code(may_have(state, &settings, key, &both)), expected[2], "{proof:?}");
+            state.shard.set_topics(key, [topic(Needs::Key)]);
+            state.shard.sequence(usize::MAX);
+            state.shard.take(usize::MAX);
+            let held = if proof == Some(None) { "unauthorized" } else { "" };
+            assert_eq!(code(may_have(state, &settings, key, &[topic(Needs::Key)])), held, "{proof:?}");
+            assert_eq!(code(may_have(state, &settings, key, &both)), expected[0], "{proof:?}");
+            assert_eq!(code(may_publish(state, &settings, key, &[topic(Needs::Key)])), expected[2]);
+        }
+    }
 }

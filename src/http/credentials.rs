@@ -14,8 +14,7 @@ use hyper::{
 
 use super::answer::Refusal;
 use crate::{
-    auth::{Grant, Scope, Scopes, TokenError, tokens},
-    classes::Needs,
+    auth::{Decision, Grant, Proved, Scope, Scopes, TokenError, tokens},
     connection::unix_time,
     publication::Publisher,
     settings::Settings,
@@ -128,22 +127,17 @@ impl Caller {
     /// # Errors
     /// 401 for who proves nothing, 403 for whose token does not grant it.
     pub(super) fn may_publish(&self, settings: &Settings, topic: &Topic) -> Result<(), Refusal> {
-        match self {
-            Self::Open | Self::Key { .. } => Ok(()),
-            Self::Anonymous => match settings.classes.needs_to_publish(topic) {
-                Needs::Public => Ok(()),
-                Needs::Token | Needs::Key => Err(Refusal::unauthorized()),
-            },
-            // A batch may go on for longer than its token holds.
-            Self::Token(grant) if grant.expires <= unix_time().as_secs() => {
-                Err(Refusal::unknown_credentials(TokenError::Expired.as_str()))
-            }
-            Self::Token(grant) => match settings.classes.needs_to_publish(topic) {
-                Needs::Key => Err(Refusal::forbidden("publishing to this topic needs an API key")),
-                needs if grant.may_publish(topic, needs == Needs::Token) => Ok(()),
-                _ => Err(Refusal::forbidden("the token does not let publish to this topic")),
-            },
+        // A batch may go on for longer than its token holds.
+        if let Self::Token(grant) = self
+            && grant.expires <= unix_time().as_secs()
+        {
+            return Err(Refusal::unknown_credentials(TokenError::Expired.as_str()));
         }
+        let decision = self.proved().may_publish(topic, || settings.classes.needs_to_publish(topic));
+        self.told(
+            decision,
+            ["publishing to this topic needs an API key", "the token does not let publish to this topic"],
+        )
     }
 
     /// Lets pass who may have a topic, or look at it. Asked of who has entered.
@@ -151,13 +145,8 @@ impl Caller {
     /// # Errors
     /// 401 for who proves nothing, 403 for whose token does not grant it.
     pub(super) fn may_subscribe(&self, settings: &Settings, topic: &Topic) -> Result<(), Refusal> {
-        match (self, settings.classes.needs_to_subscribe(topic)) {
-            (Self::Open | Self::Key { .. }, _) | (Self::Anonymous, Needs::Public) => Ok(()),
-            (Self::Anonymous, _) => Err(Refusal::unauthorized()),
-            (Self::Token(_), Needs::Key) => Err(Refusal::forbidden("this topic needs an API key")),
-            (Self::Token(grant), needs) if grant.may_have(topic, needs == Needs::Token) => Ok(()),
-            (Self::Token(_), _) => Err(Refusal::forbidden("the token does not grant this topic")),
-        }
+        let decision = self.proved().may_have(topic, || settings.classes.needs_to_subscribe(topic));
+        self.told(decision, ["this topic needs an API key", "the token does not grant this topic"])
     }
 
     /// Whether it may see everything.
@@ -171,6 +160,24 @@ impl Caller {
             Self::Open | Self::Anonymous => Publisher::Anonymous,
             Self::Key { name, .. } => Publisher::ApiKey(name.clone()),
             Self::Token(grant) => Publisher::User(grant.user.clone()),
+        }
+    }
+
+    fn proved(&self) -> Proved<'_> {
+        match self {
+            Self::Open | Self::Key { .. } => Proved::Key,
+            Self::Anonymous => Proved::Nothing,
+            Self::Token(grant) => Proved::Token(grant),
+        }
+    }
+
+    /// What is answered to a decision, with what is said to whom a key is missing and to whose token is not enough.
+    fn told(&self, decision: Decision, [needs_key, not_granted]: [&'static str; 2]) -> Result<(), Refusal> {
+        match (decision, self) {
+            (Decision::Allowed, _) => Ok(()),
+            (_, Self::Anonymous) => Err(Refusal::unauthorized()),
+            (Decision::NeedsKey, _) => Err(Refusal::forbidden(needs_key)),
+            (Decision::NeedsToken | Decision::NotGranted, _) => Err(Refusal::forbidden(not_granted)),
         }
     }
 }
@@ -221,7 +228,11 @@ mod tests {
     use hyper::{StatusCode, header::HeaderValue};
 
     use super::*;
-    use crate::auth::{ApiKey, KeyHash, Keys, PageOrigins};
+    use crate::{
+        auth::{ApiKey, KeyHash, Keys, Needs, PageOrigins, tokens::TopicGrants},
+        classes::{Class, Classes},
+        identity::User,
+    };
 
     const KEY: &str = "one-long-secret-of-a-key";
 
@@ -279,6 +290,49 @@ mod tests {
         assert_eq!(key.require(Scope::Register).unwrap_err().status, StatusCode::FORBIDDEN);
         assert_eq!(Caller::Anonymous.require(Scope::Register).unwrap_err().status, StatusCode::UNAUTHORIZED);
         assert!(Caller::Open.require(Scope::Register).is_ok() && !Caller::Open.is_admin());
+    }
+
+    /// The statuses of having, and of publishing to, a topic that is public, needs a token, needs a key; 200 for may.
+    fn statuses(caller: &Caller) -> [[u16; 3]; 2] {
+        let all = [Needs::Public, Needs::Token, Needs::Key].map(|needs| {
+            let settings = settings();
+            let class = Class {
+                subscribers: needs,
+                publishers: needs,
+                ..Class::default_with(settings.outbox_bytes, settings.outbox_age)
+            };
+            let settings = Settings { classes: Arc::new(Classes::only(class)), ..settings };
+            let topic = Topic::parse("a").expect("it is a topic");
+            [caller.may_subscribe(&settings, &topic), caller.may_publish(&settings, &topic)]
+                .map(|may| may.map_or_else(|refusal| refusal.status.as_u16(), |()| 200))
+        });
+        [0, 1].map(|what| all.map(|statuses| statuses[what]))
+    }
+
+    #[test]
+    fn who_proves_nothing_is_asked_for_proof_and_whose_proof_is_not_enough_is_told_so() {
+        let token = |list: Option<&str>| {
+            let grants = list.map(|topic| TopicGrants::new(vec![topic.to_owned()]).expect("it is a list"));
+            let user = User::number(7);
+            Caller::Token(Rc::new(Grant {
+                user,
+                expires: u64::MAX,
+                subscribe: grants.clone(),
+                publish: grants,
+            }))
+        };
+        for (caller, expected) in [
+            (Caller::Open, [200, 200, 200]),
+            (key_for(&[Scope::Publish]), [200, 200, 200]),
+            (Caller::Anonymous, [200, 401, 401]),
+            (token(None), [200, 403, 403]),
+            (token(Some("a")), [200, 200, 403]),
+            (token(Some("b")), [403, 403, 403]),
+        ] {
+            assert_eq!(statuses(&caller), [expected; 2], "{caller:?}");
+        }
+        let over = Grant { user: User::number(7), expires: 0, subscribe: None, publish: None };
+        assert_eq!(statuses(&Caller::Token(Rc::new(over)))[1], [401, 401, 401]);
     }
 
     #[test]

@@ -31,7 +31,7 @@ enum Pattern {
 impl TopicGrants {
     /// Those of a list: `news.sport` is one topic, `news.*` is all that begin with `news.`, and `*` is all. `None` for a list
     /// that is too long, or has an empty text in it.
-    pub(super) fn new(list: Vec<String>) -> Option<Self> {
+    pub(crate) fn new(list: Vec<String>) -> Option<Self> {
         let pattern = |text: String| match text.strip_suffix('*') {
             Some(prefix) => Some(Pattern::Prefix(prefix.into())),
             None => (!text.is_empty()).then(|| Pattern::Exact(text.into())),
