@@ -114,6 +114,7 @@ impl std::error::Error for IdempotencyKeyError {}
 /// Who publishes, as far as that is proved. Each has idempotency keys of its own: what one calls a publication says nothing of
 /// what another calls so.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Publisher {
     /// The program that the node runs in. It may also say on whose behalf it publishes.
     #[default]
