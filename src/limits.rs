@@ -187,6 +187,8 @@ pub const MEMORY_CLOSE_PERCENT: usize = 90;
 pub const MEMORY_REFUSE_PERCENT: usize = 100;
 /// Queues of blocked subscribers, and histories, that are looked through in one turn for the sake of memory.
 pub const MEMORY_LOOKED_THROUGH: usize = 16;
+/// Places of its tables that a shard looks at in one turn for connections that hold what they do not read, when that has to go.
+pub const UNFLUSHED_LOOKED_THROUGH: u32 = 512;
 /// How long nothing more of the histories of a home goes for the sake of memory when some has gone, milliseconds.
 pub const MEMORY_HISTORIES_MS: u64 = 100;
 /// Log bytes a shard may append before the subscriber that waits longest for the flush is flushed.

@@ -203,6 +203,8 @@ values! {
     records,
     /// What the histories of those topics cost, bytes (gauge).
     history_bytes,
+    /// What connections hold of what was written to them and their kernels have not taken: records of TLS, bytes (gauge).
+    unflushed_bytes,
     /// Topics that were resumed, and nothing was missing.
     resumes_whole,
     /// Topics that were resumed, and something was missing: a gap was told.

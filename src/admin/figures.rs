@@ -287,6 +287,12 @@ fn memory(text: &mut Text, view: &View) {
         .sample(&[], total.history_bytes);
     text.family(
         Kind::Gauge,
+        "fanfare_memory_tls_bytes",
+        "TLS records for clients that kernels do not take now",
+    )
+    .sample(&[], total.unflushed_bytes);
+    text.family(
+        Kind::Gauge,
         "fanfare_memory_rung",
         "What is done because memory is short: 0 nothing, 1 conflate, 2 drop, 3 close, 4 refuse publications",
     )

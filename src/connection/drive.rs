@@ -10,6 +10,7 @@ use std::{
     hash::BuildHasher,
     io,
     pin::pin,
+    sync::atomic::Ordering,
     task::Poll,
     time::{Duration, Instant},
 };
@@ -21,7 +22,7 @@ use super::{
     local::{Local, State, until_next_slot},
     poller::EVENTS,
     socket::Flags,
-    survey,
+    survey, unflushed,
 };
 use crate::{
     engine::{Encoding, Event, Goodbye, Key, Manner, TOPICS_FULL},
@@ -97,6 +98,7 @@ impl Local {
         let began = Instant::now();
         let state = &mut *self.state();
         self.node().metrics().shard(self.shard()).turns.add(1);
+        state.shard.note_unflushed(state.unsent.load(Ordering::Relaxed));
         state.shard.begin_turn(now);
         state.follow(&self.node().settings());
         let more_events = self.look_at_sockets(state);
@@ -292,6 +294,7 @@ impl Local {
             state.drain = None;
         }
         self.tell_memory(state);
+        unflushed::end_some(state, now);
         state.trim.trim_if_due(now);
         if now >= state.next_age_check {
             state.next_age_check = now + AGE_CHECK_MS;

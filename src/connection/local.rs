@@ -29,6 +29,7 @@ use super::{
     poller::{Happened, Poller},
     socket::{Flags, Socket, Sockets},
     trim::Trim,
+    unflushed::UnflushedLook,
 };
 use crate::{
     clients::{Claim, Deadlines, Due, Release},
@@ -39,6 +40,7 @@ use crate::{
     node::{Node, Ordered, PublishError, Submitted, Wishes},
     publication::Content,
     settings::Settings,
+    tls::UnsentTotal,
     topic::{SharedTopics, Topic},
     websocket::ReaderLimits,
 };
@@ -101,6 +103,9 @@ pub(super) struct State {
     pub(super) deadlines: Deadlines,
     pub(super) shared_topics: SharedTopics,
     pub(super) trim: Trim,
+    /// What clients hold of TLS that their kernels have not taken.
+    pub(super) unsent: UnsentTotal,
+    pub(super) unflushed_look: UnflushedLook,
     /// What was logged last of the node's memory, by the first shard.
     pub(super) told_rung: u64,
     /// When the ages of queued frames are looked at next, milliseconds.
@@ -137,6 +142,8 @@ impl Local {
             deadlines: Deadlines::default(),
             shared_topics: SharedTopics::default(),
             trim: Trim::default(),
+            unsent: UnsentTotal::default(),
+            unflushed_look: UnflushedLook::default(),
             told_rung: 0,
             next_age_check: 0,
             stopped: false,

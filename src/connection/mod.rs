@@ -22,6 +22,7 @@ mod slots;
 mod socket;
 mod survey;
 mod trim;
+mod unflushed;
 mod upgrade;
 
 pub(crate) use admitted::{Proof, unix_time};

@@ -48,6 +48,8 @@ impl Flags {
     pub(super) const PEER_GONE: Self = Self(512);
     /// It speaks TLS.
     pub(super) const TLS: Self = Self(1_024);
+    /// It held records that its kernel did not take when that was looked at, and has not moved since.
+    pub(super) const SEEN_UNFLUSHED: Self = Self(2_048);
 
     pub(super) fn has(self, any: Self) -> bool {
         self.0 & any.0 != 0

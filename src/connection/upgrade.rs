@@ -211,7 +211,8 @@ impl Attaching {
         let session = Session::new(self.client, self.local.now(), &settings);
         let stream = mio::net::TcpStream::from_std(stream);
         let mut socket = Socket::new(stream, self.key.generation, session, self.encoding);
-        if let Some(tls) = tls {
+        if let Some(mut tls) = tls {
+            tls.count_unsent_in(&self.local.state().unsent);
             socket.secure(tls);
         }
         if !early.is_empty() {

@@ -1,7 +1,7 @@
 //! The node's memory budget: one number for everything that is queued and kept, and what is done as it nears.
 //!
-//! Each shard tells what it holds once a turn, and reads the sum of all. The nearer the sum is to the budget, the more
-//! is done, each step on top of those before: *conflate* what younger messages replace; *drop* what classes let go of the
+//! Each shard tells what it and its connections hold once a turn, and reads the sum of all. The nearer the sum is to the
+//! budget, the more is done, each step on top of those before: *conflate* what younger messages replace; *drop* what classes let go of the
 //! queues of blocked subscribers, and the older half of histories; *close* those who hold the oldest; and last, when the budget is used up, *refuse* new
 //! publications with 503. So an operator sees in advance what the node would do next, and clients that are slow pay
 //! before publishers do.
@@ -13,7 +13,7 @@ use std::sync::{
 
 use crossbeam_utils::CachePadded;
 
-use super::{log::Compacted, outbox::Flags, shard::Shard};
+use super::{log::Compacted, outbox::Flags, shard::Shard, subscribers::Key};
 use crate::{
     classes::Policy,
     limits::{
@@ -25,6 +25,9 @@ use crate::{
 
 /// Histories go when memory is short if they are at least this part of what queues hold.
 const HISTORY_PARTS: usize = 4;
+
+/// What connections hold goes when memory is short if it is at least this part of what the shard holds.
+const UNFLUSHED_PARTS: usize = 4;
 
 /// How near the node is to its budget, and so what is done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -98,11 +101,35 @@ impl Memory {
 }
 
 impl Shard {
+    /// Notes how many bytes connections hold that the transport has taken and that have not left
+    /// ([`Offered::Wrote`](super::Offered::Wrote)): they are queued, too.
+    pub fn note_unflushed(&mut self, bytes: usize) {
+        self.unflushed = bytes;
+        self.metrics().unflushed_bytes.set(bytes as u64);
+    }
+
+    /// Whether so much of what is to go, for memory is short, is with connections that some of those have to go. It is the
+    /// driver that knows which.
+    pub fn wants_unflushed_back(&self) -> bool {
+        let others = self.log.held() + self.home.history_bytes();
+        self.rung >= Rung::Close && self.unflushed * UNFLUSHED_PARTS >= others
+    }
+
+    /// Ends a subscriber as slow because its connection holds what it does not read. It cannot be told: that would come
+    /// behind what it holds.
+    pub fn end_unflushed(&mut self, key: Key) {
+        self.close_slow(key, Loss::Memory);
+        if self.subscribers.lives(key) {
+            self.lose(key.index, Loss::Memory);
+        }
+    }
+
     /// Tells what this shard holds, and does what the node's memory asks for.
     pub(super) fn keep_within_memory(&mut self) {
         let held = self.log.held();
         let kept = self.home.history_bytes();
-        self.common.memory.held[usize::from(self.number)].store(held + kept, Relaxed);
+        let all = held + kept + self.unflushed;
+        self.common.memory.held[usize::from(self.number)].store(all, Relaxed);
         let rung = self.common.memory.rung();
         self.note_rung(rung);
         if rung >= Rung::Conflate {

@@ -79,6 +79,8 @@ pub struct Shard {
     pub(super) rung: Rung,
     /// The place in the blocked list up to which queues were looked through for the sake of memory.
     pub(super) thinned_out_to: usize,
+    /// Bytes that connections hold, as it was said last.
+    pub(super) unflushed: usize,
     events: VecDeque<Event>,
     /// The time of this turn, milliseconds.
     pub(super) now: u64,
@@ -115,6 +117,7 @@ impl Shard {
             looked_at: Vec::new(),
             rung: Rung::default(),
             thinned_out_to: 0,
+            unflushed: 0,
             events: VecDeque::new(),
             now: 0,
             common,

@@ -19,6 +19,7 @@ use rustls::{
     unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, WriteTraffic},
 };
 
+use super::unsent::{Unsent, UnsentTotal};
 use crate::limits::{
     TLS_OVERHEAD_A_COMMAND, TLS_OVERHEAD_A_FRAME, TLS_OVERHEAD_FREE, TLS_OVERHEAD_PARTS, TLS_PIECE_BYTES,
     TLS_UNREAD_BYTES,
@@ -30,8 +31,8 @@ pub(crate) struct Connection {
     /// The beginning of a record, or the records of a message whose end is still to come. Nothing once the connection is
     /// broken: then rustls is not asked again, for it would look for what it was shown before, and panic.
     unread: Box<[u8]>,
-    /// Whole records, from their beginning or in their middle, that the kernel has not taken yet.
-    unsent: Vec<u8>,
+    /// What the kernel has not taken yet.
+    unsent: Unsent,
     /// Bytes that records took besides what was in them, as far as they are not paid for.
     overhead: u32,
     end: End,
@@ -91,7 +92,12 @@ impl Connection {
     /// When the system gives no random numbers.
     pub(crate) fn new(config: Arc<ServerConfig>) -> Result<Self, Failure> {
         let rustls = UnbufferedServerConnection::new(config).map_err(Failure::Protocol)?;
-        Ok(Self { rustls, unread: Box::default(), unsent: Vec::new(), overhead: 0, end: End::Open })
+        Ok(Self { rustls, unread: Box::default(), unsent: Unsent::default(), overhead: 0, end: End::Open })
+    }
+
+    /// Has what the kernel does not take count in `total` from now on, as long as this lives.
+    pub(crate) fn count_unsent_in(&mut self, total: &UnsentTotal) {
+        self.unsent.count_in(total);
     }
 
     /// Reads once, and gives what is in whole records to `take`, which may be called several times. Returns whether the
@@ -159,7 +165,7 @@ impl Connection {
             taken += piece.len();
             let written = written(write(&sealed[..length]))?;
             if written < length {
-                self.unsent.extend_from_slice(&sealed[written..length]);
+                self.unsent.change(|unsent| unsent.extend_from_slice(&sealed[written..length]));
                 return Ok(Sent { taken, unflushed: true });
             }
         }
@@ -174,13 +180,9 @@ impl Connection {
         if self.unsent.is_empty() {
             return Ok(true);
         }
-        let written = written(write(&self.unsent)).inspect_err(|_| self.unsent = Vec::new())?;
-        if written < self.unsent.len() {
-            self.unsent.drain(..written);
-            return Ok(false);
-        }
-        self.unsent = Vec::new();
-        Ok(true)
+        let written = written(write(&self.unsent)).inspect_err(|_| self.unsent.clear())?;
+        self.unsent.sent(written);
+        Ok(self.unsent.is_empty())
     }
 
     /// Says that nothing more will be sent; that waits for [`Self::flush`], behind what is kept. Once is enough, and in
@@ -191,10 +193,13 @@ impl Connection {
         if rustls.is_handshaking() || *end == End::Broken {
             return;
         }
-        let at = unsent.len();
-        let end = write_traffic(rustls, unread, unsent, at, |traffic, out| traffic.queue_close_notify(out));
-        // Where it cannot be said the end is still an end.
-        unsent.truncate(end.unwrap_or(at));
+        unsent.change(|unsent| {
+            let at = unsent.len();
+            let end =
+                write_traffic(rustls, unread, unsent, at, |traffic, out| traffic.queue_close_notify(out));
+            // Where it cannot be said the end is still an end.
+            unsent.truncate(end.unwrap_or(at));
+        });
     }
 
     /// Notes that so many frames came in what was received: records are there to carry them.
@@ -257,7 +262,7 @@ impl Connection {
                     }
                 }
                 Ok(ConnectionState::EncodeTlsData(mut encode)) => {
-                    encode_to(&mut encode, unsent);
+                    unsent.change(|unsent| encode_to(&mut encode, unsent));
                 }
                 Ok(ConnectionState::TransmitTlsData(transmit)) => transmit.done(),
                 Ok(ConnectionState::PeerClosed) => *end = End::Closed,
@@ -271,7 +276,7 @@ impl Connection {
                         && let Ok(ConnectionState::EncodeTlsData(mut encode)) =
                             rustls.process_tls_records(&mut records[used + discard..]).state
                     {
-                        encode_to(&mut encode, unsent);
+                        unsent.change(|unsent| encode_to(&mut encode, unsent));
                     }
                     return Err(error);
                 }

@@ -8,7 +8,9 @@
 mod certificates;
 mod connection;
 mod date;
+mod unsent;
 mod validity;
 
 pub use certificates::{CertificateError, Certificates};
 pub(crate) use connection::{Connection, Failure, Scratch, Sent};
+pub(crate) use unsent::UnsentTotal;

@@ -53,6 +53,7 @@ mod slow_readers;
 mod stopping;
 mod tls;
 mod tls_hostile;
+mod tls_memory;
 mod tls_messages;
 mod tokens;
 mod topics;

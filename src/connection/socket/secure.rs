@@ -125,7 +125,15 @@ impl Socket {
         tls.flush(|bytes| write(stream, bytes, &mut false)).unwrap_or(true)
     }
 
+    /// Whether there are records that the kernel has not taken.
+    pub(in crate::connection) fn is_unflushed(&mut self) -> bool {
+        self.tls().is_some_and(|(tls, _)| tls.is_unflushed())
+    }
+
     fn note_written(&mut self, moved: bool) {
+        if moved {
+            self.clear(Flags::SEEN_UNFLUSHED);
+        }
         if moved && self.has(Flags::WRITE_BLOCKED) {
             self.clear(Flags::WRITE_BLOCKED);
             self.set(Flags::ALIVE);

@@ -1,0 +1,54 @@
+//! When memory is short: the end of clients whose connections hold records of TLS that they do not read.
+//!
+//! What a connection holds was written for the engine, which has forgotten it; so its bounds do not see it, and a client
+//! with nothing else queued would hold it as long as it likes. The node's budget counts it, and where it is a good part of
+//! what is to go, those go who have not taken a byte of it since they were looked at last. The driver calls this in each turn.
+
+use super::{local::State, socket::Flags};
+use crate::{
+    engine::Key,
+    limits::{MEMORY_LOOKED_THROUGH, STALLED_MS, UNFLUSHED_LOOKED_THROUGH},
+};
+
+/// How far the look at all sockets has come.
+#[derive(Debug, Default)]
+pub(super) struct UnflushedLook {
+    /// The place it goes on at.
+    from: u32,
+    /// When the next may begin, milliseconds.
+    next: u64,
+}
+
+/// Goes on with the look, and ends a few of those that stall, if the shard wants what they hold.
+pub(super) fn end_some(state: &mut State, now: u64) {
+    if !state.shard.wants_unflushed_back() {
+        return;
+    }
+    if state.unflushed_look.from == 0 {
+        if now < state.unflushed_look.next {
+            return;
+        }
+        state.unflushed_look.next = now + u64::from(STALLED_MS);
+    }
+    let places = state.sockets.places();
+    let end = places.min(state.unflushed_look.from + UNFLUSHED_LOOKED_THROUGH);
+    let mut ended = 0;
+    while state.unflushed_look.from < end && ended < MEMORY_LOOKED_THROUGH {
+        let index = state.unflushed_look.from;
+        state.unflushed_look.from += 1;
+        let Some(socket) = state.sockets.at(index) else { continue };
+        if !socket.is_unflushed() {
+            continue;
+        }
+        if socket.has(Flags::SEEN_UNFLUSHED) {
+            let key = Key { index, generation: socket.generation };
+            state.shard.end_unflushed(key);
+            ended += 1;
+        } else {
+            socket.set(Flags::SEEN_UNFLUSHED);
+        }
+    }
+    if state.unflushed_look.from >= places {
+        state.unflushed_look.from = 0;
+    }
+}
