@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use fanfare::{limits, settings::Settings};
+use fanfare::{limits, node::Phase, settings::Settings};
 use rustls::{ClientConfig, ClientConnection, SupportedProtocolVersion, pki_types::ServerName, version};
 
 use crate::support::{
@@ -20,6 +20,8 @@ use crate::support::{
 };
 
 const TEXT: u8 = 1;
+/// A type of records that TLS 1.3 passes over.
+const CHANGE_CIPHER_SPEC: u8 = 20;
 /// A key update that asks for none in return, and one that does (RFC 8446 section 4.6.3).
 const KEY_UPDATE: [u8; 5] = [24, 0, 0, 1, 0];
 const KEY_UPDATE_REQUESTED: [u8; 5] = [24, 0, 0, 1, 1];
@@ -155,5 +157,61 @@ fn renegotiation_is_refused_and_whoever_insists_is_closed() {
         assert!(rest(&mut client).iter().all(|(kind, _)| *kind == ALERT));
         eventually("it is counted", || running.total().tls_broken == 1);
         running.wait_until_empty();
+    });
+}
+
+/// Numbers that look like chance, from a seed (splitmix64).
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ mixed >> 31) as usize % end
+    }
+
+    fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
+        all[self.below(all.len())]
+    }
+}
+
+#[test]
+fn whatever_records_come_in_whatever_order_the_server_goes_on() {
+    const CONNECTIONS: u64 = 150;
+    let kinds = [CHANGE_CIPHER_SPEC, ALERT, HANDSHAKE, HANDSHAKE, HANDSHAKE, APPLICATION, APPLICATION, 24, 0];
+    let ping = frame(0x80 | PING, b"meow");
+    let contents: [&[u8]; 9] =
+        [&[], &[1], &[1, 0], &[2, 40], &KEY_UPDATE, &KEY_UPDATE_REQUESTED, &[24, 0, 0], &[1, 0, 1, 0], &ping];
+    serve_tls(Settings::default(), |running, certificate| {
+        let configs = [&version::TLS13, &version::TLS12].map(|version| config(certificate, version));
+        for seed in 0..CONNECTIONS {
+            let mut numbers = Numbers(seed);
+            let config = configs[numbers.below(configs.len())].clone();
+            let mut client = connect(running, certificate, config);
+            for _ in 0..=numbers.below(3) {
+                let mut records = Vec::new();
+                for _ in 0..=numbers.below(4) {
+                    let (kind, content) = (numbers.one_of(&kinds), numbers.one_of(&contents));
+                    match numbers.below(12) {
+                        // In the clear, once the keys are there.
+                        0 => records.extend([&[kind, 3, 3, 0, content.len() as u8], content].concat()),
+                        1 => records.extend(client.seal(kind, &content[..content.len() / 2])),
+                        _ => records.extend(client.seal(kind, content)),
+                    }
+                }
+                records.truncate(records.len() - numbers.one_of(&[0, 0, 0, 1, records.len()]));
+                if client.write(&records).is_err() {
+                    break;
+                }
+                if numbers.below(3) == 0 {
+                    Http::over(certificate.connect(running.address()), running.address())
+                        .publish("a", "purr");
+                }
+            }
+            drop(client);
+            eventually("it is forgotten", || running.total().subscribers == 0);
+            assert_eq!(running.node().phase(), Phase::Serving, "seed {seed}");
+        }
     });
 }

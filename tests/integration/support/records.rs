@@ -60,6 +60,20 @@ impl Records {
     /// # Errors
     /// When the connection has ended.
     pub(crate) fn send(&mut self, kind: u8, content: &[u8]) -> io::Result<()> {
+        let record = self.seal(kind, content);
+        self.write(&record)
+    }
+
+    /// Sends bytes as they are.
+    ///
+    /// # Errors
+    /// When the connection has ended.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.socket.write_all(bytes)
+    }
+
+    /// Makes the next record.
+    pub(crate) fn seal(&mut self, kind: u8, content: &[u8]) -> Vec<u8> {
         let number = self.sends.next;
         let nonce = self.sends.nonce();
         let mut sealed = content.to_vec();
@@ -73,7 +87,7 @@ impl Records {
         let head = [&[outer, 3, 3][..], &length.to_be_bytes()].concat();
         let aad = self.aad(number, &head, sealed.len());
         self.sends.key.seal_in_place_append_tag(nonce, Aad::from(aad), &mut sealed).expect("it is short");
-        self.socket.write_all(&[head, sealed].concat())
+        [head, sealed].concat()
     }
 
     /// The next record, with its type; `None` when the connection has ended instead.
