@@ -187,6 +187,8 @@ pub fn run(cli: Cli, config: Config, log: LogFilter) -> io::Result<()> {
     let node = server.node().clone();
     let mut reloader = Reloader::new(cli, config, log, node.clone());
     let watch = move || {
+        // It ends by a panic only; then the process would be deaf to whoever wants it to end.
+        let _stop = StopAtEnd(node.clone());
         runtime.block_on(async {
             loop {
                 match signals.next().await {
