@@ -51,10 +51,10 @@ pub struct Class {
     /// What slow consumers get.
     pub policy: Policy,
     /// Bytes that may be queued for a blocked subscriber when a frame of this class arrives; beyond it `policy` decides.
-    /// At most the node's `outbox_bytes`.
+    /// At most the node's `outbox_bytes`, or `usize::MAX` for as many as that.
     pub outbox_bytes: usize,
     /// Age at which a frame that is queued for a blocked subscriber is dropped or, with [`Policy::Disconnect`], the
-    /// subscriber closed.
+    /// subscriber closed. At most the node's `outbox_age`, or `Duration::MAX` for as long as that.
     pub outbox_age: Duration,
     /// What is kept; nothing by default.
     pub history: Option<History>,

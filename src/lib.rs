@@ -38,8 +38,8 @@
 //!
 //! The node has threads of its own; only waiting for a publication's place needs a tokio runtime of the caller.
 //! [`server::Server::wait`] blocks its thread. `examples/embed.rs` does all of it in an asynchronous program: registers
-//! clients without HTTP, publishes to one user, asks for receipts, stops. [`settings::Settings`] are taken as they are;
-//! who lets others choose them has [`config::Config`] check them.
+//! clients without HTTP, publishes to one user, asks for receipts, stops. Who lets others choose the
+//! [`settings::Settings`] reads a [`config::Config`].
 //!
 //! A program that has its own transport drives [`engine::Shard`]s itself: they know neither sockets nor clocks. See
 //! [`engine`], and `examples/shards.rs`.

@@ -62,6 +62,10 @@ pub const SHARDS_MAX: usize = 64;
 pub const INFLIGHT_PUBLICATIONS: usize = 8_192;
 /// Bytes of those publications, per node.
 pub const INFLIGHT_BYTES: usize = 64 * 1024 * 1024;
+/// The most that may be set for the first of these.
+pub const INFLIGHT_PUBLICATIONS_MAX: usize = 1 << 20;
+/// And for the second: they are counted in 32 bits.
+pub const INFLIGHT_BYTES_MAX: usize = u32::MAX as usize;
 /// Joins a shard may have under way at all homes together; further ones wait in the shard, in order.
 pub const JOINS_INFLIGHT: usize = 256;
 /// Kicks under way in the whole node; a further one waits in the handler that wants it.
@@ -83,6 +87,10 @@ pub const MEASURED_PUBLICATIONS: usize = 4_096;
 pub const IDEMPOTENCY_KEYS: usize = 100_000;
 /// How long one is remembered, milliseconds.
 pub const IDEMPOTENCY_MS: u64 = 300_000;
+/// The most keys, and the longest time in milliseconds, that may be set.
+pub const IDEMPOTENCY_KEYS_MAX: usize = 100_000_000;
+/// See [`IDEMPOTENCY_KEYS_MAX`].
+pub const IDEMPOTENCY_MS_MAX: u64 = 24 * 3_600_000;
 /// How long a publisher waits for its receipt, milliseconds; then it is told what is known.
 pub const RECEIPT_WAIT_MS: u64 = 5_000;
 
@@ -171,6 +179,8 @@ pub const SEGMENT_BYTES: usize = 64 * 1024;
 pub const LARGE_FRAME_BYTES: usize = 16 * 1024;
 /// Bytes of encoded frames a shard may keep, over all its logs.
 pub const LOG_BYTES: usize = 64 * 1024 * 1024;
+/// The fewest that may be set.
+pub const LOG_BYTES_MIN: usize = 16 * SEGMENT_BYTES;
 /// Bytes that all shards of a node may hold together, queued and kept (`--memory`).
 pub const MEMORY_BYTES: usize = 1024 * 1024 * 1024;
 /// Smallest `--memory`.
@@ -193,6 +203,8 @@ pub const UNFLUSHED_LOOKED_THROUGH: u32 = 512;
 pub const MEMORY_HISTORIES_MS: u64 = 100;
 /// Log bytes a shard may append before the subscriber that waits longest for the flush is flushed.
 pub const SHARD_LAG_BYTES: usize = 256 * 1024;
+/// The fewest that may be set.
+pub const SHARD_LAG_BYTES_MIN: usize = 4 * 1024;
 
 /// A blocked subscriber is behind from this many quarters of its bound on, and until it is down to two.
 pub const BEHIND_QUARTERS: usize = 3;
@@ -245,6 +257,8 @@ pub const SOCKET_UNSENT: u32 = 128 * 1024;
 pub const SOCKET_BUFFER_MIN: usize = 4 * 1024;
 /// Largest `--socket-unsent` and `--socket-send-buffer`, bytes.
 pub const SOCKET_BUFFER_MAX: usize = 64 * 1024 * 1024;
+/// Longest time that may be set for any other wait, milliseconds.
+pub const WAIT_MS_MAX: u64 = 3_600_000;
 /// Longest `--publish-wait`, milliseconds.
 pub const PUBLISH_WAIT_MS_MAX: u64 = 60_000;
 /// Slices handed to one `writev`.

@@ -41,7 +41,7 @@ use crate::{
     limits::{KICKS_INFLIGHT, QUERIES_INFLIGHT},
     metrics::{Metrics, Refused},
     publication::{Content, Position, Publication},
-    settings::Settings,
+    settings::{Settings, SettingsError},
     topic::Topic,
     websocket::CloseCode,
 };
@@ -156,11 +156,8 @@ pub(crate) enum KickReason {
 }
 
 impl Node {
-    /// A node with these settings, and nobody connected.
-    ///
-    /// # Panics
-    /// When a setting is out of the range that its documentation names.
-    pub fn new(settings: Settings) -> Arc<Self> {
+    /// A node with these settings, which were checked, and nobody connected.
+    pub(crate) fn new(settings: Settings) -> Arc<Self> {
         let number = RandomState::new().hash_one(std::process::id());
         let common = Common::new(&settings, number);
         Arc::new(Self {
@@ -191,10 +188,15 @@ impl Node {
     }
 
     /// Puts other options in force, as far as they can be changed while the node runs: see [`Settings::changed_to`].
-    pub fn reconfigure(&self, wanted: Settings) {
+    ///
+    /// # Errors
+    /// When they are not allowed ([`Settings::check`]). Then nothing is changed.
+    pub fn reconfigure(&self, wanted: Settings) -> Result<(), SettingsError> {
+        wanted.check()?;
         let settings = self.settings().changed_to(wanted);
         self.gate.replace(settings.gate.clone());
         self.settings.store(Arc::new(settings));
+        Ok(())
     }
 
     /// Publishes `content` (a [`Message`](crate::publication::Message) is for everyone) to `topic`: waits for credits, then for its place. When this returns, the publication is in

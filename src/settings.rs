@@ -1,8 +1,8 @@
 //! The checked options of a node: plain data, made once by the configuration or by a program that embeds Fanfare.
 //!
-//! Nothing below checks an option again. Defaults come from [`crate::limits`]. A program that embeds Fanfare and sets
-//! fields itself keeps to what is said of them here; one that lets others set them reads a [`Config`](crate::config::Config),
-//! which comes from any words and the environment:
+//! Whoever starts a node has them checked ([`Settings::check`]); nothing below checks an option again. Defaults come from
+//! [`crate::limits`]. A program that lets others set them reads a [`Config`](crate::config::Config), which comes from any words
+//! and the environment:
 //!
 //! ```
 //! use fanfare::config::{Cli, Config};
@@ -26,102 +26,120 @@ use crate::{
     topic::Topic,
 };
 
+pub use checks::SettingsError;
+
+mod checks;
+
 /// What a node is told to be. `Settings::default()` is what the binary runs with when it is told nothing, but for the admin
-/// listener, which a program that embeds a node has only if it asks for it.
+/// listener, which a program that embeds a node has only if it asks for it. Write `Settings { shards: 2, ..Settings::default() }`:
+/// there will be more fields. What each may be, [`Settings::check`] says.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Shards, 1 to [`limits::SHARDS_MAX`]; each is a thread.
     pub shards: usize,
-    /// Topics of a client that registers without naming any.
+    /// Topics of a client that registers without naming any; at most [`Self::max_topics_per_client`].
     pub default_topics: Arc<[Topic]>,
-    /// How long a registration that was never connected is kept.
+    /// How long a registration that was never connected is kept; 1 ms to [`limits::REGISTRATION_MS_MAX`].
     pub registration_ttl: Duration,
-    /// How long a registration is kept after its client disconnected; zero removes it at once.
+    /// How long a registration is kept after its client disconnected, up to [`limits::REGISTRATION_MS_MAX`]; zero removes it at
+    /// once.
     pub registration_grace: Duration,
-    /// What the returned URLs start with (`ws://` or `wss://`, host, optional path), instead of the request's Host.
+    /// What the returned URLs start with (`ws://` or `wss://`, host, optional path), instead of the request's Host. It is taken as
+    /// it is.
     pub public_url: Option<String>,
     /// The certificate with which it speaks TLS; without one it speaks none.
     pub tls: Option<Arc<Certificates>>,
-    /// How long a TLS handshake may take.
+    /// How long a TLS handshake may take; 1 ms to [`limits::WAIT_MS_MAX`].
     pub tls_handshake_timeout: Duration,
-    /// Bytes one blocked subscriber may have queued.
+    /// Bytes one blocked subscriber may have queued: two messages of [`Self::max_message`] with their headers, and
+    /// [`limits::OUTBOX_BYTES_MIN`], at least, [`limits::OUTBOX_BYTES_MAX`] at most.
     pub outbox_bytes: usize,
-    /// Longest decoded message, bytes.
+    /// Longest decoded message, bytes; [`limits::MESSAGE_BYTES_MIN`] to [`limits::MESSAGE_BYTES_MAX`].
     pub max_message: usize,
-    /// Longest HTTP body, bytes.
+    /// Longest HTTP body, bytes; six times [`Self::max_message`] and 4 KiB to [`limits::HTTP_BODIES_BYTES`].
     pub max_body: usize,
-    /// Most topics of one client.
+    /// Most topics of one client; 1 to [`limits::TOPICS_PER_CLIENT_MAX`].
     pub max_topics_per_client: usize,
-    /// Time between two pings to one client; zero sends none.
+    /// Time between two pings to one client, [`limits::PING_INTERVAL_MS_MIN`] to [`limits::PING_INTERVAL_MS_MAX`]; zero sends
+    /// none.
     pub ping_interval: Duration,
-    /// How long after a ping a client that gave no sign of life is closed.
+    /// How long after a ping a client that gave no sign of life is closed; from [`limits::PONG_TIMEOUT_MS_MIN`] on, and shorter
+    /// than [`Self::ping_interval`].
     pub pong_timeout: Duration,
-    /// How old a connection may become, give or take a tenth; zero sets no limit.
+    /// How old a connection may become, give or take a tenth, [`limits::AGE_MS_MIN`] to [`limits::AGE_MS_MAX`]; zero sets no limit.
     pub max_connection_age: Duration,
-    /// How long an HTTP publisher waits for credits before 503; zero answers at once.
+    /// How long a publisher waits for credits before it is refused, up to [`limits::PUBLISH_WAIT_MS_MAX`]; zero refuses at once.
     pub publish_wait: Duration,
-    /// How long an upgrade waits for its joins before 503.
+    /// How long an upgrade waits for its joins before 503; up to [`limits::WAIT_MS_MAX`].
     pub join_wait: Duration,
-    /// How long a client may take for the head of a request.
+    /// How long a client may take for the head of a request; 1 ms to [`limits::WAIT_MS_MAX`].
     pub http_head_timeout: Duration,
-    /// How long a client may take for the body of a request.
+    /// How long a client may take for the body of a request; 1 ms to [`limits::WAIT_MS_MAX`].
     pub http_body_timeout: Duration,
-    /// How long a batch that is a stream may be without a complete line.
+    /// How long a batch that is a stream may be without a complete line; 1 ms to [`limits::WAIT_MS_MAX`].
     pub batch_line_wait: Duration,
-    /// How long its client may leave as many results unread as may wait.
+    /// How long its client may leave as many results unread as may wait; from 1 ms on, and shorter than
+    /// [`limits::HTTP_UNREAD_MS`].
     pub batch_stall: Duration,
-    /// How long a node that is told to drain serves on, not ready any more, before it closes its clients.
+    /// How long a node that is told to drain serves on, not ready any more, before it closes its clients; up to
+    /// [`limits::DRAIN_MS_MAX`].
     pub drain_delay: Duration,
-    /// Over how long it closes them; zero closes all at once.
+    /// Over how long it closes them, up to [`limits::DRAIN_MS_MAX`]; zero closes all at once.
     pub drain_duration: Duration,
-    /// How long the whole of stopping may take.
+    /// How long the whole of stopping may take; up to [`limits::WAIT_MS_MAX`].
     pub stop_deadline: Duration,
-    /// Unsent bytes the kernel takes from one socket (`TCP_NOTSENT_LOWAT`).
+    /// Unsent bytes the kernel takes from one socket (`TCP_NOTSENT_LOWAT`); [`limits::SOCKET_BUFFER_MIN`] to
+    /// [`limits::SOCKET_BUFFER_MAX`].
     pub socket_unsent: u32,
-    /// Bytes of a client socket's send buffer (`SO_SNDBUF`); 0 leaves it to the kernel.
+    /// Bytes of a client socket's send buffer (`SO_SNDBUF`), [`limits::SOCKET_BUFFER_MIN`] to [`limits::SOCKET_BUFFER_MAX`]; 0 leaves
+    /// it to the kernel.
     pub socket_send_buffer: u32,
-    /// Most registered clients.
+    /// Most registered clients; 1 to [`limits::REGISTRATIONS_MOST`].
     pub registrations_max: usize,
-    /// Most topics with a record.
+    /// Most topics with a record; 1 to [`limits::TOPICS_MOST`].
     pub topics_max: usize,
-    /// Publications under way.
+    /// Publications under way; 1 to [`limits::INFLIGHT_PUBLICATIONS_MAX`]. Each shard has room for as many.
     pub inflight_publications: usize,
-    /// Bytes of publications under way.
+    /// Bytes of publications under way, 1 to [`limits::INFLIGHT_BYTES_MAX`]; a longer message waits until it is alone.
     pub inflight_bytes: usize,
-    /// Publications with an idempotency key that are remembered, over all shards; each has an equal share.
+    /// Publications with an idempotency key that are remembered, over all shards; each has an equal share, so one for each
+    /// shard at least, [`limits::IDEMPOTENCY_KEYS_MAX`] at most.
     pub idempotency_keys: usize,
-    /// How long one is remembered.
+    /// How long one is remembered; 1 ms to [`limits::IDEMPOTENCY_MS_MAX`].
     pub idempotency_ttl: Duration,
-    /// How long a publisher waits for its receipt before it is told what is known.
+    /// How long a publisher waits for its receipt before it is told what is known; up to [`limits::WAIT_MS_MAX`].
     pub receipt_wait: Duration,
-    /// Bytes of encoded frames one shard keeps.
+    /// Bytes of encoded frames one shard keeps; [`limits::LOG_BYTES_MIN`] to [`limits::MEMORY_BYTES_MAX`].
     pub log_bytes: usize,
-    /// Bytes that all shards may hold together, queued and kept.
+    /// Bytes that all shards may hold together, queued and kept; [`limits::MEMORY_BYTES_MIN`] to [`limits::MEMORY_BYTES_MAX`].
     pub memory_bytes: usize,
-    /// Log bytes a shard appends before it must flush.
+    /// Log bytes a shard appends before it must flush; from [`limits::SHARD_LAG_BYTES_MIN`] on. More than half of the smallest
+    /// `outbox_bytes`, the classes' among them, counts as that half.
     pub shard_lag: usize,
-    /// Age of the oldest queued frame at which a blocked subscriber is closed.
+    /// Age of the oldest queued frame at which a blocked subscriber is closed; [`limits::OUTBOX_AGE_MS_MIN`] to
+    /// [`limits::OUTBOX_AGE_MS_MAX`].
     pub outbox_age: Duration,
-    /// Topic classes. What a class says of slow consumers holds within `outbox_bytes` and `outbox_age`; `shard_lag` is at
-    /// most half of the smallest `outbox_bytes` among them.
+    /// Topic classes. What a class says of slow consumers lies within [`Self::outbox_bytes`] and [`Self::outbox_age`], or is the
+    /// most there is (`usize::MAX`, `Duration::MAX`), which stands for those.
     pub classes: Arc<Classes>,
-    /// Client messages and control frames per second and connection.
+    /// Client messages and control frames per second and connection; 1 to [`limits::COMMANDS_MAX`].
     pub commands_per_second: u32,
-    /// Client messages and control frames at once.
+    /// Client messages and control frames at once; 1 to [`limits::COMMANDS_MAX`].
     pub commands_burst: u32,
     /// The API keys. With any of them, calls need one.
     pub keys: Arc<Keys>,
     /// How tokens of clients are checked, if they are taken.
     pub tokens: Option<Arc<Tokens>>,
-    /// How far the clock of who issues tokens may differ from ours.
+    /// How far the clock of who issues tokens may differ from ours; up to [`limits::TOKEN_LEEWAY_MS_MAX`].
     pub token_leeway: Duration,
-    /// How long a client may take that connects without a token and has to send one on its socket.
+    /// How long a client may take that connects without a token and has to send one on its socket; 1 ms to
+    /// [`limits::WAIT_MS_MAX`].
     pub auth_wait: Duration,
     /// Whether somebody who proves nothing is let in.
     pub anonymous: Anonymous,
     /// The origins of pages that may open a WebSocket.
     pub origins: PageOrigins,
-    /// That anybody who reaches it may do anything was said to be right, wherever it listens.
+    /// That anybody who reaches it may do anything was said to be right, wherever it listens. Only the configuration asks.
     pub insecure_open: bool,
     /// Where operators ask the node how it is; `None` for nowhere.
     pub admin: Option<AdminSettings>,
@@ -136,7 +154,8 @@ pub struct AdminSettings {
     pub listen: SocketAddr,
     /// Whether the node does not start without it. If not, it goes on when the address is taken.
     pub required: bool,
-    /// What it may be called in a request's Host, besides IP addresses and `localhost`: lower case, without port.
+    /// What it may be called in a request's Host, besides IP addresses and `localhost`: lower case, without port. At most
+    /// [`limits::ADMIN_HOSTS_MAX`].
     pub hosts: Arc<[String]>,
     /// What callers must know, if anything.
     pub key: Option<AdminKey>,
@@ -189,15 +208,15 @@ impl Default for AdminSettings {
 /// Who may come in: how many there may be, and how fast they may come. May be replaced while the node runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GateSettings {
-    /// Most clients connected at once; 0: as many as there are descriptors for.
+    /// Most clients connected at once, up to [`limits::CONNECTIONS_MAX`]; 0: as many as there are descriptors for.
     pub max_connections: usize,
-    /// Most connections of one address, whatever they speak; 0: any number.
+    /// Most connections of one address, whatever they speak, up to [`limits::CONNECTIONS_MAX`]; 0: any number.
     pub max_connections_per_ip: usize,
-    /// Connections begun in a second, over all addresses; 0: any number.
+    /// Connections begun in a second, over all addresses, up to [`limits::HANDSHAKES_PER_SECOND_MAX`]; 0: any number.
     pub handshakes_per_second: u32,
-    /// Connections of one address begun in a second; 0: any number.
+    /// Connections of one address begun in a second, up to [`limits::HANDSHAKES_PER_SECOND_MAX`]; 0: any number.
     pub handshakes_per_second_per_ip: u32,
-    /// Where proxies are whose word is taken for whom they speak.
+    /// Where proxies are whose word is taken for whom they speak; at most [`limits::TRUSTED_PROXIES_MAX`].
     pub trusted_proxies: Networks,
     /// Whether they say so in a PROXY header, before anything else; then nobody else is let in.
     pub proxy_protocol: bool,

@@ -5,7 +5,7 @@
 use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use super::{
-    checks::{Refused, spans, within},
+    checks::{Refused, set},
     keys::text_of,
     options::{AccessOptions, Names},
 };
@@ -13,16 +13,14 @@ use crate::{
     auth::{PageOrigins, Tokens, tokens::Jwks},
     limits,
     settings::Settings,
+    units::Span,
 };
 
 /// Checks these options, and puts them into the settings.
 pub(super) fn check(options: AccessOptions, settings: &mut Settings) -> Result<(), Refused> {
-    settings.anonymous = options.anonymous.unwrap_or(settings.anonymous);
-    settings.insecure_open = options.insecure_open.unwrap_or(settings.insecure_open);
-    if let Some(leeway) = options.token_leeway {
-        let spans = spans(0, limits::TOKEN_LEEWAY_MS_MAX);
-        settings.token_leeway = within("token_leeway", leeway, spans)?.0;
-    }
+    set(&mut settings.anonymous, options.anonymous);
+    set(&mut settings.insecure_open, options.insecure_open);
+    set(&mut settings.token_leeway, options.token_leeway.map(|Span(leeway)| leeway));
     if let Some(Names(origins)) = options.origins {
         if origins.len() > limits::ORIGINS_MAX {
             let allowed = format!("at most {} origins are allowed", limits::ORIGINS_MAX);

@@ -13,7 +13,6 @@ use super::{
     options::{AdminListen, AdminOptions, Names},
 };
 use crate::{
-    auth::Scope,
     limits::{ADMIN_HOSTS_MAX, ADMIN_KEY_BYTES},
     settings::{AdminKey, AdminSettings, Settings},
 };
@@ -35,10 +34,7 @@ pub(super) fn checked(options: AdminOptions) -> Result<Option<AdminSettings>, Re
 
 /// Refuses a listener that others can reach and that asks nobody for a key.
 pub(super) fn check_open(settings: &Settings) -> Result<(), Refused> {
-    let Some(admin) = &settings.admin else { return Ok(()) };
-    if admin.listen.ip().is_loopback() || admin.key.is_some() || settings.keys.any_for(Scope::Admin) {
-        return Ok(());
-    }
+    let Some(admin) = settings.admin.as_ref().filter(|_| settings.admin_is_open()) else { return Ok(()) };
     let allowed = "on an address that is not loopback it needs a key: put one into a file (openssl rand -hex 32 > \
                    admin.key) and name that with --admin-key-file, or configure an API key with the scope admin";
     Err(Refused::new("admin_listen", admin.listen, allowed))

@@ -1,12 +1,12 @@
 //! The options of the table `[limits]`: how many may come in and how fast, and what they may have together.
 //!
-//! As `options` has those of the other tables; they are checked here, beside their range.
+//! As `options` has those of the other tables.
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::checks::{Refused, within};
-use crate::{limits, settings::Settings, units::Count};
+use super::checks::set;
+use crate::{settings::Settings, units::Count};
 
 /// How many may come in, and how fast.
 #[derive(Clone, Debug, Default, Args, Deserialize, Serialize)]
@@ -78,35 +78,19 @@ impl LimitOptions {
         }
     }
 
-    /// Checks them, and has the settings say so.
-    pub(super) fn check(self, settings: &mut Settings) -> Result<(), Refused> {
-        let set = |option, given: Option<Count>, least, most, to: &mut usize| {
-            if let Some(given) = given {
-                *to = within(option, given, (Count(least), Count(most)))?.0;
-            }
-            Ok::<(), Refused>(())
-        };
+    /// Has the settings say so.
+    pub(super) fn take(self, settings: &mut Settings) {
+        let wide = |given: Option<Count>| given.map(|Count(count)| count);
+        // What is too large for 32 bits is too large.
+        let narrow = |given| wide(given).map(|count| u32::try_from(count).unwrap_or(u32::MAX));
         let gate = &mut settings.gate;
-        let (connections, rate) = (limits::CONNECTIONS_MAX, limits::HANDSHAKES_PER_SECOND_MAX);
-        set("max_connections", self.max_connections, 0, connections, &mut gate.max_connections)?;
-        let per_ip = &mut gate.max_connections_per_ip;
-        set("max_connections_per_ip", self.max_connections_per_ip, 0, connections, per_ip)?;
-        let (most, registrations) = (limits::REGISTRATIONS_MOST, &mut settings.registrations_max);
-        set("max_registrations", self.max_registrations, 1, most, registrations)?;
-        set("max_topics", self.max_topics, 1, limits::TOPICS_MOST, &mut settings.topics_max)?;
-        // Of the same kind, but smaller.
-        let set = |option, given, least, most, to: &mut u32| {
-            let mut wide = *to as usize;
-            set(option, given, least, most, &mut wide)?;
-            *to = u32::try_from(wide).unwrap_or(u32::MAX);
-            Ok::<(), Refused>(())
-        };
-        let per_second = &mut gate.handshakes_per_second;
-        set("handshakes_per_second", self.handshakes_per_second, 0, rate, per_second)?;
-        let per_ip = &mut gate.handshakes_per_second_per_ip;
-        set("handshakes_per_second_per_ip", self.handshakes_per_second_per_ip, 0, rate, per_ip)?;
-        let (commands, most) = (&mut settings.commands_per_second, limits::COMMANDS_MAX);
-        set("commands_per_second", self.commands_per_second, 1, most, commands)?;
-        set("commands_burst", self.commands_burst, 1, most, &mut settings.commands_burst)
+        set(&mut gate.max_connections, wide(self.max_connections));
+        set(&mut gate.max_connections_per_ip, wide(self.max_connections_per_ip));
+        set(&mut gate.handshakes_per_second, narrow(self.handshakes_per_second));
+        set(&mut gate.handshakes_per_second_per_ip, narrow(self.handshakes_per_second_per_ip));
+        set(&mut settings.commands_per_second, narrow(self.commands_per_second));
+        set(&mut settings.commands_burst, narrow(self.commands_burst));
+        set(&mut settings.registrations_max, wide(self.max_registrations));
+        set(&mut settings.topics_max, wide(self.max_topics));
     }
 }

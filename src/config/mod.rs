@@ -113,9 +113,7 @@ impl Config {
         }
         let is_closed = access::check_open(listen, &settings).and_then(|()| admin::check_open(&settings));
         is_closed.map_err(|refused| origins.tell(refused))?;
-        // A shard that flushed less often could make a client slow that reads all it is sent.
-        let least = settings.classes.iter().map(|class| class.outbox_bytes).min();
-        settings.shard_lag = settings.shard_lag.min(least.unwrap_or(settings.outbox_bytes) / 2);
+        settings.check().map_err(|error| origins.tell(error.into()))?;
         Ok(Self { listen, settings, log, file: file.map(|file| file.path), origins })
     }
 }

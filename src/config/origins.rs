@@ -78,7 +78,7 @@ impl Origin {
     }
 }
 
-fn flag(id: &str) -> String {
+pub(super) fn flag(id: &str) -> String {
     format!("--{}", id.replace('_', "-"))
 }
 

@@ -284,23 +284,14 @@ fn values_out_of_range_are_told_with_flag_value_and_what_is_allowed() {
 #[test]
 fn relations_between_values_are_kept() {
     let small = settings(&["--outbox-bytes=256KiB"]).unwrap();
-    assert_eq!((small.outbox_bytes, small.shard_lag), (256 << 10, 128 << 10));
+    assert_eq!(small.outbox_bytes, 256 << 10);
     let large = settings(&["--max-message=256KiB", "--max-body=2MiB", "--outbox-bytes=4MiB"]).unwrap();
-    assert_eq!((large.max_message, large.shard_lag), (256 << 10, limits::SHARD_LAG_BYTES));
+    assert_eq!(large.max_message, 256 << 10);
     let silent = settings(&["--ping-interval=0", "--pong-timeout=10s"]).unwrap();
     assert!(silent.ping_interval.is_zero());
     let longest = ["--max-message=8MiB", "--max-body=64MiB", "--outbox-bytes=31MiB"];
     assert!(settings(&longest).is_ok(), "the largest message can be allowed at all");
     assert!(settings(&["--outbox-age=1h"]).is_ok_and(|settings| settings.outbox_age.as_secs() == 3_600));
-}
-
-#[test]
-fn a_shard_flushes_often_enough_for_the_smallest_bound_of_a_class() {
-    let file = "[classes.a]\noutbox_bytes = '256KiB'\n[classes.b]\noutbox_bytes = '300KiB'";
-    let narrow = config(&[], file).unwrap().settings;
-    assert_eq!((narrow.outbox_bytes, narrow.shard_lag), (limits::OUTBOX_BYTES, 128 << 10));
-    let wide = config(&[], "[classes.a]\noutbox_bytes = '512KiB'").unwrap().settings;
-    assert_eq!(wide.shard_lag, limits::SHARD_LAG_BYTES);
 }
 
 #[test]

@@ -1,17 +1,17 @@
 //! The tables `[classes.NAME]` and `[[topics]]`, and how they become [`Classes`].
 //!
 //! Whatever a class does not say is as the node's options are, not as `[classes.default]` is: a class can be read without
-//! another. What is written is checked here, so that a complaint has its line; that all fits together
-//! [`Classes::new`] sees.
+//! another. [`Settings`] say whether a class fits into the node, and [`Classes::new`] whether all fits together; here a
+//! complaint gets its line.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::{
     ConfigError,
-    checks::{Quantity, Refused, least_outbox, sizes, spans, within},
+    checks::{Refused, set},
     error::Place,
     file::File,
 };
@@ -45,6 +45,29 @@ struct HistoryTable {
     messages: Spanned<Count>,
     bytes: Spanned<Size>,
     ttl: Spanned<Span>,
+}
+
+impl ClassTable {
+    /// Where a field of the class is said, if it is.
+    fn span_of(&self, field: &str) -> Option<Range<usize>> {
+        match field {
+            "outbox_bytes" => self.outbox_bytes.as_ref().map(Spanned::span),
+            "outbox_age" => self.outbox_age.as_ref().map(Spanned::span),
+            "history.messages" => self.history.as_ref().map(|history| history.messages.span()),
+            "history.bytes" => self.history.as_ref().map(|history| history.bytes.span()),
+            "history.ttl" => self.history.as_ref().map(|history| history.ttl.span()),
+            "subscribers" => self.subscribers.as_ref().map(Spanned::span),
+            "publishers" => self.publishers.as_ref().map(Spanned::span),
+            _ => None,
+        }
+    }
+}
+
+impl HistoryTable {
+    fn history(&self) -> History {
+        let Self { messages, bytes, ttl } = self;
+        History { messages: messages.get_ref().0, bytes: bytes.get_ref().0, ttl: ttl.get_ref().0 }
+    }
 }
 
 /// `[[topics]]`: which class a topic, or those with a prefix, are of.
@@ -85,45 +108,23 @@ struct Checked<'a> {
 impl Checked<'_> {
     fn class(&self, table: &ClassTable) -> Result<Class, ConfigError> {
         let name = self.class_name()?;
-        let node = self.settings;
-        let outbox_bytes = match &table.outbox_bytes {
-            None => node.outbox_bytes,
-            Some(bytes) => {
-                let sizes = sizes(least_outbox(node.max_message), node.outbox_bytes);
-                let why = "two messages of --max-message must fit, and --outbox-bytes is the most";
-                self.within("outbox_bytes", bytes, sizes, why)?.0
-            }
+        let mut class = Class {
+            name,
+            policy: table.policy,
+            history: table.history.as_ref().map(HistoryTable::history),
+            ..Class::default_with(self.settings.outbox_bytes, self.settings.outbox_age)
         };
-        let outbox_age = match &table.outbox_age {
-            None => node.outbox_age,
-            Some(age) => {
-                let spans = (spans(limits::OUTBOX_AGE_MS_MIN, 0).0, Span(node.outbox_age));
-                self.within("outbox_age", age, spans, "--outbox-age is the most")?.0
-            }
-        };
-        let history =
-            table.history.as_ref().map(|history| self.history(history, outbox_bytes)).transpose()?;
-        let default = Class::default_with(outbox_bytes, outbox_age);
-        let subscribers = self.needs("subscribers", table.subscribers.as_ref(), default.subscribers)?;
-        let publishers = self.needs("publishers", table.publishers.as_ref(), default.publishers)?;
-        Ok(Class { name, policy: table.policy, outbox_bytes, outbox_age, history, subscribers, publishers })
-    }
-
-    /// What is needed; a token only where there can be one.
-    fn needs(
-        &self,
-        key: &'static str,
-        given: Option<&Spanned<Needs>>,
-        or: Needs,
-    ) -> Result<Needs, ConfigError> {
-        match given {
-            Some(needs) if *needs.get_ref() == Needs::Token && self.settings.tokens.is_none() => {
-                let refused = Refused::new(key, "token", "nobody has a token as long as there is no --jwks");
-                Err(self.file.tell(needs.span(), format!("classes.{}.{key}", self.name.get_ref()), refused))
-            }
-            Some(needs) => Ok(*needs.get_ref()),
-            None => Ok(or),
-        }
+        let ClassTable { policy: _, outbox_bytes, outbox_age, history: _, subscribers, publishers } = table;
+        set(&mut class.outbox_bytes, outbox_bytes.as_ref().map(|bytes| bytes.get_ref().0));
+        set(&mut class.outbox_age, outbox_age.as_ref().map(|age| age.get_ref().0));
+        set(&mut class.subscribers, subscribers.as_ref().map(|needs| *needs.get_ref()));
+        set(&mut class.publishers, publishers.as_ref().map(|needs| *needs.get_ref()));
+        self.settings.check_class(&class).map_err(|error| {
+            let (key, span) = (error.field, table.span_of(error.field));
+            let span = span.unwrap_or_else(|| self.name.span());
+            self.file.tell(span, format!("classes.{}.{key}", self.name.get_ref()), error.into())
+        })?;
+        Ok(class)
     }
 
     fn class_name(&self) -> Result<Arc<str>, ConfigError> {
@@ -135,32 +136,6 @@ impl Checked<'_> {
         let most = limits::CLASS_NAME_BYTES_MAX;
         let allowed = format!("the name of a class is 1 to {most} of a-z, A-Z, 0-9, - and _");
         Err(self.file.tell(self.name.span(), "classes".to_owned(), Refused::new("classes", name, allowed)))
-    }
-
-    fn history(&self, table: &HistoryTable, outbox_bytes: usize) -> Result<History, ConfigError> {
-        let HistoryTable { messages, bytes, ttl } = table;
-        let counts = (Count(1), Count(limits::HISTORY_MESSAGES_MAX));
-        let sizes = sizes(limits::HISTORY_BYTES_MIN, outbox_bytes / 2);
-        let spans = spans(limits::HISTORY_TTL_MS_MIN, limits::HISTORY_TTL_MS_MAX);
-        Ok(History {
-            messages: self.within("history.messages", messages, counts, "")?.0,
-            bytes: self.within("history.bytes", bytes, sizes, "half of outbox_bytes is the most")?.0,
-            ttl: self.within("history.ttl", ttl, spans, "")?.0,
-        })
-    }
-
-    /// The value, if it is one of those from the least to the most. `why` they are, if that is not plain.
-    fn within<Q: Quantity>(
-        &self,
-        key: &'static str,
-        value: &Spanned<Q>,
-        range: (Q, Q),
-        why: &str,
-    ) -> Result<Q, ConfigError> {
-        within(key, *value.get_ref(), range).map_err(|refused| {
-            let refused = if why.is_empty() { refused } else { refused.because(why) };
-            self.file.tell(value.span(), format!("classes.{}.{key}", self.name.get_ref()), refused)
-        })
     }
 }
 

@@ -73,7 +73,8 @@ impl Common {
     /// other start.
     ///
     /// # Panics
-    /// When there are no shards, or more than [`limits::SHARDS_MAX`].
+    /// When there are no shards, or more than [`limits::SHARDS_MAX`]. [`Settings::check`] says of the other fields it looks at
+    /// what they should be.
     pub fn new(settings: &Settings, node: u64) -> Self {
         // A set of shards is one machine word: a further shard would be taken for one of the first.
         assert!(
@@ -89,7 +90,7 @@ impl Common {
             bounds: Bounds {
                 outbox_bytes: settings.outbox_bytes,
                 log_bytes: settings.log_bytes,
-                shard_lag: settings.shard_lag.min(settings.outbox_bytes / 2),
+                shard_lag: shard_lag(settings, settings.outbox_bytes),
             },
             rules: settings.classes.iter().map(|class| Rule::new(class, settings)).collect(),
             conflates: settings.classes.iter().any(|class| class.policy == Policy::Conflate),
@@ -105,7 +106,7 @@ impl Common {
 impl Common {
     /// Has classes, and what goes with them, be those of other settings, for one shard.
     pub(super) fn change_classes(&mut self, settings: &Settings) {
-        self.bounds.shard_lag = settings.shard_lag.min(self.bounds.outbox_bytes / 2);
+        self.bounds.shard_lag = shard_lag(settings, self.bounds.outbox_bytes);
         self.rules = settings.classes.iter().map(|class| Rule::new(class, settings)).collect();
         self.classes = settings.classes.clone();
     }
@@ -123,6 +124,13 @@ impl Common {
     }
 }
 
+/// The lag that is set, or half of the least that may be queued for a client: a shard that flushed less often could make one
+/// slow that reads all it is sent.
+fn shard_lag(settings: &Settings, outbox_bytes: usize) -> usize {
+    let least = settings.classes.iter().map(|class| class.outbox_bytes).fold(outbox_bytes, usize::min);
+    settings.shard_lag.min(least / 2)
+}
+
 impl Rule {
     fn new(class: &Class, settings: &Settings) -> Self {
         let age = class.outbox_age.min(settings.outbox_age).as_millis();
@@ -131,5 +139,28 @@ impl Rule {
             outbox_bytes: class.outbox_bytes.min(settings.outbox_bytes),
             age_ms: u32::try_from(age).unwrap_or(u32::MAX),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_shard_flushes_often_enough_for_the_smallest_bound_of_a_class() {
+        let class = |name: &str, outbox_bytes| Class {
+            name: name.into(),
+            ..Class::default_with(outbox_bytes, Duration::from_secs(1))
+        };
+        let lag = |bounds: [usize; 2]| {
+            let further = vec![class("a", bounds[0]), class("b", bounds[1])];
+            let classes = Classes::new(class("default", usize::MAX), further, Vec::new()).expect("they fit");
+            let settings = Settings { shards: 1, classes: Arc::new(classes), ..Settings::default() };
+            Common::new(&settings, 1).bounds.shard_lag
+        };
+        assert_eq!(lag([300 << 10, 256 << 10]), 128 << 10);
+        assert_eq!(lag([512 << 10, usize::MAX]), limits::SHARD_LAG_BYTES);
     }
 }

@@ -74,11 +74,10 @@ impl Server {
     /// its descriptors: clients who come at once by the thousand must not take them.
     ///
     /// # Errors
-    /// When the address, or that of the admin listener, cannot be listened on, or a thread or poller cannot be had.
-    ///
-    /// # Panics
-    /// As [`Node::new`].
+    /// When the settings are not allowed ([`Settings::check`]; the kind is [`io::ErrorKind::InvalidInput`]), the address, or
+    /// that of the admin listener, cannot be listened on, or a thread or poller cannot be had.
     pub fn start(listen: SocketAddr, settings: Settings) -> io::Result<Self> {
+        settings.check().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let listener = listen_on(listen)
             .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {listen}: {error}")))?;
         let address = listener.local_addr()?;

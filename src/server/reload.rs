@@ -54,7 +54,8 @@ impl Reloader {
 
     fn try_reload(&mut self) -> Result<Outcome, ConfigError> {
         let wanted = Config::read(&self.cli)?;
-        self.node.reconfigure(wanted.settings.clone());
+        // The configuration has asked the settings already.
+        self.node.reconfigure(wanted.settings.clone()).expect("they are allowed");
         let mut log = self.config.log.clone();
         if log.filter != wanted.log.filter && self.log.set(&wanted.log.filter).is_ok() {
             log = LogOptions { filter: wanted.log.filter.clone(), ..log };

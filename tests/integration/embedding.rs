@@ -1,11 +1,12 @@
 //! A program that has the node inside: it registers, publishes and unregisters without HTTP.
 
-use std::time::Duration;
+use std::{io::ErrorKind, net::SocketAddr, time::Duration};
 
 use fanfare::{
     identity::User,
     node::{PublishError, RegisterError, Wishes},
     publication::{Audience, Content, Json, Message, Text},
+    server::Server,
     settings::Settings,
     topic::Topic,
 };
@@ -102,6 +103,22 @@ fn no_topic_and_too_many_are_refused() {
             let refused = block_on(server.node().publish_to(topics, Message::text("m"), Wishes::default()));
             assert_eq!(refused, Err(PublishError::TopicCount { max: 16 }));
         }
+    });
+}
+
+#[test]
+fn settings_that_are_nonsense_are_refused_with_the_name_of_the_field() {
+    let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+    let error =
+        Server::start(any_port, Settings { outbox_bytes: 0, ..shards(1) }).expect_err("it is nonsense");
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().starts_with("settings: outbox_bytes is '0': 131092 to"), "{error}");
+    serve(shards(1), |server| {
+        let wanted = Settings { max_body: 1, publish_wait: Duration::from_secs(1), ..shards(1) };
+        let error = server.node().reconfigure(wanted).expect_err("it is nonsense");
+        assert_eq!((error.field, &*error.value), ("max_body", "1"));
+        let settings = server.node().settings();
+        assert_eq!(settings.publish_wait, Settings::default().publish_wait, "nothing is changed");
     });
 }
 

@@ -193,13 +193,14 @@ fn nothing_is_allocated_for_a_length_that_is_only_claimed() {
 
 #[test]
 fn more_commands_than_allowed_are_closed_with_1008() {
-    let settings = Settings { commands_burst: 20, commands_per_second: 0, ..shards(2) };
+    let settings = Settings { commands_burst: 20, commands_per_second: 1, ..shards(2) };
     serve(settings, |server| {
         for command in [frame(0x81, b"ping"), frame(0x89, b""), frame(0x8a, b""), frame(0x81, b"no command")]
         {
             let mut client = server.client(&["cats"]);
             client.send(&command.repeat(20));
-            client.send(&command);
+            // The others are for seconds that pass meanwhile.
+            client.send(&command.repeat(20));
             client.read_to_close(1008);
         }
         assert_eq!(server.total().closed_policy, 4);
@@ -212,7 +213,7 @@ fn more_commands_than_allowed_are_closed_with_1008() {
 
 #[test]
 fn fragments_count_as_commands() {
-    let settings = Settings { commands_burst: 20, commands_per_second: 0, ..shards(2) };
+    let settings = Settings { commands_burst: 20, commands_per_second: 1, ..shards(2) };
     serve(settings, |server| {
         // "ping" after so many empty fragments.
         let ping = |fragments: u32| {
@@ -224,24 +225,24 @@ fn fragments_count_as_commands() {
         client.send(&ping(10 * each));
         client.expect_text("pong");
         (0..9).for_each(|_| client.ping_once());
-        client.send(&frame(0x89, b""));
+        client.send(&frame(0x89, b"").repeat(20));
         client.read_to_close(1008);
         let mut client = server.client(&["cats"]);
         for _ in 0..20 {
             client.send(&ping(each - 1));
             client.expect_text("pong");
         }
-        client.send(&ping(2));
+        client.send(&ping(2).repeat(20));
         client.read_to_close(1008);
     });
 }
 
 #[test]
 fn changes_of_topics_count_as_commands() {
-    let settings = Settings { commands_burst: 20, commands_per_second: 0, ..shards(2) };
+    let settings = Settings { commands_burst: 20, commands_per_second: 1, ..shards(2) };
     serve(settings, |server| {
         let mut client = server.client(&[]);
-        for n in 0..21 {
+        for n in 0..40 {
             client.send_topics(&[&n.to_string()]);
         }
         client.read_to_close(1008);

@@ -240,7 +240,12 @@ fn client_that_floods_with_commands_is_closed_and_its_neighbours_go_on() {
 
 #[test]
 fn client_that_does_not_read_its_answers_is_closed_as_slow_and_its_neighbours_go_on() {
-    let settings = Settings { commands_burst: 1_000_000, outbox_bytes: 256 << 10, ..shards(1) };
+    let settings = Settings {
+        commands_burst: 1_000_000,
+        commands_per_second: 1_000_000,
+        outbox_bytes: 256 << 10,
+        ..shards(1)
+    };
     serve(settings, |server| {
         let mut flooder = server.client(&["dogs"]);
         let mut neighbour = server.client(&["cats"]);
@@ -257,7 +262,12 @@ fn client_that_does_not_read_its_answers_is_closed_as_slow_and_its_neighbours_go
 
 #[test]
 fn pings_at_line_rate_hold_no_memory_and_do_not_stop_the_neighbours() {
-    let settings = Settings { commands_burst: 4_000_000, outbox_bytes: 256 << 10, ..shards(1) };
+    let settings = Settings {
+        commands_burst: 1_000_000,
+        commands_per_second: 1_000_000,
+        outbox_bytes: 256 << 10,
+        ..shards(1)
+    };
     serve(settings, |server| {
         let mut flooder = server.client(&["cats"]);
         let mut neighbour = server.client(&["cats"]);

@@ -112,7 +112,8 @@ fn credits_for_all_topics_are_taken_at_once_and_nobody_waits_for_ever() {
 #[test]
 fn clients_that_join_and_leave_meanwhile_get_each_message_once() {
     for nodes in [2, 4] {
-        let settings = Settings { commands_burst: u32::MAX, ..shards(nodes) };
+        let most = limits::COMMANDS_MAX as u32;
+        let settings = Settings { commands_burst: most, commands_per_second: most, ..shards(nodes) };
         serve(settings, |server| {
             let going = AtomicBool::new(true);
             let published = AtomicUsize::new(0);

@@ -73,7 +73,7 @@ fn history_hides_what_is_for_one_user() {
 
 #[test]
 fn history_ends_with_its_time() {
-    serve(keeping(50, Duration::from_millis(50)), |server| {
+    serve(keeping(50, Duration::from_secs(1)), |server| {
         let mut http = server.http();
         http.publish("kept.a", "soon gone");
         eventually("the message is gone", || {

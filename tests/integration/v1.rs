@@ -157,7 +157,8 @@ fn clients_publish_where_the_class_lets_them() {
 
 #[test]
 fn slow_client_is_told_exactly_what_it_missed() {
-    let settings = Settings { outbox_bytes: 64 * 1024, socket_send_buffer: 4096, ..shards(1) };
+    let settings =
+        Settings { max_message: 16 << 10, outbox_bytes: 64 * 1024, socket_send_buffer: 4096, ..shards(1) };
     serve(classes(settings), |server| {
         let mut slow = client(server, "o");
         let mut http = server.http();
@@ -192,7 +193,8 @@ fn slow_client_is_told_exactly_what_it_missed() {
 
 #[test]
 fn conflated_client_has_the_last_of_each_key() {
-    let settings = Settings { outbox_bytes: 64 * 1024, socket_send_buffer: 4096, ..shards(1) };
+    let settings =
+        Settings { max_message: 16 << 10, outbox_bytes: 64 * 1024, socket_send_buffer: 4096, ..shards(1) };
     serve(classes(settings), |server| {
         let mut slow = client(server, "c");
         let mut http = server.http();
