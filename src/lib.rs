@@ -50,6 +50,7 @@
 mod admin;
 pub mod admission;
 pub mod auth;
+mod bounded_file;
 pub mod classes;
 mod clients;
 pub mod config;

@@ -27,6 +27,11 @@ pub struct Count(pub usize);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnitError(&'static str);
 
+/// A time in whole milliseconds; the most there are for one that has more.
+pub(crate) fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 const SPAN_UNIT: UnitError = UnitError("a time is a whole number with its unit: 500ms, 25s, 2m or 1h");
 const SPAN_LARGE: UnitError = UnitError("the time is too long");
 const SIZE_UNIT: UnitError = UnitError(

@@ -14,6 +14,7 @@ use std::{
 const FLOORS: &[&str] = &[
     "limits",
     "units",
+    "bounded_file",
     "logging",
     "sync",
     "topic",

@@ -8,13 +8,14 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use hyper::{
-    HeaderMap, Method, Request, Version,
+    Method, Request, Version,
     header::{AUTHORIZATION, HOST, HeaderName, ORIGIN},
 };
 
 use super::answer::Refusal;
 use crate::{
     auth::{Keys, Scope},
+    http::fields::{bearer, only},
     settings::AdminSettings,
 };
 
@@ -61,12 +62,6 @@ fn may<B>(request: &Request<B>, settings: &AdminSettings, keys: &Keys) -> Result
     }
 }
 
-/// What stands behind `Bearer` (RFC 6750 section 2.1; the scheme in any case).
-fn bearer(value: &[u8]) -> Option<&[u8]> {
-    let (scheme, key) = value.split_at_checked(7)?;
-    scheme.eq_ignore_ascii_case(b"Bearer ").then(|| key.trim_ascii())
-}
-
 fn check_host<B>(request: &Request<B>, hosts: &[String]) -> Result<(), Refusal> {
     let named = request.uri().authority().map(|authority| authority.as_str().as_bytes());
     let host = only(request.headers(), &HOST);
@@ -101,13 +96,6 @@ fn is_ours(host: &[u8], hosts: &[String]) -> bool {
         && (matches!(name.parse(), Ok(IpAddr::V4(_)))
             || is_name("localhost")
             || hosts.iter().any(|host| is_name(host)))
-}
-
-/// The value under `name`, if there is exactly one.
-fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
-    let mut values = headers.get_all(name).iter();
-    let value = values.next()?.as_bytes();
-    values.next().is_none().then_some(value)
 }
 
 #[cfg(test)]

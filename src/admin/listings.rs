@@ -85,14 +85,9 @@ pub(super) async fn topics(node: &Node, query: Option<&str>) -> Result<Answer, R
     let (most, (name, by)) = parameters(query, "top", &ranks)?;
     let credit = node.survey_credit()?;
     let candidates = candidates(node, &credit, by, most * LISTED_CANDIDATES).await?;
-    let ask = |shard| {
-        let topics = candidates.clone();
-        node.ask_shard(&credit, shard, |reply| Survey::TopicFigures { topics, reply })
-    };
-    let asked = (0..node.mailboxes().shards()).map(ask).collect::<Result<Vec<_>, _>>()?;
+    let question = |reply| Survey::TopicFigures { topics: candidates.clone(), reply };
     let mut figures = vec![TopicFigures::default(); candidates.len()];
-    for answer in asked {
-        let at_shard = answer.await.map_err(|_| QueryError::Stopping)?;
+    for at_shard in node.ask_shards(&credit, question).await? {
         for (sum, at_shard) in figures.iter_mut().zip(at_shard) {
             sum.subscribers += at_shard.subscribers;
             sum.ledger += at_shard.ledger;
@@ -129,12 +124,8 @@ async fn candidates(
     by: TopicRank,
     most: usize,
 ) -> Result<Arc<[Topic]>, QueryError> {
-    let ask = |shard| node.ask_shard(credit, shard, |reply| Survey::Topics { by, most, reply });
-    let asked = (0..node.mailboxes().shards()).map(ask).collect::<Result<Vec<_>, _>>()?;
-    let mut topics: Vec<Topic> = Vec::new();
-    for answer in asked {
-        topics.extend(answer.await.map_err(|_| QueryError::Stopping)?);
-    }
+    let of_shards = node.ask_shards(credit, |reply| Survey::Topics { by, most, reply }).await?;
+    let mut topics = of_shards.concat();
     topics.sort_by(|a, b| a.as_str().cmp(b.as_str()));
     topics.dedup();
     Ok(topics.into())
@@ -145,12 +136,8 @@ pub(super) async fn clients(node: &Node, query: Option<&str>) -> Result<Answer, 
     let ranks = [("queued", ClientRank::Queued), ("age", ClientRank::Age)];
     let (most, (name, by)) = parameters(query, "slowest", &ranks)?;
     let credit = node.survey_credit()?;
-    let ask = |shard| node.ask_shard(&credit, shard, |reply| Survey::Clients { by, most, reply });
-    let asked = (0..node.mailboxes().shards()).map(ask).collect::<Result<Vec<_>, _>>()?;
-    let mut slowest: Vec<SlowClient> = Vec::new();
-    for answer in asked {
-        slowest.extend(answer.await.map_err(|_| QueryError::Stopping)?);
-    }
+    let of_shards = node.ask_shards(&credit, |reply| Survey::Clients { by, most, reply }).await?;
+    let mut slowest: Vec<SlowClient> = of_shards.into_iter().flatten().collect();
     slowest.sort_by_key(|client| std::cmp::Reverse(client.rank));
     slowest.truncate(most);
     let clients = slowest.into_iter().map(listed).collect();

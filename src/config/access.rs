@@ -6,12 +6,11 @@ use std::{net::SocketAddr, path::Path, sync::Arc};
 
 use super::{
     checks::{Refused, set},
-    keys::text_of,
     options::{AccessOptions, Names},
 };
 use crate::{
     auth::{PageOrigins, Tokens, tokens::Jwks},
-    limits,
+    bounded_file, limits,
     settings::Settings,
     units::Span,
 };
@@ -40,7 +39,7 @@ pub(super) fn check(options: AccessOptions, settings: &mut Settings) -> Result<(
         };
     };
     let refused = |why: String| Refused::new("jwks", &file, why);
-    let text = text_of(Path::new(&file), limits::JWKS_FILE_BYTES)
+    let text = bounded_file::read_text(Path::new(&file), limits::JWKS_FILE_BYTES)
         .map_err(|why| refused(format!("the keys cannot be read: {why}")))?;
     let keys = Jwks::parse(text.as_bytes()).map_err(|error| refused(error.to_string()))?;
     let leeway = settings.token_leeway;

@@ -2,8 +2,6 @@
 //! it needs a key.
 
 use std::{
-    fs,
-    io::{self, Read},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -13,6 +11,7 @@ use super::{
     options::{AdminListen, AdminOptions, Names},
 };
 use crate::{
+    bounded_file,
     limits::{ADMIN_HOSTS_MAX, ADMIN_KEY_BYTES},
     settings::{AdminKey, AdminSettings, Settings},
 };
@@ -56,16 +55,10 @@ fn hosts(names: &Names) -> Result<Arc<[String]>, Refused> {
 
 fn read_key(file: &Path) -> Result<AdminKey, Refused> {
     let refused = |allowed: String| Refused::new("admin_key_file", file.display(), allowed);
-    let text = text_of(file).map_err(|error| refused(format!("the file cannot be read: {error}")))?;
     let (least, most) = ADMIN_KEY_BYTES;
     let allowed =
         format!("the file holds one key of {least} to {most} visible ASCII characters, and nothing else");
+    let text = bounded_file::read_text(file, 2 * most)
+        .map_err(|error| refused(format!("the file cannot be read: {error}; {allowed}")))?;
     AdminKey::parse(&text).ok_or_else(|| refused(allowed))
-}
-
-/// The text of a file; of one that is too long for a key, so much that it is seen to be.
-fn text_of(file: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    fs::File::open(file)?.take(2 * ADMIN_KEY_BYTES.1 as u64).read_to_string(&mut text)?;
-    Ok(text)
 }

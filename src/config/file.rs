@@ -3,13 +3,7 @@
 //! A misspelt option that is silently ignored is found only when it is needed, on the worst day; so there is no table
 //! here that does not deny unknown keys. What is wrong is told with its line, and by name.
 
-use std::{
-    collections::BTreeMap,
-    fs, io,
-    io::Read,
-    ops::Range,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, ops::Range, path::PathBuf};
 
 use serde::Deserialize;
 use toml::{
@@ -29,7 +23,7 @@ use super::{
     },
     topic_classes::{ClassTable, Rule},
 };
-use crate::{limits, units::Size};
+use crate::{bounded_file, limits};
 
 /// A file that was understood; its values are not checked yet.
 #[derive(Debug)]
@@ -68,7 +62,7 @@ impl File {
     /// # Errors
     /// When it cannot be read, is too long, or is not as a configuration is written.
     pub(super) fn read(path: PathBuf) -> Result<Self, ConfigError> {
-        match text_of(&path) {
+        match bounded_file::read_text(&path, limits::CONFIG_FILE_BYTES) {
             Ok(text) => Self::parse(path, text),
             Err(why) => Err(ConfigError::Unreadable { file: path, why }),
         }
@@ -130,17 +124,6 @@ impl File {
         let Refused { value, allowed, .. } = refused;
         ConfigError::NotAllowed { place: Some(self.place(span)), name, value, allowed }
     }
-}
-
-/// The text of a file, unless it is too long or no text.
-fn text_of(path: &Path) -> io::Result<String> {
-    let mut bytes = Vec::new();
-    fs::File::open(path)?.take(limits::CONFIG_FILE_BYTES as u64 + 1).read_to_end(&mut bytes)?;
-    if bytes.len() > limits::CONFIG_FILE_BYTES {
-        let what = format!("it is longer than {}", Size(limits::CONFIG_FILE_BYTES));
-        return Err(io::Error::other(what));
-    }
-    String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8"))
 }
 
 /// The line of a byte, from 1.

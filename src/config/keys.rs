@@ -3,11 +3,7 @@
 //! A key itself never stands in the configuration, which is printed, copied and put under version control: there is its
 //! hash, or the name of a file that holds it and nothing else. That file is read here, at start and at each reload.
 
-use std::{
-    fs,
-    io::{self, Read},
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -15,7 +11,7 @@ use toml::Spanned;
 use super::{ConfigError, checks::Refused, file::File};
 use crate::{
     auth::{ApiKey, KeyHash, Keys, Scope, keys::is_usable},
-    limits,
+    bounded_file, limits,
 };
 
 /// `[[keys]]`.
@@ -83,7 +79,7 @@ impl Checked<'_> {
     /// The hash of the key in a file, which is looked for beside the configuration.
     fn read(&self, path: &str) -> Result<KeyHash, String> {
         let path = beside(&self.file.path, path);
-        let text = text_of(&path, limits::API_KEY_BYTES_MAX + 2)
+        let text = bounded_file::read_text(&path, limits::API_KEY_BYTES_MAX + 2)
             .map_err(|why| format!("the key cannot be read: {why}"))?;
         let key = text.trim_end_matches(['\r', '\n']);
         if !is_usable(key) {
@@ -103,17 +99,6 @@ impl Checked<'_> {
 /// A path as a configuration file names it: beside that file, if it is not absolute.
 pub(super) fn beside(file: &Path, path: &str) -> PathBuf {
     file.parent().unwrap_or(Path::new("")).join(path)
-}
-
-/// What a file holds, at most so many bytes.
-pub(super) fn text_of(path: &Path, most: usize) -> io::Result<String> {
-    let mut bytes = Vec::new();
-    fs::File::open(path)?.take(most as u64 + 1).read_to_end(&mut bytes)?;
-    if bytes.len() > most {
-        return Err(io::Error::other(format!("it is longer than {most} bytes")));
-    }
-    // What it is not is not shown: it may be a secret all the same.
-    String::from_utf8(bytes).map_err(|_| io::Error::other("it is no text"))
 }
 
 fn malformed(file: &File, table: &Spanned<KeyTable>, what: &str) -> ConfigError {

@@ -21,6 +21,7 @@ use crate::{
     session::AuthCommand,
     settings::Settings,
     topic::Topic,
+    units::milliseconds,
     websocket::CloseCode,
 };
 
@@ -114,7 +115,7 @@ impl Local {
             Proof::None => {}
             Proof::Token(grant) => state.admitted.admit(key, self.until(grant), Some(grant.clone())),
             Proof::Awaited => {
-                let wait = u64::try_from(self.node().settings().auth_wait.as_millis()).unwrap_or(u64::MAX);
+                let wait = milliseconds(self.node().settings().auth_wait);
                 state.admitted.admit(key, self.now().saturating_add(wait), None);
             }
         }
@@ -168,7 +169,7 @@ impl Local {
     /// When a grant ends, by the shard's clock.
     fn until(&self, grant: &Grant) -> u64 {
         let left = Duration::from_secs(grant.expires).saturating_sub(unix_time());
-        self.now().saturating_add(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
+        self.now().saturating_add(milliseconds(left))
     }
 }
 

@@ -10,7 +10,7 @@ use super::{
     drain::mix,
     slots::{Group, Slots},
 };
-use crate::{engine::Key, limits::AGE_LOOK_MS_MAX};
+use crate::{engine::Key, limits::AGE_LOOK_MS_MAX, units::milliseconds};
 
 /// The clock.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub(super) struct Ages {
 
 impl Ages {
     pub(super) fn new(most: Duration, seed: u64) -> Self {
-        let most_ms = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
+        let most_ms = milliseconds(most);
         let look_ms = if most_ms == 0 { 0 } else { (most_ms / 50).clamp(1, AGE_LOOK_MS_MAX) };
         Self { most_ms, seed, slots: Slots::new(look_ms), came: Vec::new() }
     }

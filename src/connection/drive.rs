@@ -30,6 +30,7 @@ use crate::{
     logging::sampled,
     node::{ConnectionName, Phase},
     protocol::error::{Code, error_json},
+    units::milliseconds,
     websocket::{CloseCode, frame},
 };
 
@@ -312,8 +313,7 @@ impl Local {
         let State { shard, drain, .. } = state;
         let drain = drain.get_or_insert_with(|| {
             let seed = RandomState::new().hash_one(self.shard());
-            let duration = self.node().settings().drain_duration.as_millis();
-            Drain::new(shard.keys(), seed, now, u64::try_from(duration).unwrap_or(u64::MAX))
+            Drain::new(shard.keys(), seed, now, milliseconds(self.node().settings().drain_duration))
         });
         for &key in drain.due(now) {
             shard.close(key, Goodbye::RESTART, Manner::Flush);

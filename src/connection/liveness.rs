@@ -7,6 +7,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use super::slots::{Group, Slots};
+use crate::units::milliseconds;
 
 /// The clock.
 #[derive(Debug)]
@@ -22,8 +23,11 @@ pub(super) struct Liveness {
 
 impl Liveness {
     pub(super) fn new(interval: Duration, timeout: Duration) -> Self {
-        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        Self { slots: Slots::new(ms(interval)), timeout_ms: ms(timeout), pinged: VecDeque::new() }
+        Self {
+            slots: Slots::new(milliseconds(interval)),
+            timeout_ms: milliseconds(timeout),
+            pinged: VecDeque::new(),
+        }
     }
 
     /// The next group to be judged, if there is one by `now`, in milliseconds since the shard began. To be asked

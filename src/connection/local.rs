@@ -42,6 +42,7 @@ use crate::{
     settings::Settings,
     tls::UnsentTotal,
     topic::{SharedTopics, Topic},
+    units::milliseconds,
     websocket::ReaderLimits,
 };
 
@@ -249,7 +250,7 @@ impl Local {
 
     /// Milliseconds since the shard began.
     pub(super) fn now(&self) -> u64 {
-        u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+        milliseconds(self.0.began.elapsed())
     }
 
     /// The state. Whoever holds it must not `.await`.

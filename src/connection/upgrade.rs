@@ -20,6 +20,7 @@ use crate::{
     session::Session,
     tls,
     topic::Topic,
+    units::milliseconds,
     websocket::frame,
 };
 
@@ -165,7 +166,7 @@ impl Attaching {
         let hello = Hello {
             node: node.name(),
             client: self.client,
-            ping_ms: u64::try_from(node.settings().ping_interval.as_millis()).unwrap_or(u64::MAX),
+            ping_ms: milliseconds(node.settings().ping_interval),
             max_message: node.settings().max_message,
             user,
         };

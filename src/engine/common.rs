@@ -8,6 +8,7 @@ use crate::{
     limits,
     metrics::Metrics,
     settings::Settings,
+    units::milliseconds,
 };
 
 /// What all shards of a node have in common.
@@ -97,7 +98,7 @@ impl Common {
             classes: settings.classes.clone(),
             records: RecordBudget::new(settings.topics_max),
             repeats: settings.idempotency_keys / settings.shards,
-            repeats_ms: u64::try_from(settings.idempotency_ttl.as_millis()).unwrap_or(u64::MAX),
+            repeats_ms: milliseconds(settings.idempotency_ttl),
             node,
         }
     }

@@ -17,6 +17,7 @@ use crate::{
     limits::{HISTORY_MESSAGE_OVERHEAD, HISTORY_TOPIC_OVERHEAD},
     protocol::v1::encode::GapReason,
     publication::{Content, Epoch, Message, Position},
+    units::milliseconds,
 };
 
 /// A message in a history.
@@ -163,7 +164,7 @@ impl History {
 
     /// When the oldest message has been kept for long enough, milliseconds; `None` if there is none.
     pub(crate) fn due(&self) -> Option<u64> {
-        let ttl = u64::try_from(self.bounds.ttl.as_millis()).unwrap_or(u64::MAX);
+        let ttl = milliseconds(self.bounds.ttl);
         self.kept.front().map(|oldest| oldest.at.saturating_add(ttl))
     }
 

@@ -12,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use crate::limits::{RETRY_AFTER_MS, RETRY_PER_SECOND, RETRY_SPREAD_MS, RETRY_SPREAD_MS_MAX};
+use crate::{
+    limits::{RETRY_AFTER_MS, RETRY_PER_SECOND, RETRY_SPREAD_MS, RETRY_SPREAD_MS_MAX},
+    units::milliseconds,
+};
 
 /// The range, shared by the shards of a node.
 #[derive(Clone, Debug)]
@@ -25,7 +28,7 @@ impl Retry {
     /// Makes it long enough for so many clients, whose closes are spread over `duration` already.
     pub(crate) fn spread(&self, clients: u64, duration: Duration) {
         let needed = Duration::from_secs(clients) / RETRY_PER_SECOND;
-        let more = u64::try_from(needed.saturating_sub(duration).as_millis()).unwrap_or(u64::MAX);
+        let more = milliseconds(needed.saturating_sub(duration));
         // Relaxed: the closes that are to say it are told to the shards through queues.
         self.spread.store(more.clamp(RETRY_SPREAD_MS, RETRY_SPREAD_MS_MAX), Ordering::Relaxed);
     }

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use hyper::{
     Response, StatusCode,
     header::{
-        ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ALLOW, CONNECTION, CONTENT_TYPE,
-        HeaderName, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE,
+        ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER,
+        SEC_WEBSOCKET_VERSION, UPGRADE, WWW_AUTHENTICATE,
     },
 };
 
@@ -232,7 +232,6 @@ impl Refusal {
         }
         if matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-            headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("Retry-After"));
         }
         if self.status == StatusCode::UPGRADE_REQUIRED {
             // RFC 9110 section 7.8: whoever sends Upgrade names it in Connection.

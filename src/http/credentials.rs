@@ -12,7 +12,10 @@ use hyper::{
     header::{AUTHORIZATION, HeaderName, ORIGIN},
 };
 
-use super::answer::Refusal;
+use super::{
+    answer::Refusal,
+    fields::{Several, at_most_one, bearer},
+};
 use crate::{
     auth::{Decision, Grant, Proved, Scope, Scopes, TokenError, tokens},
     connection::unix_time,
@@ -191,23 +194,16 @@ fn key_with(scopes: Scopes, scope: Scope) -> Result<(), Refusal> {
 
 /// What a request presents: the key of `X-Api-Key`, else what stands behind `Authorization: Bearer`.
 fn presented(headers: &HeaderMap) -> Result<Option<&[u8]>, Refusal> {
-    if let Some(key) = only(headers, &X_API_KEY)? {
+    if let Some(key) = value(headers, &X_API_KEY)? {
         return Ok(Some(key));
     }
-    let Some(value) = only(headers, &AUTHORIZATION)? else { return Ok(None) };
-    let (scheme, rest) = value.split_at(value.iter().position(|byte| *byte == b' ').unwrap_or(value.len()));
-    // What other schemes say is for others, such as a proxy.
-    Ok(scheme.eq_ignore_ascii_case(b"bearer").then(|| rest.trim_ascii()))
+    Ok(value(headers, &AUTHORIZATION)?.and_then(bearer))
 }
 
-/// The value under a name that stands once at most: of two, one could be checked here and the other elsewhere.
-fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a [u8]>, Refusal> {
-    let mut values = headers.get_all(name).iter();
-    let value = values.next().map(|value| value.as_bytes());
-    match values.next() {
-        Some(_) => Err(Refusal::bad_request(format!("there is more than one {name}"))),
-        None => Ok(value),
-    }
+/// The value under a name that stands once at most.
+fn value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a [u8]>, Refusal> {
+    at_most_one(headers, name)
+        .map_err(|Several| Refusal::bad_request(format!("there is more than one {name}")))
 }
 
 /// Lets pass a WebSocket that no page opens, or a page of an origin that may.

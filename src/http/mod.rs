@@ -38,6 +38,7 @@ mod conversation;
 mod corked;
 mod cors;
 mod credentials;
+pub(crate) mod fields;
 mod forwarded;
 mod framing;
 mod handshake;

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, rc::Rc, time::Instant};
 
-use hyper::{HeaderMap, Request, Uri, Version, body::Incoming, header::HOST};
+use hyper::{HeaderMap, Request, Uri, body::Incoming, header::HOST};
 
 use super::{
     answer::{Answer, Refusal, json},
@@ -37,7 +37,7 @@ pub(super) async fn register(
             let peer = visitor.of_request(request.headers());
             let host = match visitor.forwarded_host(request.headers()) {
                 Some(host) => valid_host(host)?,
-                None => host(request.version(), request.uri(), request.headers(), peer.local)?,
+                None => host(request.uri(), request.headers(), peer.local)?,
             };
             base(&peer, &host)
         }
@@ -94,17 +94,15 @@ fn url_json(base: &str, id: ClientId) -> Vec<u8> {
 }
 
 /// The host (and port) by which the client reached this node: what the request says, or the address it was sent to.
-fn host(version: Version, uri: &Uri, headers: &HeaderMap, address: SocketAddr) -> Result<String, Refusal> {
+fn host(uri: &Uri, headers: &HeaderMap, address: SocketAddr) -> Result<String, Refusal> {
     // RFC 9112 section 3.2.2: the host of an absolute target wins over the header.
     if let Some(authority) = uri.authority() {
         return valid_host(authority.as_str());
     }
-    let mut values = headers.get_all(HOST).iter();
-    match (values.next(), values.next()) {
-        (Some(value), None) => valid_host(value.to_str().unwrap_or_default()),
-        (None, _) if version < Version::HTTP_11 => Ok(address.to_string()),
-        (None, _) => Err(Refusal::bad_request("the Host header is missing")),
-        (Some(_), Some(_)) => Err(Refusal::bad_request("there is more than one Host header")),
+    match headers.get(HOST) {
+        Some(value) => valid_host(value.to_str().unwrap_or_default()),
+        // Only HTTP/1.0 may go without one: see `framing`, which saw to it that there is no second.
+        None => Ok(address.to_string()),
     }
 }
 
@@ -141,30 +139,28 @@ mod tests {
 
     use super::*;
 
-    fn host_of(version: Version, uri: &'static str, hosts: &[&'static str]) -> Result<String, u16> {
+    fn host_of(uri: &'static str, given: Option<&'static str>) -> Result<String, u16> {
         let mut headers = HeaderMap::new();
-        for host in hosts {
-            headers.append(HOST, HeaderValue::from_static(host));
+        if let Some(given) = given {
+            headers.append(HOST, HeaderValue::from_static(given));
         }
         let address = SocketAddr::from(([127, 0, 0, 1], 8000));
-        host(version, &Uri::from_static(uri), &headers, address).map_err(|refusal| refusal.status.as_u16())
+        host(&Uri::from_static(uri), &headers, address).map_err(|refusal| refusal.status.as_u16())
     }
 
     #[test]
     fn host_is_the_one_the_client_used() {
         for good in ["localhost", "localhost:8000", "127.0.0.1:8000", "[::1]:8000", "[::1]", "a-b_c.example."]
         {
-            assert_eq!(host_of(Version::HTTP_11, "/register", &[good]), Ok(good.to_owned()));
+            assert_eq!(host_of("/register", Some(good)), Ok(good.to_owned()));
         }
-        let absolute = host_of(Version::HTTP_11, "http://a.example:81/register", &["b.example"]);
+        let absolute = host_of("http://a.example:81/register", Some("b.example"));
         assert_eq!(absolute, Ok("a.example:81".to_owned()));
     }
 
     #[test]
-    fn without_a_host_only_http_1_0_goes_on() {
-        assert_eq!(host_of(Version::HTTP_10, "/register", &[]), Ok("127.0.0.1:8000".to_owned()));
-        assert_eq!(host_of(Version::HTTP_11, "/register", &[]), Err(400));
-        assert_eq!(host_of(Version::HTTP_11, "/register", &["a", "b"]), Err(400));
+    fn without_a_host_it_is_the_address_that_was_reached() {
+        assert_eq!(host_of("/register", None), Ok("127.0.0.1:8000".to_owned()));
     }
 
     #[test]
@@ -173,7 +169,7 @@ mod tests {
             "", ":80", "a b", "a/b", "a\"b", "user@a", "a:80:80", "a:", "a:x", "a:70000", "a:+1", "[::1",
             "::1]", "[x]", "[]", "::1", "a?b", "a#b", "a%41", "<a>", "[::1]x", "[::1]]",
         ] {
-            assert_eq!(host_of(Version::HTTP_11, "/register", &[bad]), Err(400), "{bad}");
+            assert_eq!(host_of("/register", Some(bad)), Err(400), "{bad}");
         }
         assert!(valid_host(&"a".repeat(300)).is_err());
     }

@@ -19,6 +19,7 @@ use super::{
     connections::Connections,
     corked::Corked,
     credentials::{Caller, check_origin},
+    fields::only,
     payload::Payload,
     percent,
     stream::Parts,
@@ -224,13 +225,6 @@ fn offers(headers: &HeaderMap, subprotocol: &str) -> bool {
 fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|item| item.trim().eq_ignore_ascii_case(token))
-}
-
-/// The value under `name`, if there is exactly one.
-fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
-    let mut values = headers.get_all(name).iter();
-    let value = values.next()?.as_bytes();
-    values.next().is_none().then_some(value)
 }
 
 /// Whether it is the base64 of 16 bytes: 22 digits and two signs of padding.

@@ -121,6 +121,21 @@ impl Node {
         }
     }
 
+    /// Asks every shard, one like the other, and waits for their answers, which are in the order of the shards.
+    pub(crate) async fn ask_shards<T>(
+        &self,
+        credit: &SurveyCredit,
+        question: impl Fn(oneshot::Sender<T>) -> Survey,
+    ) -> Result<Vec<T>, QueryError> {
+        let ask = |shard| self.ask_shard(credit, shard, &question);
+        let asked = (0..self.mailboxes().shards()).map(ask).collect::<Result<Vec<_>, _>>()?;
+        let mut answers = Vec::with_capacity(asked.len());
+        for answer in asked {
+            answers.push(answer.await.map_err(|_| QueryError::Stopping)?);
+        }
+        Ok(answers)
+    }
+
     /// Closes a connection as one whose registration is removed, and removes that if it has one. Says whether it was there.
     ///
     /// # Errors

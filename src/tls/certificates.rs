@@ -6,8 +6,7 @@
 
 use std::{
     error::Error,
-    fmt, fs,
-    io::{self, Read},
+    fmt, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -23,7 +22,7 @@ use super::{
     date::Date,
     validity::{self, Validity},
 };
-use crate::{limits, units::Size};
+use crate::{bounded_file, limits};
 
 /// The only protocol that is spoken inside (RFC 7301). A client that offers others and not this one is refused.
 const ALPN: &[u8] = b"http/1.1";
@@ -211,15 +210,8 @@ fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
 }
 
 fn read_file(file: &Path) -> Result<Vec<u8>, CertificateError> {
-    let mut bytes = Vec::new();
-    fs::File::open(file)
-        .and_then(|file| file.take(limits::TLS_FILE_BYTES as u64 + 1).read_to_end(&mut bytes))
-        .map_err(|why| CertificateError::Unreadable { file: file.to_owned(), why })?;
-    if bytes.len() > limits::TLS_FILE_BYTES {
-        let what = format!("is longer than {}", Size(limits::TLS_FILE_BYTES));
-        return Err(CertificateError::wrong(file, what));
-    }
-    Ok(bytes)
+    bounded_file::read(file, limits::TLS_FILE_BYTES)
+        .map_err(|why| CertificateError::Unreadable { file: file.to_owned(), why })
 }
 
 impl CertificateError {
