@@ -10,6 +10,7 @@ use super::{
     answer::Refusal,
     connections::{Account, Connections},
 };
+use crate::settings::Settings;
 
 /// A whole body, and what it takes of the bytes a shard may hold.
 pub(super) struct Collected {
@@ -22,6 +23,17 @@ pub(super) struct Bounds {
     pub(super) max: usize,
     pub(super) too_large: fn(usize) -> Refusal,
     pub(super) timeout: Duration,
+}
+
+impl Bounds {
+    /// Those of a body that is JSON.
+    pub(super) fn of_object(settings: &Settings) -> Self {
+        Self {
+            max: settings.max_body,
+            too_large: Refusal::body_too_large,
+            timeout: settings.http_body_timeout,
+        }
+    }
 }
 
 /// Reads `body` to its end. What its length announces to be too large is not read at all.
@@ -102,7 +114,7 @@ mod tests {
     use hyper::body::{Frame, SizeHint};
 
     use super::*;
-    use crate::{limits::HTTP_BODIES_BYTES, settings::Settings};
+    use crate::limits::HTTP_BODIES_BYTES;
 
     /// A body in pieces; when they are out it ends, or says nothing more.
     struct Pieces {

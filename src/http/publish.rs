@@ -36,11 +36,7 @@ pub(super) async fn publish(
     let caller = Caller::of(&settings, request.headers())?;
     caller.enter_to_publish(&settings)?;
     ContentType::of(request.headers()).json_or_absent()?;
-    let bounds = Bounds {
-        max: settings.max_body,
-        too_large: Refusal::body_too_large,
-        timeout: settings.http_body_timeout,
-    };
+    let bounds = Bounds::of_object(&settings);
     // Settings are looked up again behind each wait, and never held through one.
     drop(settings);
     let body = body::read(request.into_body(), &bounds, connections).await?;

@@ -42,11 +42,7 @@ pub(super) async fn register(
             base(&peer, &host)
         }
     };
-    let bounds = Bounds {
-        max: settings.max_body,
-        too_large: Refusal::body_too_large,
-        timeout: settings.http_body_timeout,
-    };
+    let bounds = Bounds::of_object(&settings);
     drop(settings);
     let body = body::read(request.into_body(), &bounds, connections).await?;
     let settings = node.settings();
