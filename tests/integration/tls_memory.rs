@@ -2,7 +2,10 @@
 
 use std::net::TcpStream;
 
-use fanfare::{limits::MEMORY_CLOSE_PERCENT, settings::Settings};
+use fanfare::{
+    limits::{MEMORY_BYTES_MIN, MEMORY_CLOSE_PERCENT},
+    settings::Settings,
+};
 
 use crate::support::{
     Http, Running, WebSocket,
@@ -11,11 +14,11 @@ use crate::support::{
     wire::Wire,
 };
 
-const STALLED: u64 = 60;
+const STALLED: u64 = 300;
 /// The longest message that is one record.
 const MESSAGE: usize = 15_000;
-/// Less than one record for each who stalls, and more than what a shard holds anyway.
-const MEMORY: usize = 640 * 1024;
+/// Less than one record for each who stalls.
+const MEMORY: usize = MEMORY_BYTES_MIN;
 
 fn http(running: &Running, certificate: &Certificate) -> Http {
     Http::over(certificate.connect(running.address()), running.address())

@@ -107,7 +107,7 @@ fn records_between_the_halves_of_a_message_end_the_connection_and_are_not_taken(
 #[test]
 fn client_that_never_ends_its_message_is_silent() {
     let settings = Settings {
-        ping_interval: Duration::from_millis(300),
+        ping_interval: Duration::from_millis(2_500),
         pong_timeout: Duration::from_secs(2),
         ..Settings::default()
     };
