@@ -158,11 +158,17 @@ fn burst_of_publications_is_cut_and_what_was_taken_is_a_beginning_of_it() {
         }
         eventually("it is closed", || server.total().subscribers == 1);
         assert_eq!(server.total().closed_policy, 1);
-        let taken = server.total().sequenced;
-        assert!((1..10_000).contains(&taken), "{taken} were taken");
-        for n in 1..=taken {
-            assert_eq!(audience.json(), json!({ "topic": "p1", "offset": n, "message": n.to_string() }));
+        // Commands that it may still have had in work are taken or not; either way the answer to the ping is behind what was.
+        audience.send_text(&json!({ "ping": 1 }).to_string());
+        let mut taken = 0;
+        loop {
+            let said = audience.json();
+            if said == json!({ "pong": 1 }) {
+                break;
+            }
+            taken += 1;
+            assert_eq!(said, json!({ "topic": "p1", "offset": taken, "message": taken.to_string() }));
         }
-        assert_eq!(say(&mut audience, &json!({ "ping": 1 })), json!({ "pong": 1 }));
+        assert!((1..10_000).contains(&taken), "{taken} were taken");
     });
 }
