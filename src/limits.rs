@@ -197,6 +197,16 @@ pub const MEMORY_CLOSE_PERCENT: usize = 90;
 pub const MEMORY_REFUSE_PERCENT: usize = 100;
 /// Queues of blocked subscribers, and histories, that are looked through in one turn for the sake of memory.
 pub const MEMORY_LOOKED_THROUGH: usize = 16;
+/// Segments that are compacted with one walk over the blocked list.
+pub const MEMORY_SEGMENTS: usize = 16;
+/// Ranges of queues from which on no further walk is begun in one turn to make room in the logs: some 200 µs.
+pub const MEMORY_WALKED: usize = 64 * 1024;
+/// Subscribers from whom a segment is taken in one turn to make room.
+pub const MEMORY_LET_GO: usize = 256;
+/// Bytes by which the logs of a shard may grow in one turn, whatever is left of the budget.
+pub const MEMORY_TURN_BYTES: usize = 4 * SEGMENT_BYTES;
+/// How far the logs of a shard may be over their bound before nothing is taken until there is room, bytes.
+pub const LOG_SLACK_BYTES: usize = 8 * SEGMENT_BYTES;
 /// Places of its tables that a shard looks at in one turn for connections that hold what they do not read, when that has to go.
 pub const UNFLUSHED_LOOKED_THROUGH: u32 = 512;
 /// How long nothing more of the histories of a home goes for the sake of memory when some has gone, milliseconds.

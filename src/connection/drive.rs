@@ -112,11 +112,8 @@ impl Local {
         run_engine(state, (began, self.node().micros(began)), slice);
         self.handle_events(state, now);
         let is_behind = state.drain.as_ref().is_some_and(|drain| drain.is_behind(now));
-        if more_events || is_behind || !state.ready.is_empty() || state.shard.has_work() {
-            Next::Work
-        } else {
-            Next::Sleep
-        }
+        let is_due = is_behind || unflushed::is_looking(state) || state.shard.has_work();
+        if more_events || is_due || !state.ready.is_empty() { Next::Work } else { Next::Sleep }
     }
 
     /// Sleeps until there is work, an event, or the next slot of the clock.

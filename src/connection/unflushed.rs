@@ -19,6 +19,11 @@ pub(super) struct UnflushedLook {
     next: u64,
 }
 
+/// Whether the look is under way, so that a turn would go on with it.
+pub(super) fn is_looking(state: &State) -> bool {
+    state.unflushed_look.from > 0 && state.shard.wants_unflushed_back()
+}
+
 /// Goes on with the look, and ends a few of those that stall, if the shard wants what they hold.
 pub(super) fn end_some(state: &mut State, now: u64) {
     if !state.shard.wants_unflushed_back() {

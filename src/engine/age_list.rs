@@ -62,6 +62,12 @@ impl AgeList {
     pub(crate) fn oldest(&self) -> Option<u32> {
         (self.oldest != NONE).then_some(self.oldest)
     }
+
+    /// The entry that was pushed next after one that stands in a list.
+    pub(crate) fn next_younger<T: Aged>(slab: &mut Slab<T>, id: u32) -> Option<u32> {
+        let younger = slab[id as usize].neighbours().younger;
+        (younger != NONE).then_some(younger)
+    }
 }
 
 #[cfg(test)]

@@ -19,15 +19,13 @@ use super::{
     traffic::{Fanout, Kick, Sequenced},
 };
 use crate::{
-    limits::{LARGE_FRAME_BYTES, SEGMENT_BYTES},
+    limits::LARGE_FRAME_BYTES,
     metrics::Loss,
     publication::{Audience, MessageKey},
 };
 
 /// Publications marked in one pass.
 const RUN_MAX: u64 = 1_024;
-/// How far the logs may be over their bound before nothing is taken until they are relieved, bytes.
-const MEMORY_SLACK: usize = 8 * SEGMENT_BYTES;
 
 impl Shard {
     /// Takes at most `entries` entries of the fanout queue, or runs of them, while the shard keeps up. Returns how
@@ -55,12 +53,13 @@ impl Shard {
         entries
     }
 
-    /// Whether the shard may take more before it flushes, looks at the sockets, or its audience has drained.
+    /// Whether the shard may take more before it flushes, looks at the sockets or at the node's memory, or its audience has
+    /// drained.
     pub fn keeps_up(&self) -> bool {
         !self.holds_back()
             && !self.awaits_look()
             && self.lag() <= self.common.bounds.shard_lag
-            && self.log.held() <= self.common.bounds.log_bytes + MEMORY_SLACK
+            && self.log.held() <= self.may_hold
     }
 
     /// Log bytes appended since the head of the dirty list was put there.

@@ -4,7 +4,7 @@
 //! budget, the more is done, each step on top of those before: *conflate* what younger messages replace; *drop* what classes let go of the
 //! queues of blocked subscribers, and the older half of histories; *close* those who hold the oldest; and last, when the budget is used up, *refuse* new
 //! publications with 503. So an operator sees in advance what the node would do next, and clients that are slow pay
-//! before publishers do.
+//! before publishers do. How those are closed is the file `relief.rs`.
 
 use std::sync::{
     Arc,
@@ -13,12 +13,12 @@ use std::sync::{
 
 use crossbeam_utils::CachePadded;
 
-use super::{log::Compacted, outbox::Flags, shard::Shard, subscribers::Key};
+use super::{outbox::Flags, shard::Shard, subscribers::Key};
 use crate::{
     classes::Policy,
     limits::{
-        MEMORY_CLOSE_PERCENT, MEMORY_CONFLATE_PERCENT, MEMORY_DROP_PERCENT, MEMORY_LOOKED_THROUGH,
-        MEMORY_REFUSE_PERCENT,
+        LOG_SLACK_BYTES, MEMORY_CLOSE_PERCENT, MEMORY_CONFLATE_PERCENT, MEMORY_DROP_PERCENT,
+        MEMORY_LOOKED_THROUGH, MEMORY_REFUSE_PERCENT, MEMORY_TURN_BYTES,
     },
     metrics::Loss,
 };
@@ -126,10 +126,8 @@ impl Shard {
 
     /// Tells what this shard holds, and does what the node's memory asks for.
     pub(super) fn keep_within_memory(&mut self) {
-        let held = self.log.held();
-        let kept = self.home.history_bytes();
-        let all = held + kept + self.unflushed;
-        self.common.memory.held[usize::from(self.number)].store(all, Relaxed);
+        let (held, kept) = (self.log.held(), self.home.history_bytes());
+        self.tell_held();
         let rung = self.common.memory.rung();
         self.note_rung(rung);
         if rung >= Rung::Conflate {
@@ -139,9 +137,23 @@ impl Shard {
         if rung >= Rung::Drop && kept * HISTORY_PARTS >= held {
             self.home.thin_out(MEMORY_LOOKED_THROUGH, self.now);
         }
-        if held > self.common.bounds.log_bytes || rung >= Rung::Close {
-            self.relieve_memory();
-        }
+        self.relieving = self.needs_relief() && self.relieve();
+        self.may_hold = self.log_limit();
+    }
+
+    /// Tells the other shards what this one holds.
+    pub(super) fn tell_held(&self) {
+        let all = self.log.held() + self.home.history_bytes() + self.unflushed;
+        self.common.memory.held[usize::from(self.number)].store(all, Relaxed);
+    }
+
+    /// How long the logs may get in this turn, bytes: by what is left of the budget, of which each shard takes its part,
+    /// or a little where nothing is left, for what was admitted is delivered all the same.
+    fn log_limit(&self) -> usize {
+        let Memory { held, budget } = &self.common.memory;
+        let left = budget.saturating_sub(self.common.memory.used()) / held.len();
+        let by_budget = self.log.held() + left.max(MEMORY_TURN_BYTES);
+        by_budget.min(self.common.bounds.log_bytes + LOG_SLACK_BYTES)
     }
 
     /// Counts the rungs that were climbed since the last turn.
@@ -191,82 +203,22 @@ impl Shard {
             }
         });
     }
-
-    /// Makes room in the logs: compacts the oldest segment, one walk over the blocked list; when no segment has anything
-    /// to spare, those who hold the oldest lose it, or are disconnected, as the classes of the frames say.
-    fn relieve_memory(&mut self) {
-        // What nobody is waiting for is the first to go.
-        self.replays.clear(&mut self.log);
-        if let Some(victim) = self.log.oldest_fresh() {
-            let ranges: Vec<_> = self.blocked_ranges(victim).map(|(_, range)| range).collect();
-            if ranges.len() < self.log.pins(victim) as usize {
-                // A subscriber that is not blocked holds it too; the flush will reach that one.
-                return;
-            }
-            if let Compacted::Moved(moved) = self.log.compact(victim, &ranges) {
-                for index in self.blocked.indexes() {
-                    self.subscribers.outboxes[index as usize].remap(&moved);
-                }
-                self.metrics().compactions.add(1);
-            }
-            return;
-        }
-        if let Some(oldest) = self.log.oldest_dense() {
-            let mut holders: Vec<u32> = self.blocked_ranges(oldest).map(|(index, _)| index).collect();
-            holders.dedup();
-            for index in holders {
-                self.let_go(index, oldest);
-            }
-        }
-    }
-
-    /// Takes a segment from a subscriber: drops its frames there if their classes allow that, else ends the subscriber.
-    fn let_go(&mut self, index: u32, segment: u32) {
-        let key = self.subscribers.key(index);
-        if !self.is_open(key) {
-            self.give_up(index);
-            return;
-        }
-        let rules = self.common.rules.clone();
-        let mut may_stay = true;
-        self.look_through(index, |shard, frames, losses| {
-            for (frame, loss) in frames.iter().zip(losses.iter_mut()) {
-                if frame.range.segment == segment {
-                    let rule = rules[shard.log.books.get(frame.note.book).class.index()];
-                    *loss = Some(Loss::Memory);
-                    may_stay &= rule.policy != Policy::Disconnect;
-                }
-            }
-            if !may_stay {
-                losses.fill(None);
-            }
-        });
-        let outbox = &mut self.subscribers.outboxes[index as usize];
-        if may_stay {
-            outbox.copy_rest_out(&mut self.log);
-        }
-        // What is left there is the rest of a frame that cannot go: then the subscriber has to.
-        if !may_stay || outbox.ranges().any(|range| range.segment == segment) {
-            self.close_slow(key, Loss::Memory);
-        }
-    }
-
-    /// Takes the memory from a subscriber that is being closed and does not read what it was still to get: it cannot
-    /// be disconnected a second time, and while it held on, the shard would take nothing.
-    fn give_up(&mut self, index: u32) {
-        let outbox = &mut self.subscribers.outboxes[index as usize];
-        if outbox.flags.has(Flags::ATTACHING) {
-            let lost = outbox.discard(&mut self.log, Loss::Memory);
-            self.metrics().count_loss(Loss::Memory, lost);
-        } else {
-            self.lose(index, Loss::Memory);
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{engine::Common, settings::Settings};
+
+    #[test]
+    fn shard_with_nothing_to_let_go_rests_although_memory_is_used_up() {
+        let common = Common::new(&Settings { shards: 2, ..Settings::default() }, 1);
+        let mut shard = Shard::new(0, common.clone());
+        common.memory.held[1].store(common.memory.budget, Relaxed);
+        shard.begin_turn(0);
+        assert_eq!((shard.rung, shard.has_work()), (Rung::Refuse, false));
+        assert!(shard.keeps_up(), "what was admitted is delivered");
+    }
 
     #[test]
     fn rungs_are_climbed_one_by_one() {

@@ -61,6 +61,7 @@ mod outbox;
 mod passes;
 mod query;
 mod receipts;
+mod relief;
 mod repeats;
 mod replay;
 mod retry;

@@ -284,15 +284,17 @@ impl Outbox {
         taken
     }
 
-    /// Follows frames that compaction moved.
-    pub(crate) fn remap(&mut self, moved: &Moved) {
-        if let Some(mapped) = moved.map(self.tail) {
+    /// Follows frames that compactions moved. Each range is mapped once: where the frames of one segment went may have the
+    /// number of another that was freed.
+    pub(crate) fn remap(&mut self, moved: &[Moved]) {
+        let map = |range| moved.iter().find_map(|moved| moved.map(range));
+        if let Some(mapped) = map(self.tail) {
             self.tail = mapped;
         }
         let Some(backlog) = &mut self.backlog else { return };
         for entry in backlog.rest.iter_mut().chain(&mut backlog.entries) {
             if let Entry::Range(range) = entry
-                && let Some(mapped) = moved.map(*range)
+                && let Some(mapped) = map(*range)
             {
                 *range = mapped;
             }

@@ -77,6 +77,10 @@ pub struct Shard {
     pub(super) looked_at: Vec<Queued>,
     /// What the node's memory asked for in the last turn.
     pub(super) rung: Rung,
+    /// Whether the last turn left room to be made that can be made.
+    pub(super) relieving: bool,
+    /// How long the logs may get before the next turn looks at the node's memory, bytes.
+    pub(super) may_hold: usize,
     /// The place in the blocked list up to which queues were looked through for the sake of memory.
     pub(super) thinned_out_to: usize,
     /// Bytes that connections hold, as it was said last.
@@ -116,6 +120,8 @@ impl Shard {
             held: None,
             looked_at: Vec::new(),
             rung: Rung::default(),
+            relieving: false,
+            may_hold: common.bounds.log_bytes + limits::LOG_SLACK_BYTES,
             thinned_out_to: 0,
             unflushed: 0,
             events: VecDeque::new(),
@@ -293,6 +299,7 @@ impl Shard {
             || !self.events.is_empty()
             || !self.common.mailboxes.ingress(self.number.into()).is_empty()
             || !self.resuming.is_empty()
+            || self.relieving
             || !self.holds_back() && self.has_something_to_take()
     }
 

@@ -1,6 +1,6 @@
 //! Compaction of a log: the frames of an old segment that somebody still wants are moved, once, and the segment is freed.
 
-use super::{Body, Indexed, Log, Range, SEGMENT_BYTES, Stage};
+use super::{AgeList, Body, Indexed, Log, Range, SEGMENT_BYTES, Stage};
 
 /// A segment of which this share (in quarters) is wanted is not worth copying.
 const DENSE_QUARTERS: usize = 3;
@@ -36,9 +36,19 @@ impl Moved {
 }
 
 impl Log {
-    /// The oldest segment that may hold frames nobody wants.
-    pub(crate) fn oldest_fresh(&self) -> Option<u32> {
-        self.fresh.oldest()
+    /// The oldest segments that may hold frames nobody wants, with so many pins together at most, or the oldest alone.
+    pub(crate) fn oldest_fresh(&mut self, most: usize, pins_most: usize) -> Vec<u32> {
+        let (mut ids, mut pins) = (Vec::new(), 0);
+        let mut next = self.fresh.oldest();
+        while let Some(id) = next.filter(|_| ids.len() < most) {
+            pins += self.segments[id as usize].pins as usize;
+            if pins > pins_most && !ids.is_empty() {
+                break;
+            }
+            ids.push(id);
+            next = AgeList::next_younger(&mut self.segments, id);
+        }
+        ids
     }
 
     /// The oldest segment of which nothing can be saved. What holds no more than the rest of a frame comes last.
