@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::answer::{Answer, Refusal, json};
 use crate::{
     engine::{ClientRank, Encoding, TopicFigures, TopicRank},
+    http::percent,
     identity::{ClientId, Spelling},
     limits::{LISTED, LISTED_CANDIDATES, LISTED_MAX},
     node::{ConnectionName, Node, QueryError, SlowClient, Survey, SurveyCredit},
@@ -196,8 +197,7 @@ fn parameters<R: Copy>(
     ranks: &[(&'static str, R)],
 ) -> Result<(usize, (&'static str, R)), Refusal> {
     let (mut most, mut by) = (LISTED, ranks[0]);
-    for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+    for (name, value) in percent::pairs(query.unwrap_or_default()) {
         if name == count {
             let number = value.parse().ok().filter(|number| (1..=LISTED_MAX).contains(number));
             most = number.ok_or_else(|| Refusal::bad_request(format!("`{count}` is 1 to {LISTED_MAX}")))?;

@@ -45,7 +45,7 @@ mod handshake;
 mod health;
 mod lines;
 mod payload;
-mod percent;
+pub(crate) mod percent;
 mod proxied;
 mod publish;
 mod register;

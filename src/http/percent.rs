@@ -7,9 +7,16 @@ use percent_encoding::percent_decode_str;
 use super::answer::Refusal;
 
 /// Names and values of a query, as they stand there; without `=` the value is empty.
-pub(super) fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
+pub(crate) fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+}
+
+/// The same, decoded.
+pub(super) fn decoded_pairs(
+    query: &str,
+) -> impl Iterator<Item = Result<(Cow<'_, str>, Cow<'_, str>), Refusal>> {
+    pairs(query).map(|(name, value)| Ok((decode_query(name)?, decode_query(value)?)))
 }
 
 /// Decodes `text`; a `+` is a plus.

@@ -35,7 +35,11 @@ pub(super) async fn topic(
         caller.enter(&settings)?;
         caller.may_subscribe(&settings, &topic)?;
     }
-    if let Some(name) = parameters(request.uri()).next().transpose()?.map(|(name, _)| name) {
+    if let Some(name) = percent::decoded_pairs(request.uri().query().unwrap_or_default())
+        .next()
+        .transpose()?
+        .map(|(name, _)| name)
+    {
         return Err(unknown_parameter(&name, "none"));
     }
     let wait = local.node().settings().join_wait;
@@ -137,7 +141,7 @@ struct Part {
 impl Part {
     fn of(uri: &Uri) -> Result<Self, Refusal> {
         let (mut since, mut limit) = (None, None);
-        for parameter in parameters(uri) {
+        for parameter in percent::decoded_pairs(uri.query().unwrap_or_default()) {
             let (name, value) = parameter?;
             let first = match &*name {
                 "since" => {
@@ -158,13 +162,6 @@ impl Part {
         }
         Ok(Self { since, limit: limit.unwrap_or(HISTORY_PAGE) })
     }
-}
-
-/// Names and values of a query.
-fn parameters(uri: &Uri) -> impl Iterator<Item = Result<(String, String), Refusal>> {
-    percent::pairs(uri.query().unwrap_or_default()).map(|(name, value)| {
-        Ok((percent::decode_query(name)?.into_owned(), percent::decode_query(value)?.into_owned()))
-    })
 }
 
 /// The refusal of a parameter that is not known.

@@ -17,7 +17,6 @@ mod document;
 mod environment;
 mod escape;
 mod html;
-#[allow(dead_code, reason = "scenarios begin to draw step by step")]
 mod plot;
 pub(crate) mod plots;
 pub(crate) mod rounds;
@@ -34,7 +33,6 @@ use crate::error::{Context, Error, Result};
 use crate::verdict::Verdict;
 use document::Document;
 pub(crate) use environment::Environment;
-#[allow(unused_imports, reason = "scenarios begin to draw step by step")]
 pub(crate) use plot::{Axis, Dot, Dots, Lines, Plot, Scale, Series, Unit};
 pub(crate) use table::{Table, unknown};
 
@@ -186,7 +184,6 @@ impl Section {
         self
     }
 
-    #[allow(dead_code, reason = "scenarios begin to draw step by step")]
     /// A plot without a single point is left out.
     pub(crate) fn plot(&mut self, plot: impl Into<Plot>) -> &mut Self {
         let plot = plot.into();
