@@ -45,7 +45,7 @@ pub(super) async fn batch(
         caller
     };
     let is_ordered = is_ordered(request.uri().query().unwrap_or_default())?;
-    let content_type = ContentType::of(request.headers());
+    let content_type = ContentType::of(request.headers())?;
     let is_stream = content_type == ContentType::Lines;
     if !is_stream {
         content_type.json_or_absent()?;

@@ -1,6 +1,6 @@
 //! What a request says its body is.
 
-use hyper::header::{CONTENT_TYPE, HeaderMap};
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 
 use super::answer::Refusal;
 
@@ -33,8 +33,21 @@ const KNOWN: [(&str, ContentType); 5] = [
 ];
 
 impl ContentType {
-    /// Reads the header.
-    pub(super) fn of(headers: &HeaderMap) -> Self {
+    /// Reads the headers.
+    ///
+    /// # Errors
+    /// 415 for a body that is coded: it would go to subscribers as it is, without a word of the coding.
+    pub(super) fn of(headers: &HeaderMap) -> Result<Self, Refusal> {
+        let is_plain = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
+        match headers.get_all(CONTENT_ENCODING).iter().all(is_plain) {
+            true => Ok(Self::named(headers)),
+            false => Err(Refusal::unsupported_media_type(
+                "the body is taken as it is: without Content-Encoding, or with `identity`",
+            )),
+        }
+    }
+
+    fn named(headers: &HeaderMap) -> Self {
         let mut values = headers.get_all(CONTENT_TYPE).iter();
         let (Some(value), None) = (values.next(), values.next()) else {
             return if headers.contains_key(CONTENT_TYPE) { Self::Other } else { Self::Absent };
@@ -87,8 +100,6 @@ fn is_utf8(parameters: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use hyper::header::HeaderValue;
-
     use super::*;
 
     fn of(values: &[&'static str]) -> ContentType {
@@ -96,7 +107,7 @@ mod tests {
         for value in values {
             headers.append(CONTENT_TYPE, HeaderValue::from_static(value));
         }
-        ContentType::of(&headers)
+        ContentType::named(&headers)
     }
 
     #[test]
@@ -117,6 +128,25 @@ mod tests {
             assert_eq!(of(&[other]), ContentType::Other, "{other}");
         }
         assert_eq!(of(&["application/json", "application/json"]), ContentType::Other);
+    }
+
+    #[test]
+    fn coded_body_is_refused_whatever_its_type() {
+        for (codings, refused) in [
+            (&["identity"][..], false),
+            (&[" Identity "], false),
+            (&["gzip"], true),
+            (&["identity", "br"], true),
+            (&["gzip, identity"], true),
+            (&[""], true),
+        ] {
+            let mut headers = HeaderMap::new();
+            for coding in codings {
+                headers.append(CONTENT_ENCODING, HeaderValue::from_static(coding));
+            }
+            let status = ContentType::of(&headers).map_err(|refusal| refusal.status.as_u16());
+            assert_eq!(status, if refused { Err(415) } else { Ok(ContentType::Absent) }, "{codings:?}");
+        }
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub(super) async fn publish(
     let settings = local.node().settings();
     let caller = Caller::of(&settings, request.headers())?;
     caller.enter_to_publish(&settings)?;
-    ContentType::of(request.headers()).json_or_absent()?;
+    ContentType::of(request.headers())?.json_or_absent()?;
     let bounds = Bounds::of_object(&settings);
     // Settings are looked up again behind each wait, and never held through one.
     drop(settings);
@@ -61,7 +61,7 @@ pub(super) async fn publish_to(
         Topic::parse(&percent::decode(topic)?).map_err(|error| Refusal::bad_request(error.to_string()))?;
     let options = options(request.uri().query().unwrap_or_default())?;
     caller.may_publish(&settings, &topic)?;
-    let kind = Kind::of(ContentType::of(request.headers()))?;
+    let kind = Kind::of(ContentType::of(request.headers())?)?;
     let bounds = Bounds {
         max: settings.max_message,
         too_large: Refusal::message_too_large,
@@ -135,8 +135,8 @@ impl Kind {
 /// Reads the parameters of `/publish/{topic}`.
 fn options(query: &str) -> Result<PublishOptions, Refusal> {
     let mut options = PublishOptions::default();
-    for (name, value) in percent::pairs(query) {
-        let (name, value) = (percent::decode_query(name)?, percent::decode_query(value)?);
+    for parameter in percent::decoded_pairs(query) {
+        let (name, value) = parameter?;
         options.set(&name, &value).map_err(|error| Refusal::bad_request(error.to_string()))?;
     }
     Ok(options)

@@ -30,7 +30,7 @@ pub(super) async fn register(
     let node = local.node();
     let settings = node.settings();
     Caller::of(&settings, request.headers())?.require(Scope::Register)?;
-    ContentType::of(request.headers()).json_or_absent()?;
+    ContentType::of(request.headers())?.json_or_absent()?;
     let base = match &settings.public_url {
         Some(url) => url.clone(),
         None => {

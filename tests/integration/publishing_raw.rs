@@ -223,3 +223,26 @@ fn text_and_binary_messages_keep_their_order() {
         }
     });
 }
+
+#[test]
+fn coded_body_is_refused_and_reaches_nobody() {
+    serve(shards(2), |server| {
+        let mut client = server.client(&["cats"]);
+        let mut http = server.http();
+        for (path, kind, body) in [
+            ("/publish/cats", "text/plain", "coded"),
+            ("/publish/cats", "application/octet-stream", "coded"),
+            ("/publish", "application/json", r#"{"topic":"cats","message":"coded"}"#),
+            ("/batch", "application/json", r#"[{"topic":"cats","message":"coded"}]"#),
+            ("/batch", "application/x-ndjson", r#"{"topic":"cats","message":"coded"}"#),
+            ("/register", "application/json", r#"{"user_id":1}"#),
+        ] {
+            let headers = [("Content-Type", kind), ("Content-Encoding", "gzip")];
+            let answer = http.request("POST", path, &headers, body.as_bytes());
+            answer.expect_error(415, "unsupported_media_type");
+        }
+        let headers = [("Content-Type", "text/plain"), ("Content-Encoding", "identity")];
+        assert_eq!(http.request("POST", "/publish/cats", &headers, b"plain").status, 200);
+        client.expect_text("plain");
+    });
+}
