@@ -280,6 +280,14 @@ pub const CONTROL_PAYLOAD_MAX: usize = 125;
 pub const COMMAND_BYTES: usize = 64 * 1024;
 /// What a topic in a client command may need, bytes: twice its name, an epoch and an offset.
 pub const COMMAND_BYTES_PER_TOPIC: usize = 2 * (TOPIC_BYTES_MAX + 8) + 96;
+/// How long a client's message may take from where it begins to where it ends, milliseconds.
+pub const MESSAGE_MS: u64 = 30_000;
+/// Bytes that messages of clients which have begun and not ended may take together, a shard; never less than one takes ...
+pub const HALF_MESSAGES_BYTES: usize = 64 * 1024 * 1024;
+/// ... and over all shards no more than one such part of `--memory`: strangers alone do not make it short.
+pub const HALF_MESSAGES_PARTS: usize = 4;
+/// What each counts besides its bytes.
+pub const HALF_MESSAGE_COST: usize = 256;
 /// Fragments one client message may come in.
 pub const FRAGMENTS_MAX: u32 = 1_024;
 /// Client messages and control frames taken from one connection per second, on average (`--commands-per-second`).
@@ -487,5 +495,9 @@ const _: () = assert!(HTTP_DISCARD_BYTES >= BODY_BYTES);
 const _: () = assert!(LARGE_FRAME_BYTES <= SEGMENT_BYTES);
 const _: () = assert!(TLS_UNREAD_BYTES <= READ_TURN_BYTES, "what one read opens fits in the read buffer");
 const _: () = assert!(TLS_PIECE_BYTES <= 16 * 1024, "a record holds no more");
+const _: () = assert!(
+    100 / HALF_MESSAGES_PARTS < MEMORY_CONFLATE_PERCENT,
+    "nobody's queue pays for half messages alone"
+);
 const _: () = assert!(WRITE_SLICES <= 1024, "IOV_MAX on Linux");
 const _: () = assert!(LOG_BYTES >= 16 * SEGMENT_BYTES + 2 * OUTBOX_BYTES);

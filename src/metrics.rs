@@ -205,6 +205,12 @@ values! {
     history_bytes,
     /// What connections hold of what was written to them and their kernels have not taken: records of TLS, bytes (gauge).
     unflushed_bytes,
+    /// What messages of clients take that have begun and not ended, bytes (gauge).
+    half_message_bytes,
+    /// Clients closed by us because a message of theirs took too long (1008).
+    half_messages_overdue,
+    /// Clients closed by us because half messages took too much together, and theirs had taken longest (1013).
+    half_messages_squeezed,
     /// Topics that were resumed, and nothing was missing.
     resumes_whole,
     /// Topics that were resumed, and something was missing: a gap was told.

@@ -135,6 +135,8 @@ pub struct Settings {
     /// How long a client may take that connects without a token and has to send one on its socket; 1 ms to
     /// [`limits::WAIT_MS_MAX`].
     pub auth_wait: Duration,
+    /// How long a message of a client may take from where it begins to where it ends; 1 ms to [`limits::WAIT_MS_MAX`].
+    pub message_time: Duration,
     /// Whether somebody who proves nothing is let in.
     pub anonymous: Anonymous,
     /// The origins of pages that may open a WebSocket.
@@ -296,6 +298,14 @@ impl Settings {
         };
         limits::COMMAND_BYTES.max(topics).max(message)
     }
+
+    /// What messages of clients that have not ended may take together, a shard, bytes: one fits always.
+    pub fn half_messages_bytes(&self) -> usize {
+        let share = self.memory_bytes / limits::HALF_MESSAGES_PARTS / self.shards.max(1);
+        let control = limits::CONTROL_PAYLOAD_MAX + limits::HALF_MESSAGE_COST;
+        let one = self.command_bytes() + control + limits::TLS_UNREAD_BYTES;
+        limits::HALF_MESSAGES_BYTES.min(share).max(one)
+    }
 }
 
 impl Default for Settings {
@@ -346,6 +356,7 @@ impl Default for Settings {
             tokens: None,
             token_leeway: Duration::from_millis(limits::TOKEN_LEEWAY_MS),
             auth_wait: Duration::from_millis(limits::AUTH_WAIT_MS),
+            message_time: Duration::from_millis(limits::MESSAGE_MS),
             anonymous: Anonymous::Auto,
             origins: PageOrigins::default(),
             insecure_open: false,

@@ -279,7 +279,7 @@ fn deliveries(text: &mut Text, view: &View) {
 
 fn memory(text: &mut Text, view: &View) {
     let total = &view.total;
-    text.family(Kind::Gauge, "fanfare_memory_used_bytes", "What is queued for clients and kept in histories")
+    text.family(Kind::Gauge, "fanfare_memory_used_bytes", "What is queued, kept and held amid messages")
         .sample(&[], view.memory_used);
     text.family(Kind::Gauge, "fanfare_memory_limit_bytes", "How much that may be (--memory)")
         .sample(&[], view.memory_budget);
@@ -291,6 +291,19 @@ fn memory(text: &mut Text, view: &View) {
         "TLS records for clients that kernels do not take now",
     )
     .sample(&[], total.unflushed_bytes);
+    text.family(
+        Kind::Gauge,
+        "fanfare_memory_half_message_bytes",
+        "Messages of clients that have begun and not ended",
+    )
+    .sample(&[], total.half_message_bytes);
+    text.family(
+        Kind::Counter,
+        "fanfare_half_messages_ended",
+        "Clients closed amid a message of theirs, because it took too long or all of them took too much",
+    )
+    .sample(&[("reason", "time")], total.half_messages_overdue)
+    .sample(&[("reason", "memory")], total.half_messages_squeezed);
     text.family(
         Kind::Gauge,
         "fanfare_memory_rung",

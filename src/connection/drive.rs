@@ -100,6 +100,7 @@ impl Local {
         let state = &mut *self.state();
         self.node().metrics().shard(self.shard()).turns.add(1);
         state.shard.note_unflushed(state.unsent.load(Ordering::Relaxed));
+        state.shard.note_half_messages(state.halves.bytes());
         state.shard.begin_turn(now);
         state.follow(&self.node().settings());
         let more_events = self.look_at_sockets(state);
@@ -254,6 +255,7 @@ impl Local {
     pub(super) fn closing(&self, state: &mut State, key: Key, now: u64) {
         state.changing.remove(&key);
         state.admitted.remove(key);
+        state.halves.remove(key);
         state.give_up_publishing(key);
         let Some(socket) = state.begin_closing(key, now) else { return };
         let client = socket.session.client();
@@ -285,6 +287,7 @@ impl Local {
             }
         }
         self.close_overdue(state, now);
+        self.close_unfinished(state, now);
         if self.node().phase() == Phase::Closing {
             self.close_those_due(state, now);
         } else {

@@ -25,6 +25,7 @@ use super::{
     admitted::Admitted,
     ages::Ages,
     drain::Drain,
+    halves::Halves,
     liveness::Liveness,
     poller::{Happened, Poller},
     socket::{Flags, Socket, Sockets},
@@ -43,7 +44,7 @@ use crate::{
     tls::UnsentTotal,
     topic::{SharedTopics, Topic},
     units::milliseconds,
-    websocket::ReaderLimits,
+    websocket::{Reader, ReaderLimits},
 };
 
 /// Ingress entries handled for one publisher; its own is the last of those that wait.
@@ -83,6 +84,9 @@ pub(super) struct State {
     /// The read buffer of all sockets.
     pub(super) scratch: Box<[u8]>,
     pub(super) reader_limits: ReaderLimits,
+    /// Messages of clients that have not ended, and what they may take together, bytes.
+    pub(super) halves: Halves,
+    pub(super) half_messages_bytes: usize,
     /// The settings that were in force when the last turn began.
     followed: Arc<Settings>,
     pub(super) liveness: Liveness,
@@ -130,6 +134,8 @@ impl Local {
             ready: VecDeque::new(),
             scratch: vec![0; READ_TURN_BYTES].into(),
             reader_limits: reader_limits(&settings),
+            halves: Halves::default(),
+            half_messages_bytes: settings.half_messages_bytes(),
             followed: Arc::clone(&settings),
             liveness: Liveness::new(settings.ping_interval, settings.pong_timeout),
             ages: Ages::new(settings.max_connection_age, RandomState::new().hash_one(number)),
@@ -245,6 +251,7 @@ impl Local {
         }
         state.sockets = Sockets::default();
         state.admitted = Admitted::default();
+        state.halves = Halves::default();
         state.passes.clear();
     }
 
@@ -298,6 +305,7 @@ impl Local {
         state.shard.remove(key);
         state.changing.remove(&key);
         state.admitted.remove(key);
+        state.halves.remove(key);
         state.passes.remove(&key);
         state.give_up_publishing(key);
         if let Some(mut socket) = state.sockets.remove(key) {
@@ -335,6 +343,7 @@ impl State {
     pub(super) fn follow(&mut self, settings: &Arc<Settings>) {
         if !Arc::ptr_eq(&self.followed, settings) {
             self.reader_limits = reader_limits(settings);
+            self.half_messages_bytes = settings.half_messages_bytes();
             self.shard.change_classes(settings);
             self.followed = settings.clone();
         }
@@ -372,6 +381,8 @@ impl State {
         socket.set(Flags::CLOSING);
         socket.clear(Flags::PAUSED);
         drop(socket.take_held());
+        // Nothing of it is parsed any more, and it may take its time to go.
+        socket.reader = Reader::new();
         Some(socket)
     }
 

@@ -14,6 +14,7 @@ mod ages;
 mod commands;
 mod drain;
 mod drive;
+mod halves;
 mod liveness;
 mod local;
 mod poller;

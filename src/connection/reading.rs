@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::{
     admitted::may_have,
+    halves::note_whole,
     local::{Local, State},
     socket::{Flags, ReadResult, Socket},
 };
@@ -49,6 +50,9 @@ impl Local {
         let mut scratch = std::mem::take(&mut state.scratch);
         let turn = self.read_into(state, key, now, &mut scratch);
         state.scratch = scratch;
+        if turn != Turn::Gone {
+            self.note_half(state, key, now);
+        }
         turn
     }
 
@@ -125,6 +129,8 @@ impl Local {
             shard.count_command();
             let effect = socket.session.receive(incoming, socket.encoding, now, &settings);
             socket.session.charge_fragments(socket.reader.given_fragments());
+            note_whole(state, key);
+            let shard = &mut state.shard;
             match effect {
                 Effect::None => {}
                 Effect::Answer(frame) => shard.answer(key, frame),

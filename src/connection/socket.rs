@@ -50,9 +50,15 @@ impl Flags {
     pub(super) const TLS: Self = Self(1_024);
     /// It held records that its kernel did not take when that was looked at, and has not moved since.
     pub(super) const SEEN_UNFLUSHED: Self = Self(2_048);
+    /// What it sends has begun and not ended, and is noted.
+    pub(super) const HALF: Self = Self(4_096);
 
     pub(super) fn has(self, any: Self) -> bool {
         self.0 & any.0 != 0
+    }
+
+    pub(super) fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 }
 
@@ -125,6 +131,13 @@ impl Socket {
 
     pub(super) fn holds(&self) -> bool {
         self.rare.as_ref().is_some_and(|rare| rare.held.is_some())
+    }
+
+    /// Bytes kept of what has come in part: a message, a frame, a record of TLS. `None` where nothing has, as nearly always.
+    pub(super) fn half_bytes(&mut self) -> Option<usize> {
+        self.reader.forget_given();
+        let unopened = self.unopened();
+        (self.reader.is_half() || unopened > 0).then(|| self.reader.holds() + unopened)
     }
 
     /// Reads once, into `buffer`; records of TLS are opened on the way. A read that does not fill the buffer counts as

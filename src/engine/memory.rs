@@ -108,6 +108,13 @@ impl Shard {
         self.metrics().unflushed_bytes.set(bytes as u64);
     }
 
+    /// Notes how many bytes messages of clients take that have not ended. They have a bound of their own, so nothing is done
+    /// about them here.
+    pub fn note_half_messages(&mut self, bytes: usize) {
+        self.half_messages = bytes;
+        self.metrics().half_message_bytes.set(bytes as u64);
+    }
+
     /// Whether so much of what is to go, for memory is short, is with connections that some of those have to go. It is the
     /// driver that knows which.
     pub fn wants_unflushed_back(&self) -> bool {
@@ -143,7 +150,7 @@ impl Shard {
 
     /// Tells the other shards what this one holds.
     pub(super) fn tell_held(&self) {
-        let all = self.log.held() + self.home.history_bytes() + self.unflushed;
+        let all = self.log.held() + self.home.history_bytes() + self.unflushed + self.half_messages;
         self.common.memory.held[usize::from(self.number)].store(all, Relaxed);
     }
 

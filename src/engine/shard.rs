@@ -85,6 +85,8 @@ pub struct Shard {
     pub(super) thinned_out_to: usize,
     /// Bytes that connections hold, as it was said last.
     pub(super) unflushed: usize,
+    /// Bytes of messages that have not ended, as it was said last.
+    pub(super) half_messages: usize,
     events: VecDeque<Event>,
     /// The time of this turn, milliseconds.
     pub(super) now: u64,
@@ -124,6 +126,7 @@ impl Shard {
             may_hold: common.bounds.log_bytes + limits::LOG_SLACK_BYTES,
             thinned_out_to: 0,
             unflushed: 0,
+            half_messages: 0,
             events: VecDeque::new(),
             now: 0,
             common,

@@ -162,6 +162,7 @@ impl Settings {
         span("batch_line_wait", self.batch_line_wait, 1, WAIT_MS_MAX)?;
         span("batch_stall", self.batch_stall, 1, HTTP_UNREAD_MS - 1)?;
         span("auth_wait", self.auth_wait, 1, WAIT_MS_MAX)?;
+        span("message_time", self.message_time, 1, WAIT_MS_MAX)?;
         span("token_leeway", self.token_leeway, 0, TOKEN_LEEWAY_MS_MAX)?;
         span("drain_delay", self.drain_delay, 0, DRAIN_MS_MAX)?;
         span("drain_duration", self.drain_duration, 0, DRAIN_MS_MAX)?;
@@ -345,6 +346,7 @@ mod tests {
             batch_line_wait = Duration::ZERO; batch_line_wait = LONG;
             batch_stall = Duration::ZERO; batch_stall = Duration::from_millis(HTTP_UNREAD_MS);
             auth_wait = Duration::ZERO; auth_wait = LONG;
+            message_time = Duration::ZERO; message_time = LONG;
             token_leeway = LONG; drain_delay = LONG; drain_duration = LONG; stop_deadline = LONG;
             socket_unsent = 0; socket_unsent = u32::MAX;
             socket_send_buffer = 1; socket_send_buffer = u32::MAX;

@@ -202,6 +202,11 @@ impl Connection {
         });
     }
 
+    /// Bytes that were read and not opened: those of a record, or a message of TLS, whose end is still to come.
+    pub(crate) fn unopened(&self) -> usize {
+        self.unread.len()
+    }
+
     /// Notes that so many frames came in what was received: records are there to carry them.
     pub(crate) fn pay(&mut self, frames: usize) {
         let paid = TLS_OVERHEAD_A_FRAME.saturating_mul(u32::try_from(frames).unwrap_or(u32::MAX));

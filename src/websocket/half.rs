@@ -96,6 +96,11 @@ impl Half {
         }
     }
 
+    /// Whether there is a data message that was not given out by the last call.
+    pub(super) fn is_amid_message(&self) -> bool {
+        self.message.is_some() && self.given != Some(Whole::Message)
+    }
+
     /// Whether nothing is held.
     pub(super) fn is_empty(&self) -> bool {
         let nothing_came = self.header.is_empty() && self.frame.is_none() && self.message.is_none();

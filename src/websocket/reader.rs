@@ -110,8 +110,18 @@ impl Reader {
         self.half.as_ref().is_some_and(|half| half.is_finished())
     }
 
-    /// Drops what the last event was borrowed from, and with the last of it the memory.
-    fn forget_given(&mut self) {
+    /// Whether a frame or a message has come in part. What was given out counts until it is forgotten.
+    pub fn is_half(&self) -> bool {
+        self.half.as_ref().is_some_and(|half| !half.is_finished())
+    }
+
+    /// Whether a data message has begun whose end was not given out yet.
+    pub fn is_amid_message(&self) -> bool {
+        self.half.as_ref().is_some_and(|half| half.is_amid_message())
+    }
+
+    /// Drops what the last event was borrowed from, and with the last of it the memory, before [`Self::next`] does.
+    pub fn forget_given(&mut self) {
         if let Some(half) = &mut self.half {
             half.forget_given();
             if half.is_empty() {

@@ -24,6 +24,7 @@ mod cors;
 mod draining;
 mod embedding;
 mod gate;
+mod half_messages;
 mod handshake;
 mod hostile_frames;
 mod http_protocol;

@@ -47,6 +47,11 @@ impl Socket {
         self.tls().is_some_and(|(tls, _)| tls.is_broken())
     }
 
+    /// Bytes of records that were read and are not whole.
+    pub(super) fn unopened(&mut self) -> usize {
+        self.tls().map_or(0, |(tls, _)| tls.unopened())
+    }
+
     /// Notes that so many frames came in what was read.
     pub(in crate::connection) fn pay(&mut self, frames: usize) {
         if let Some((tls, _)) = self.tls() {
