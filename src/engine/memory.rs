@@ -71,6 +71,15 @@ impl Rung {
     }
 }
 
+/// Bytes that connections hold, as was said last.
+#[derive(Debug, Default)]
+pub(super) struct Outside {
+    /// Of what the transport took, and what has not left.
+    unflushed: usize,
+    /// Of messages that have not ended.
+    half_messages: usize,
+}
+
 /// What the shards of a node hold together, and how much that may be.
 #[derive(Clone, Debug)]
 pub struct Memory {
@@ -104,14 +113,14 @@ impl Shard {
     /// Notes how many bytes connections hold that the transport has taken and that have not left
     /// ([`Offered::Wrote`](super::Offered::Wrote)): they are queued, too.
     pub fn note_unflushed(&mut self, bytes: usize) {
-        self.unflushed = bytes;
+        self.outside.unflushed = bytes;
         self.metrics().unflushed_bytes.set(bytes as u64);
     }
 
     /// Notes how many bytes messages of clients take that have not ended. They have a bound of their own, so nothing is done
     /// about them here.
     pub fn note_half_messages(&mut self, bytes: usize) {
-        self.half_messages = bytes;
+        self.outside.half_messages = bytes;
         self.metrics().half_message_bytes.set(bytes as u64);
     }
 
@@ -119,7 +128,7 @@ impl Shard {
     /// driver that knows which.
     pub fn wants_unflushed_back(&self) -> bool {
         let others = self.log.held() + self.home.history_bytes();
-        self.rung >= Rung::Close && self.unflushed * UNFLUSHED_PARTS >= others
+        self.rung >= Rung::Close && self.outside.unflushed * UNFLUSHED_PARTS >= others
     }
 
     /// Ends a subscriber as slow because its connection holds what it does not read. It cannot be told: that would come
@@ -150,7 +159,8 @@ impl Shard {
 
     /// Tells the other shards what this one holds.
     pub(super) fn tell_held(&self) {
-        let all = self.log.held() + self.home.history_bytes() + self.unflushed + self.half_messages;
+        let Outside { unflushed, half_messages } = self.outside;
+        let all = self.log.held() + self.home.history_bytes() + unflushed + half_messages;
         self.common.memory.held[usize::from(self.number)].store(all, Relaxed);
     }
 

@@ -19,7 +19,7 @@ use super::{
     home::{Home, TopicsFull},
     joining::{Joining, Resuming},
     log::Log,
-    memory::Rung,
+    memory::{Outside, Rung},
     outbox::{Flags, Queued},
     passes::Passes,
     repeats::Repeats,
@@ -84,9 +84,7 @@ pub struct Shard {
     /// The place in the blocked list up to which queues were looked through for the sake of memory.
     pub(super) thinned_out_to: usize,
     /// Bytes that connections hold, as it was said last.
-    pub(super) unflushed: usize,
-    /// Bytes of messages that have not ended, as it was said last.
-    pub(super) half_messages: usize,
+    pub(super) outside: Outside,
     events: VecDeque<Event>,
     /// The time of this turn, milliseconds.
     pub(super) now: u64,
@@ -125,8 +123,7 @@ impl Shard {
             relieving: false,
             may_hold: common.bounds.log_bytes + limits::LOG_SLACK_BYTES,
             thinned_out_to: 0,
-            unflushed: 0,
-            half_messages: 0,
+            outside: Outside::default(),
             events: VecDeque::new(),
             now: 0,
             common,
