@@ -495,9 +495,6 @@ const _: () = assert!(HTTP_DISCARD_BYTES >= BODY_BYTES);
 const _: () = assert!(LARGE_FRAME_BYTES <= SEGMENT_BYTES);
 const _: () = assert!(TLS_UNREAD_BYTES <= READ_TURN_BYTES, "what one read opens fits in the read buffer");
 const _: () = assert!(TLS_PIECE_BYTES <= 16 * 1024, "a record holds no more");
-const _: () = assert!(
-    100 / HALF_MESSAGES_PARTS < MEMORY_CONFLATE_PERCENT,
-    "nobody's queue pays for half messages alone"
-);
+const _: () = assert!(100 / HALF_MESSAGES_PARTS < MEMORY_CONFLATE_PERCENT, "nobody pays for them alone");
 const _: () = assert!(WRITE_SLICES <= 1024, "IOV_MAX on Linux");
 const _: () = assert!(LOG_BYTES >= 16 * SEGMENT_BYTES + 2 * OUTBOX_BYTES);
