@@ -13,51 +13,38 @@ use std::{
         mpsc::{SyncSender, sync_channel},
     },
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
 };
 
-use socket2::SockRef;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     runtime::{Builder, LocalRuntime},
-    signal::unix::{Signal, SignalKind, signal},
     sync::{Semaphore, mpsc},
     task::JoinSet,
-    time::{sleep, timeout},
+    time::sleep,
 };
 
-use self::reload::Reloader;
+use self::{
+    acceptor::{Accepted, Acceptor, listen_on},
+    reload::Reloader,
+    signals::{Asked, Signals},
+};
 use crate::{
     admin::Admin,
     config::{Cli, Config},
     connection::{self, Local},
-    gate::Crowd,
-    http::{self, HandshakeSlot, Newcomer},
-    limits::{DESCRIPTORS_RESERVED, HANDSHAKES_OPEN, REFUSALS_LOGGED_MS},
+    http,
+    limits::HANDSHAKES_OPEN,
     logging::{self, LogFilter},
-    node::{HttpCount, Node, Phase},
-    peer::Peer,
+    node::Node,
     settings::{AdminSettings, Settings},
     systemd::Environment,
 };
 
+mod acceptor;
 mod draining;
 mod reload;
+mod signals;
 mod supervision;
-
-/// How long the acceptor rests when the kernel has no descriptors for it.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How often it looks how many connections there are while there are nearly as many as may be.
-const CROWDED_PAUSE: Duration = Duration::from_millis(10);
-
-/// A connection on its way from the acceptor to its shard.
-#[derive(Debug)]
-struct Accepted {
-    stream: std::net::TcpStream,
-    newcomer: Newcomer,
-    /// It counts among the connections of its shard.
-    count: HttpCount,
-}
 
 /// A running server. Dropping it begins to stop it; [`Server::wait`] waits until that is done.
 #[derive(Debug)]
@@ -229,104 +216,6 @@ fn start_admin(node: &Arc<Node>, settings: &AdminSettings) -> io::Result<Option<
     }
 }
 
-/// Takes connections and hands them out.
-struct Acceptor {
-    node: Arc<Node>,
-    shards: Vec<mpsc::Sender<Accepted>>,
-    slots: Arc<Semaphore>,
-}
-
-impl Acceptor {
-    async fn run_and_keep_time(self, listener: std::net::TcpListener) -> io::Result<()> {
-        let node = self.node.clone();
-        let (ended, ()) = tokio::join!(self.run(listener), draining::keep_time(&node));
-        ended
-    }
-
-    async fn run(self, listener: std::net::TcpListener) -> io::Result<()> {
-        let _stop = StopAtEnd(self.node.clone());
-        let listener = TcpListener::from_std(listener)?;
-        tokio::select! {
-            biased;
-            () = self.node.reached(Phase::Closing) => {}
-            () = self.accept_all(&listener) => self.node.begin_stopping(),
-        }
-        drop(listener);
-        self.node.stopping().await;
-        tracing::info!(connections = self.node.client_count(), "stopping");
-        drop(self.shards);
-        // Half of the time for what was taken, the other half for writing it and saying goodbye.
-        let patience = self.node.settings().stop_deadline / 2;
-        if timeout(patience, self.node.admission_drained()).await.is_err() {
-            tracing::warn!(publications = self.node.inflight(), "stopping with publications still under way");
-        }
-        self.node.say_goodbye();
-        Ok(())
-    }
-
-    async fn accept_all(&self, listener: &TcpListener) {
-        let room = connections_max();
-        self.node.gate().set_room(room);
-        let mut complained: Option<Instant> = None;
-        loop {
-            let Ok(slot) = self.slots.clone().acquire_owned().await else { return };
-            let connections: usize = (0..self.shards.len()).map(|shard| self.node.load(shard)).sum();
-            let crowd = self.node.gate().note_connections(connections);
-            let accepted = match crowd {
-                Crowd::None => listener.accept().await,
-                // The count is only as young as this look at it.
-                Crowd::Near => match timeout(CROWDED_PAUSE, listener.accept()).await {
-                    Ok(accepted) => accepted,
-                    Err(_) => continue,
-                },
-                Crowd::Full => Err(no_descriptors()),
-            };
-            match accepted {
-                Ok((stream, address)) => {
-                    self.let_in(stream, address, HandshakeSlot::new(slot));
-                }
-                // The peer went away between its connect and our accept.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                // No descriptors, mostly. The connections wait in the backlog meanwhile.
-                Err(error) => {
-                    let quiet = Duration::from_millis(REFUSALS_LOGGED_MS);
-                    if complained.is_none_or(|when| when.elapsed() >= quiet) {
-                        tracing::warn!(connections, %error, "accepting rests");
-                        complained = Some(Instant::now());
-                    }
-                    sleep(if crowd == Crowd::Full { CROWDED_PAUSE } else { ACCEPT_PAUSE }).await;
-                }
-            }
-        }
-    }
-
-    /// Lets a connection in, or turns it away without a word: whoever floods is to cost as little as can be.
-    fn let_in(&self, stream: TcpStream, address: SocketAddr, slot: HandshakeSlot) {
-        // It has no address of ours if it is gone already.
-        let Ok(local) = stream.local_addr() else { return };
-        let peer = Peer::direct(address, local);
-        match self.node.gate().open(peer.client) {
-            Ok(entrance) => self.hand_out(stream, Newcomer { peer, entrance, slot }),
-            Err(reason) => {
-                self.node.refuse(reason, peer.client);
-                // Reset: an orderly end would be remembered by the kernel for a minute.
-                let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
-            }
-        }
-    }
-
-    fn hand_out(&self, stream: TcpStream, newcomer: Newcomer) {
-        let least =
-            (0..self.shards.len()).min_by_key(|&shard| self.node.load(shard)).expect("there is a shard");
-        let Ok(stream) = stream.into_std() else { return };
-        let count = self.node.count_http(least);
-        let accepted = Accepted { stream, newcomer, count };
-        if self.shards[least].try_send(accepted).is_err() {
-            tracing::error!(shard = least, "a shard takes no connections");
-        }
-    }
-}
-
 /// The thread of a shard.
 fn run_shard(
     node: Arc<Node>,
@@ -399,184 +288,5 @@ fn local_runtime() -> io::Result<LocalRuntime> {
     Builder::new_current_thread().enable_all().build_local(Default::default())
 }
 
-fn listen_on(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    /// Connections the kernel holds until they are accepted; it cuts this to its own limit.
-    const BACKLOG: i32 = 4_096;
-    let domain = socket2::Domain::for_address(address);
-    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
-/// Connections there may be: the limit of descriptors, less those the node has open before the first connection, and
-/// those kept back.
-fn connections_max() -> usize {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
-    // Where there is no such folder the reserve has to do; then accepting rests when the kernel says so.
-    let own = std::fs::read_dir("/proc/self/fd").map_or(0, |open| open.count());
-    limit.saturating_sub(own + DESCRIPTORS_RESERVED).max(1)
-}
-
-fn no_descriptors() -> io::Error {
-    io::Error::from_raw_os_error(rustix::io::Errno::MFILE.raw_os_error())
-}
-
-/// The signals a server hears.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-}
-
-/// What a signal asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asked {
-    /// SIGTERM, from whoever runs the service: to end politely.
-    Drain,
-    /// SIGINT, from whoever sits in front of it: to end.
-    Stop,
-    /// SIGHUP: to read the configuration again.
-    Reload,
-}
-
-impl Signals {
-    fn catch() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) -> Asked {
-        tokio::select! {
-            biased;
-            _ = self.terminate.recv() => Asked::Drain,
-            _ = self.interrupt.recv() => Asked::Stop,
-            _ = self.hang_up.recv() => Asked::Reload,
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use std::{
-        io::{ErrorKind, Read, Write},
-        net::Shutdown,
-    };
-
-    use super::*;
-    use crate::{identity::User, peer::Networks, settings::GateSettings, tls::Certificates};
-
-    const DEADLINE: Duration = Duration::from_secs(10);
-
-    fn start(settings: Settings) -> Server {
-        Server::start("127.0.0.1:0".parse().expect("it is an address"), settings).expect("a port is free")
-    }
-
-    /// A client that is connected, its handshake answered.
-    fn connect(server: &Server) -> std::net::TcpStream {
-        let id = server.node().register(User::number(1), []).expect("there is room");
-        let mut client = std::net::TcpStream::connect(server.address()).expect("it listens");
-        client.set_read_timeout(Some(DEADLINE)).expect("it is no zero");
-        let handshake = format!(
-            "GET /ws/{id} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-        );
-        client.write_all(handshake.as_bytes()).expect("it is connected");
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            client.read_exact(&mut byte).expect("the handshake is answered");
-            head.extend(byte);
-        }
-        assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
-        client
-    }
-
-    #[test]
-    fn close_of_a_peer_that_shuts_its_side_down_with_it_is_answered() {
-        let server = start(Settings { shards: 1, ..Settings::default() });
-        let mut client = connect(&server);
-        // "ping", and a close with 1000, masked with zeros.
-        client.write_all(b"\x81\x84\0\0\0\0ping\x88\x82\0\0\0\0\x03\xe8").expect("it is connected");
-        client.shutdown(Shutdown::Write).expect("it is connected");
-        let mut answers = Vec::new();
-        client.read_to_end(&mut answers).expect("it is not reset");
-        assert_eq!(answers, b"\x88\x02\x03\xe8", "its close is answered");
-        server.stop();
-        server.wait().expect("it stops");
-    }
-
-    /// A certificate of its own.
-    fn certificates() -> Arc<Certificates> {
-        let folder = std::env::temp_dir().join(format!("fanfare-{}-server", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("there is room");
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("it can be signed");
-        let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
-        std::fs::write(&cert, made.cert.pem()).expect("there is room");
-        std::fs::write(&key, made.signing_key.serialize_pem()).expect("there is room");
-        let certificates = Certificates::load(cert, key).expect("it is right");
-        std::fs::remove_dir_all(folder).expect("it is ours");
-        Arc::new(certificates)
-    }
-
-    /// Whether the peer has ended a connection, in order or not.
-    fn has_ended(stream: &mut std::net::TcpStream) -> bool {
-        match stream.read(&mut [0; 64]) {
-            Ok(read) => read == 0,
-            Err(error) => error.kind() == ErrorKind::ConnectionReset,
-        }
-    }
-
-    #[test]
-    fn whoever_says_nothing_behind_its_proxy_header_makes_room_before_and_in_its_tls_handshake() {
-        const ROOM: usize = 4;
-        const HEADER: &[u8] = b"PROXY TCP4 192.0.2.7 198.51.100.1 4711 443\r\n";
-        let server = start(Settings {
-            shards: 1,
-            tls: Some(certificates()),
-            // Far longer than the test waits for anything.
-            tls_handshake_timeout: Duration::from_secs(3_600),
-            gate: GateSettings {
-                trusted_proxies: Networks::new(vec!["127.0.0.1".parse().expect("it is an address")]),
-                proxy_protocol: true,
-                ..GateSettings::default()
-            },
-            ..Settings::default()
-        });
-        let begin = |more: &[u8]| {
-            let mut stream = std::net::TcpStream::connect(server.address()).expect("it listens");
-            stream.write_all(&[HEADER, more].concat()).expect("it is connected");
-            stream
-        };
-        // Once somebody is served the acceptor has found out how much room there is.
-        let mut served = begin(b"GET / HTTP/1.1\r\n\r\n");
-        let mut answer = String::new();
-        served.read_to_string(&mut answer).expect("it is not reset");
-        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
-        drop(served);
-        server.node().gate().set_room(ROOM);
-        // Nothing, and the beginning of a record of TLS.
-        let says = [&[][..], &[22, 3, 1, 2], &[]];
-        let mut silent: Vec<_> = (0..2 * ROOM).map(|n| begin(says[n % says.len()])).collect();
-        silent.iter().for_each(|stream| stream.set_nonblocking(true).expect("it is a socket"));
-        let end = Instant::now() + 3 * DEADLINE;
-        // Those who came before it was crowded may stay.
-        while silent.len() >= ROOM {
-            assert!(Instant::now() < end, "{} of {ROOM} and more stay", silent.len());
-            silent.retain_mut(|stream| !has_ended(stream));
-            thread::sleep(Duration::from_millis(1));
-        }
-        let mut served = begin(b"GET / HTTP/1.1\r\n\r\n");
-        let mut answer = String::new();
-        served.read_to_string(&mut answer).expect("it is not reset");
-        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
-        server.stop();
-        server.wait().expect("it stops");
-    }
-}
+mod tests;
