@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import pathlib
 import resource
 import socket
@@ -168,8 +169,73 @@ def memory_used_up():
             f"10 that read missed nothing, p99 {ms(p99)}")
 
 
+# What a busy machine may take for what an idle one does in a few milliseconds.
+MOMENTS = 5
+# The size of messages, how many are published with one request, and the budget.
+SMALL = [(1000, 500, "8MiB"), (4000, 1, "8MiB"), (15000, 30, "8MiB")]
+
+
+def memory_used_up_by_small_messages():
+    """A budget of 8 MiB (`--memory`) and 40 clients that do not read, each of a topic of its own: messages of 1 to 15 KB alone and in batches, as fast as they are taken"""
+    # Pings would find them first.
+    options = ["--ping-interval", "0", "--socket-send-buffer", "32KiB", "--publish-wait", "100ms"]
+    told = []
+    for size, together, budget in SMALL:
+        with Server("--memory", budget, *options) as server:
+            limit = server.health()["memory"]["budget"]
+            group = Audience([open_socket(server, "cats") for _ in range(10)])
+            stalled = [open_socket(server, f"t{n}", receive_buffer=4096) for n in range(40)]
+            healthy, crowd = Publisher(server, "cats", 100), server.http()
+            group.expect(healthy.publish(20))
+            sent = most = 0
+            refused = closed = None
+            end = time.monotonic() + 120
+            # The slow pay first: then it may be that nobody is refused at all.
+            while closed is None:
+                assert time.monotonic() < (end if refused is None else refused + MOMENTS), f"{size} bytes: first 503 at {refused}, nobody closed"
+                failed = publish_together(crowd, sent, size, together)
+                sent += together
+                if sent % 20 == 0 or failed:
+                    health = server.health()
+                    most = max(most, health["memory"]["used"])
+                    if failed and refused is None:
+                        refused = time.monotonic()
+                    if health["ledger"]["closed"]["slow"] and closed is None:
+                        closed = time.monotonic()
+            stopped = time.monotonic()
+            # An idle connection of HTTP ends meanwhile.
+            healthy.http = server.http()
+            healthy.offer(1)
+            served = time.monotonic() - stopped
+            assert served < MOMENTS, f"{size} bytes: a healthy topic was refused for {served:.1f} s after the load"
+            group.expect(healthy.publish(20))
+            group.lap()
+            assert most <= limit + TURN, f"{size} bytes: {most} held of {limit}"
+            when = "nobody refused" if refused is None else f"the first close {ms(max(0, closed - refused))} after the first 503"
+            told.append(f"{together} × {size} B: {when}, a healthy topic taken after {ms(served)}, at most {mib(most)} of {budget}")
+            for client in stalled:
+                client.close()
+            group.close()
+            server.stop()
+    return "; ".join(told)
+
+
+def publish_together(http, first, size, together):
+    """Publishes to 40 topics in turns. Returns whether any of it was refused."""
+    message = "x" * size
+    if together == 1:
+        status, _ = http.request("POST", f"/publish/t{first % 40}", message.encode(), "Content-Type: text/plain\r\n")
+        assert status in (200, 503), status
+        return status == 503
+    batch = [{"topic": f"t{(first * 7 + n) % 40}", "message": message} for n in range(together)]
+    status, body = http.request("POST", "/batch", json.dumps(batch).encode(), "Content-Type: application/json\r\n")
+    assert status == 200, (status, body)
+    return any("error" in result for result in json.loads(body)["results"])
+
+
 TRIALS = [
     (descriptors_used_up, "clients leave a share to HTTP: further ones get 503, while publishing, registering and health go on; who says nothing makes room; it recovers by itself"),
     (log_on_a_full_disk, "serving does not depend on the log; lines lost are counted and told"),
+    (memory_used_up_by_small_messages, "the slowest are closed before publishers are refused, or within moments of it; when the load stops everybody is served again at once"),
     (memory_used_up, "what is queued and kept stays within the budget and what is taken in one turn, by dropping, then closing who is slow, then refusing publishers; who reads misses nothing"),
 ]
