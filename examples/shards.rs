@@ -7,7 +7,7 @@ use std::{collections::HashMap, error::Error, io::IoSlice, time::Instant};
 
 use fanfare::{
     admission::Admission,
-    engine::{Common, Encoding, Event, Key, Offered, Shard, Transport},
+    engine::{Encoding, Event, Fabric, Key, Offered, Shard, Transport},
     publication::{Message, Publication},
     settings::Settings,
     topic::Topic,
@@ -29,9 +29,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let settings = Settings { shards: 2, ..Settings::default() };
     let admission = Admission::new(settings.inflight_publications, settings.inflight_bytes);
     // The number makes the epochs of this start different from those of any other.
-    let common = Common::new(&settings, 42);
+    let fabric = Fabric::new(&settings, 42);
     let mut shards: Vec<_> =
-        (0..2).map(|number| (Shard::new(number, common.clone()), Memory::default())).collect();
+        (0..2).map(|number| (Shard::new(number, fabric.clone()), Memory::default())).collect();
 
     let cats: Topic = "cats".parse()?;
     let mut keys = Vec::new();
@@ -50,7 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         // Without credits a publisher waits: `Admission::admit`.
         let credits = admission.try_admit(message.bytes().len()).ok_or("too much is under way")?;
         let publication = Publication { topic: cats.clone(), content: message.into(), credits };
-        positions.push(common.mailboxes.publish(publication));
+        positions.push(fabric.mailboxes.publish(publication));
     }
     run(&mut shards, began);
 

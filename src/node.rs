@@ -35,7 +35,7 @@ use crate::{
     admission::{Admission, Credits},
     clients::{Claim, Clients},
     engine::{
-        AtShard, Common, Fanout, Goodbye, Ingress, Kick, Mailboxes, Manner, Memory, Query, Rung, TopicsFull,
+        AtShard, Fabric, Fanout, Goodbye, Ingress, Kick, Mailboxes, Manner, Memory, Query, Rung, TopicsFull,
     },
     gate::Gate,
     limits::{KICKS_INFLIGHT, QUERIES_INFLIGHT},
@@ -65,7 +65,7 @@ pub struct Node {
     name: String,
     /// When it was made.
     began: std::time::Instant,
-    common: Common,
+    fabric: Fabric,
     gate: Arc<Gate>,
     admission: Admission,
     /// One permit a kick under way.
@@ -159,7 +159,7 @@ impl Node {
     /// A node with these settings, which were checked, and nobody connected.
     pub(crate) fn new(settings: Settings) -> Arc<Self> {
         let number = RandomState::new().hash_one(std::process::id());
-        let common = Common::new(&settings, number);
+        let fabric = Fabric::new(&settings, number);
         Arc::new(Self {
             name: format!("{number:016x}"),
             began: std::time::Instant::now(),
@@ -176,7 +176,7 @@ impl Node {
             phases: Phases::new(),
             closed_shards: AtomicUsize::new(0),
             gate: Gate::new(settings.gate.clone()),
-            common,
+            fabric,
             settings: ArcSwap::from_pointee(settings),
         })
     }
@@ -297,7 +297,7 @@ impl Node {
     /// `drain_duration`. Returns how many there are.
     pub(crate) fn begin_closing(&self) -> u64 {
         let audience = self.client_count();
-        self.common.retry.spread(audience, self.settings().drain_duration);
+        self.fabric.retry.spread(audience, self.settings().drain_duration);
         self.phases.advance(Phase::Closing);
         audience
     }
@@ -313,7 +313,7 @@ impl Node {
     /// Begins to stop: publish, register and upgrade are refused from now on.
     pub fn begin_stopping(&self) {
         if self.phase() < Phase::Closing {
-            self.common.retry.spread(self.client_count(), Duration::ZERO);
+            self.fabric.retry.spread(self.client_count(), Duration::ZERO);
         }
         self.phases.advance(Phase::Stopping);
     }
@@ -347,7 +347,7 @@ impl Node {
 
     /// The metrics of all shards.
     pub fn metrics(&self) -> &Metrics {
-        &self.common.metrics
+        &self.fabric.metrics
     }
 
     /// Who may come in.
@@ -365,12 +365,12 @@ impl Node {
 
     /// What all shards hold together.
     pub fn memory(&self) -> &Memory {
-        &self.common.memory
+        &self.fabric.memory
     }
 
     /// The mailboxes of all shards.
     pub fn mailboxes(&self) -> &Mailboxes {
-        &self.common.mailboxes
+        &self.fabric.mailboxes
     }
 
     /// A time on the clock of which publications are measured: microseconds since the node was made.
@@ -405,7 +405,7 @@ impl Node {
         if bytes > self.settings().max_message {
             return Err(PublishError::MessageTooLarge);
         }
-        if self.common.memory.rung() == Rung::Refuse {
+        if self.fabric.memory.rung() == Rung::Refuse {
             return Err(PublishError::Overloaded);
         }
         let asked = self.micros(std::time::Instant::now());
@@ -446,8 +446,8 @@ impl Node {
         HttpCount { node: self.clone(), shard }
     }
 
-    pub(crate) fn common(&self) -> &Common {
-        &self.common
+    pub(crate) fn fabric(&self) -> &Fabric {
+        &self.fabric
     }
 }
 
@@ -517,7 +517,7 @@ mod tests {
         assert!(matches!(node.topic(&topic).await, Err(QueryError::Overloaded)));
         assert_eq!(node.mailboxes().ingress(1).len(), QUERIES_INFLIGHT, "there was no place for one more");
         let mut shards: Vec<_> =
-            (0..2).map(|n| crate::engine::Shard::new(n, node.common().clone())).collect();
+            (0..2).map(|n| crate::engine::Shard::new(n, node.fabric().clone())).collect();
         shards[0].sequence(usize::MAX);
         assert_eq!(node.queries.available_permits(), 0, "the other shard still has them");
         shards[1].sequence(usize::MAX);

@@ -8,7 +8,7 @@ use std::io::IoSlice;
 use crossbeam_utils::CachePadded;
 use fanfare::{
     admission::Admission,
-    engine::{Change, Common, Encoding, Event, Ingress, Key, Offered, Shard, Transport},
+    engine::{Change, Encoding, Event, Fabric, Ingress, Key, Offered, Shard, Transport},
     limits::{INFLIGHT_BYTES, INFLIGHT_PUBLICATIONS, JOINS_INFLIGHT},
     publication::{Message, Publication},
     settings::Settings,
@@ -38,7 +38,7 @@ pub(crate) struct MemoryShard {
     /// All subscribers, in the order in which they came.
     pub(crate) keys: Vec<Key>,
     number: usize,
-    common: Common,
+    fabric: Fabric,
     admission: Admission,
 }
 
@@ -52,8 +52,8 @@ pub(crate) struct MemoryNode {
 impl MemoryNode {
     /// A node each of whose `shards` has `subscribers` of all of `topics`.
     pub(crate) fn new(shards: usize, subscribers: usize, topics: &[Topic]) -> Self {
-        let common = Common::new(&Settings { shards, ..Settings::default() }, 1);
-        let shard = |number| MemoryShard::of(&common, number, subscribers);
+        let fabric = Fabric::new(&Settings { shards, ..Settings::default() }, 1);
+        let shard = |number| MemoryShard::of(&fabric, number, subscribers);
         let mut shards: Vec<_> = (0..shards).map(shard).map(CachePadded::new).collect();
         for at in 0..subscribers.div_ceil(JOINS_INFLIGHT) {
             for shard in &mut shards {
@@ -83,20 +83,20 @@ impl MemoryNode {
 impl MemoryShard {
     /// A shard whose `subscribers` have all of `topics`, joined in the order in which they came.
     pub(crate) fn new(subscribers: usize, topics: &[Topic]) -> Self {
-        let common = Common::new(&Settings { shards: 1, ..Settings::default() }, 1);
-        let mut all = Self::of(&common, 0, subscribers);
+        let fabric = Fabric::new(&Settings { shards: 1, ..Settings::default() }, 1);
+        let mut all = Self::of(&fabric, 0, subscribers);
         let keys = all.keys.clone();
         all.set_topics(&keys, topics);
         all
     }
 
     /// One shard of a node, whose subscribers have no topics yet.
-    fn of(common: &Common, number: usize, subscribers: usize) -> Self {
-        let mut shard = Shard::new(number, common.clone());
+    fn of(fabric: &Fabric, number: usize, subscribers: usize) -> Self {
+        let mut shard = Shard::new(number, fabric.clone());
         let keys = (0..subscribers).map(|_| shard.add(None, None, Encoding::Plain)).collect::<Vec<_>>();
         keys.iter().for_each(|&key| shard.attached(key));
         let admission = Admission::new(INFLIGHT_PUBLICATIONS, INFLIGHT_BYTES);
-        Self { shard, sink: Sink::default(), keys, number, common: common.clone(), admission }
+        Self { shard, sink: Sink::default(), keys, number, fabric: fabric.clone(), admission }
     }
 
     /// The same after everyone has left and joined again, in random order.
@@ -130,8 +130,8 @@ impl MemoryShard {
         let credits = self.admission.try_admit(message.bytes().len()).expect("little is under way");
         let publication = Publication { topic: topic.clone(), content: message.clone().into(), credits };
         let (reply, _) = oneshot::channel();
-        let home = topic.home(self.common.mailboxes.shards());
-        self.common.mailboxes.to_home(home, Ingress::Publish(Box::new(publication), reply));
+        let home = topic.home(self.fabric.mailboxes.shards());
+        self.fabric.mailboxes.to_home(home, Ingress::Publish(Box::new(publication), reply));
     }
 
     /// Does what waits in the mailboxes: gives offsets, appends, marks.
@@ -143,7 +143,7 @@ impl MemoryShard {
     /// Does what waits until one publication is taken, with those of the same topic right behind it. Returns how many
     /// were.
     pub(crate) fn run_one(&mut self) -> u64 {
-        let metrics = self.common.metrics.clone();
+        let metrics = self.fabric.metrics.clone();
         let metrics = metrics.shard(self.number);
         let before = metrics.matched.get();
         self.shard.begin_turn(0);

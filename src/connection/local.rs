@@ -127,7 +127,7 @@ impl Local {
     pub(crate) fn new(node: Arc<Node>, number: usize) -> io::Result<Self> {
         let settings = node.settings();
         let state = State {
-            shard: Shard::new(number, node.common().clone()),
+            shard: Shard::new(number, node.fabric().clone()),
             sockets: Sockets::default(),
             poller: Poller::new()?,
             happened: Vec::new(),

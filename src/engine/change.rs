@@ -169,14 +169,14 @@ impl Shard {
             let profile = &self.subscribers.profiles[key.index as usize];
             (profile.encoding, profile.ticket)
         };
-        let shards = self.common.mailboxes.shards();
+        let shards = self.fabric.mailboxes.shards();
         let mut joins = Joins::new();
         for topic in wanted {
             let resumed = resume.get(topic).copied();
             if resumed.is_none() && self.is_member(key.index, topic) {
                 continue;
             }
-            let (log, classes) = (&mut self.log, &self.common.classes);
+            let (log, classes) = (&mut self.log, &self.fabric.classes);
             let open = || log.books.open(topic.clone(), classes.of(topic));
             let number = self.topics.number_or_insert(topic, encoding, open);
             self.topics.entry_mut(number).joins += 1;
@@ -321,7 +321,7 @@ impl Shard {
             }
         }
         self.tell(Event::TopicsSet { key, outcome: Ok(()) });
-        if self.subscribers.outboxes[key.index as usize].is_over(self.common.bounds.outbox_bytes) {
+        if self.subscribers.outboxes[key.index as usize].is_over(self.fabric.bounds.outbox_bytes) {
             self.shorten(key.index);
         }
     }

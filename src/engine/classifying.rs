@@ -10,13 +10,13 @@ impl Shard {
     /// Has topics be of the classes that these settings name, if those are others. What is queued already stays, and is
     /// judged by its topic's class as that is now when there is reason to.
     pub fn change_classes(&mut self, settings: &Settings) {
-        if self.common.classes == settings.classes {
+        if self.fabric.classes == settings.classes {
             return;
         }
-        if !settings.classes.has_rules_of(&self.common.classes) {
+        if !settings.classes.has_rules_of(&self.fabric.classes) {
             self.log.books.classify(&settings.classes);
         }
-        self.common.change_classes(settings);
+        self.fabric.change_classes(settings);
         self.home.change_classes(settings.classes.clone(), self.now);
         // What was found out about queues was so with other policies.
         self.subscribers.outboxes.iter_mut().for_each(|outbox| outbox.flags.clear(Flags::ONLY_NEWEST));

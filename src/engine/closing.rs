@@ -89,7 +89,7 @@ impl Shard {
         self.count_close(goodbye);
         let mut last = Vec::new();
         if manner == Manner::Flush && self.subscribers.profiles[key.index as usize].encoding.tells() {
-            last = bye(goodbye, &self.common.retry);
+            last = bye(goodbye, &self.fabric.retry);
         }
         last.extend_from_slice(&frame::close(goodbye.code, goodbye.reason));
         self.begin_closing(key, (last, Some(goodbye.code)), manner, loss);

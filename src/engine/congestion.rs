@@ -275,8 +275,8 @@ impl Shard {
             return;
         }
         let held = self.congestion.holds();
-        let (low, clock) = (self.common.bounds.outbox_bytes / 2, self.congestion.clock());
-        let bound = self.common.bounds.outbox_bytes;
+        let (low, clock) = (self.fabric.bounds.outbox_bytes / 2, self.congestion.clock());
+        let bound = self.fabric.bounds.outbox_bytes;
         let audience = self.audience();
         let (subscribers, blocked) = (&mut self.subscribers, &self.blocked);
         let mut over = Vec::new();
@@ -328,7 +328,7 @@ impl Shard {
         let key = self.subscribers.key(index);
         let audience = self.subscribers.len();
         let outbox = &mut self.subscribers.outboxes[index as usize];
-        let over = outbox.bytes() > self.common.bounds.outbox_bytes;
+        let over = outbox.bytes() > self.fabric.bounds.outbox_bytes;
         let stalled = self.blocked.is_stalled(outbox.blocked_at, self.congestion.clock());
         let known = outbox.flags.has(Flags::BEHIND);
         if over && (known || stalled) {
@@ -341,7 +341,7 @@ impl Shard {
         }
         // One that moves and is over its bound already is judged after the next look, when it may be writable.
         let since_look = self.log.appended() - self.appended_at_look;
-        if !stalled && (over || since_look >= self.common.bounds.step_bytes() as u64) {
+        if !stalled && (over || since_look >= self.fabric.bounds.step_bytes() as u64) {
             self.congestion.await_look();
         }
     }

@@ -31,7 +31,7 @@ impl Shard {
     /// Takes at most `entries` entries of the fanout queue, or runs of them, while the shard keeps up. Returns how
     /// many there were.
     pub fn take(&mut self, entries: usize) -> usize {
-        let mailboxes = self.common.mailboxes.clone();
+        let mailboxes = self.fabric.mailboxes.clone();
         self.look_for_congestion();
         for done in 0..entries {
             if !self.keeps_up() {
@@ -58,7 +58,7 @@ impl Shard {
     pub fn keeps_up(&self) -> bool {
         !self.holds_back()
             && !self.awaits_look()
-            && self.lag() <= self.common.bounds.shard_lag
+            && self.lag() <= self.fabric.bounds.shard_lag
             && self.log.held() <= self.may_hold
     }
 
@@ -127,8 +127,8 @@ impl Shard {
     /// Appends what follows in the queue and is for everyone in the same topic too, as long as it fits wherever the first
     /// was put. Returns the frames of the run.
     fn append_run(&mut self, first: &Sequenced, spots: &mut Spots) -> u64 {
-        let mailboxes = self.common.mailboxes.clone();
-        let most = self.common.bounds.step_bytes().min(self.common.bounds.shard_lag);
+        let mailboxes = self.fabric.mailboxes.clone();
+        let most = self.fabric.bounds.step_bytes().min(self.fabric.bounds.shard_lag);
         let mut run = 1;
         while run < RUN_MAX && self.keeps_up() {
             let Some(next) = mailboxes.fanout(self.number.into()).pop() else { break };
@@ -196,7 +196,7 @@ impl Shard {
         served: Option<ServedSet>,
     ) -> Option<ServedSet> {
         let class = self.log.books.get(self.topics.entry(number).book).class;
-        let mut marked = Marked { watched: self.common.watched_bytes(class), served, ..Marked::default() };
+        let mut marked = Marked { watched: self.fabric.watched_bytes(class), served, ..Marked::default() };
         match &audience.user {
             None if audience.exclude.is_none() && marked.served.is_none() => {
                 self.mark_everyone(number, range, &mut marked);

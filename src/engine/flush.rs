@@ -161,7 +161,7 @@ impl Shard {
     /// is not enough it is behind like one that reads, and judged when the sockets were looked at.
     fn block_with_queue(&mut self, index: u32) {
         self.block(index);
-        if self.subscribers.outboxes[index as usize].is_over(self.common.bounds.outbox_bytes)
+        if self.subscribers.outboxes[index as usize].is_over(self.fabric.bounds.outbox_bytes)
             && !self.drop_what_may_go(index)
         {
             self.note_behind(index);

@@ -108,7 +108,7 @@ impl Shard {
                 continue;
             }
             self.joining.inflight += 1;
-            self.common.mailboxes.to_home(home, Ingress::Join(join));
+            self.fabric.mailboxes.to_home(home, Ingress::Join(join));
         }
     }
 
@@ -147,7 +147,7 @@ impl Shard {
             return;
         }
         entry.unwant_listed = true;
-        let home = entry.topic.home(self.common.mailboxes.shards());
+        let home = entry.topic.home(self.fabric.mailboxes.shards());
         self.joining.unwants[home].listed.push(number);
         self.send_unwants(home);
     }
@@ -171,7 +171,7 @@ impl Shard {
         }
         if !topics.is_empty() {
             unwants.inflight = true;
-            self.common.mailboxes.to_home(home, Ingress::Unwant { shard: self.number, topics });
+            self.fabric.mailboxes.to_home(home, Ingress::Unwant { shard: self.number, topics });
         }
     }
 }

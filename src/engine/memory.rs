@@ -144,7 +144,7 @@ impl Shard {
     pub(super) fn keep_within_memory(&mut self) {
         let (held, kept) = (self.log.held(), self.home.history_bytes());
         self.tell_held();
-        let rung = self.common.memory.rung();
+        let rung = self.fabric.memory.rung();
         self.note_rung(rung);
         if rung >= Rung::Conflate {
             self.thin_out(rung);
@@ -161,16 +161,16 @@ impl Shard {
     pub(super) fn tell_held(&self) {
         let Outside { unflushed, half_messages } = self.outside;
         let all = self.log.held() + self.home.history_bytes() + unflushed + half_messages;
-        self.common.memory.held[usize::from(self.number)].store(all, Relaxed);
+        self.fabric.memory.held[usize::from(self.number)].store(all, Relaxed);
     }
 
     /// How long the logs may get in this turn, bytes: by what is left of the budget, of which each shard takes its part,
     /// or a little where nothing is left, for what was admitted is delivered all the same.
     fn log_limit(&self) -> usize {
-        let Memory { held, budget } = &self.common.memory;
-        let left = budget.saturating_sub(self.common.memory.used()) / held.len();
+        let Memory { held, budget } = &self.fabric.memory;
+        let left = budget.saturating_sub(self.fabric.memory.used()) / held.len();
         let by_budget = self.log.held() + left.max(MEMORY_TURN_BYTES);
-        by_budget.min(self.common.bounds.log_bytes + LOG_SLACK_BYTES)
+        by_budget.min(self.fabric.bounds.log_bytes + LOG_SLACK_BYTES)
     }
 
     /// Counts the rungs that were climbed since the last turn.
@@ -198,7 +198,7 @@ impl Shard {
         for index in blocked {
             let flags = self.subscribers.outboxes[index as usize].flags;
             // What arrives for one that waits for its socket or for an answer is not noted.
-            let waits = flags.has(Flags::ATTACHING.and(Flags::HELD)) && self.common.conflates;
+            let waits = flags.has(Flags::ATTACHING.and(Flags::HELD)) && self.fabric.conflates;
             if waits || flags.has(Flags::CONFLATES) {
                 self.conflate(index);
             }
@@ -210,7 +210,7 @@ impl Shard {
 
     /// Drops the older half of those frames of a queue that their classes let go.
     fn drop_older_half(&mut self, index: u32) {
-        let rules = self.common.rules.clone();
+        let rules = self.fabric.rules.clone();
         self.look_through(index, |shard, frames, losses| {
             let may_go = |book| rules[shard.log.books.get(book).class.index()].policy != Policy::Disconnect;
             let count = frames.iter().filter(|frame| may_go(frame.note.book)).count();
@@ -225,13 +225,13 @@ impl Shard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{engine::Common, settings::Settings};
+    use crate::{engine::Fabric, settings::Settings};
 
     #[test]
     fn shard_with_nothing_to_let_go_rests_although_memory_is_used_up() {
-        let common = Common::new(&Settings { shards: 2, ..Settings::default() }, 1);
-        let mut shard = Shard::new(0, common.clone());
-        common.memory.held[1].store(common.memory.budget, Relaxed);
+        let fabric = Fabric::new(&Settings { shards: 2, ..Settings::default() }, 1);
+        let mut shard = Shard::new(0, fabric.clone());
+        fabric.memory.held[1].store(fabric.memory.budget, Relaxed);
         shard.begin_turn(0);
         assert_eq!((shard.rung, shard.has_work()), (Rung::Refuse, false));
         assert!(shard.keeps_up(), "what was admitted is delivered");

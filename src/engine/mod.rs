@@ -8,7 +8,7 @@
 //! Time and transport are arguments, so that benches run a million subscribers in memory and a simulation drives
 //! shards through any order of events.
 //!
-//! Whoever drives shards makes a [`Common`], a [`Shard`] for each number, and an
+//! Whoever drives shards makes a [`Fabric`], a [`Shard`] for each number, and an
 //! [`Admission`](crate::admission::Admission), whose credits go with each publication. Subscribers come with
 //! [`Shard::add`], [`Shard::set_topics`] and [`Shard::attached`]; publications with [`Mailboxes::publish`]. Each turn of a shard is:
 //!
@@ -41,10 +41,10 @@ mod books;
 mod change;
 mod classifying;
 mod closing;
-mod common;
 mod congestion;
 mod encoding;
 mod event;
+mod fabric;
 mod fanout;
 mod flush;
 mod frame_index;
@@ -79,9 +79,9 @@ mod watched;
 pub use books::TopicLedger;
 pub(crate) use change::TOPICS_FULL;
 pub use change::{Answer, Change, TopicChange};
-pub use common::Common;
 pub use encoding::Encoding;
 pub use event::Event;
+pub use fabric::Fabric;
 pub use history::{Kept, Missed, Past, Resume, Run, Stretch};
 pub use home::{JoinPoint, TopicsFull};
 pub use inspection::Holdings;

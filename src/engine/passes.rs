@@ -72,7 +72,7 @@ mod tests {
     use super::*;
     use crate::{
         admission::Admission,
-        engine::{Common, Encoding, Ingress, Key, Offered, Transport},
+        engine::{Encoding, Fabric, Ingress, Key, Offered, Transport},
         publication::{Message, Publication},
         settings::Settings,
         topic::Topic,
@@ -101,7 +101,7 @@ mod tests {
     /// A shard with so many subscribers of a topic.
     fn shard_with(subscribers: usize) -> (Shard, Admission) {
         let settings = Settings { shards: 1, ..Settings::default() };
-        let mut shard = Shard::new(0, Common::new(&settings, 1));
+        let mut shard = Shard::new(0, Fabric::new(&settings, 1));
         for _ in 0..subscribers {
             let key = shard.add(None, None, Encoding::Plain);
             shard.set_topics(key, [topic()]);
@@ -121,7 +121,7 @@ mod tests {
         }
         let publication = Publication { topic: topic(), content: Message::text("purr").into(), credits };
         let (reply, _position) = tokio::sync::oneshot::channel();
-        shard.common.mailboxes.to_home(0, Ingress::Publish(Box::new(publication), reply));
+        shard.fabric.mailboxes.to_home(0, Ingress::Publish(Box::new(publication), reply));
         shard.sequence(1);
         shard.take(1);
     }

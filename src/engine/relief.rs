@@ -32,7 +32,7 @@ enum Compaction {
 impl Shard {
     /// Whether room is to be made in the logs.
     pub(super) fn needs_relief(&self) -> bool {
-        self.log.held() > self.common.bounds.log_bytes || self.common.memory.rung() >= Rung::Close
+        self.log.held() > self.fabric.bounds.log_bytes || self.fabric.memory.rung() >= Rung::Close
     }
 
     /// Makes room, as much as one turn may. Returns whether there is more to do at once.
@@ -56,7 +56,7 @@ impl Shard {
     /// One step; counts in `walked` what it looked at. Returns whether there was anything to do.
     fn relieve_some(&mut self, walked: &mut usize) -> bool {
         let compaction = self.compact_oldest(walked);
-        let refuses = self.common.memory.rung() == Rung::Refuse;
+        let refuses = self.fabric.memory.rung() == Rung::Refuse;
         match compaction {
             Compaction::Freed => true,
             Compaction::NoneSpare if !refuses => true,
@@ -127,7 +127,7 @@ impl Shard {
             self.give_up(index);
             return;
         }
-        let rules = self.common.rules.clone();
+        let rules = self.fabric.rules.clone();
         let mut may_stay = true;
         self.look_through(index, |shard, frames, losses| {
             for (frame, loss) in frames.iter().zip(losses.iter_mut()) {

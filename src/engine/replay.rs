@@ -186,7 +186,7 @@ impl Shard {
         metrics.replayed.add(frames);
         let book = self.topics.entry(number).book;
         self.log.books.matched(book, frames);
-        let policy = self.common.rules[self.log.books.get(book).class.index()].policy;
+        let policy = self.fabric.rules[self.log.books.get(book).class.index()].policy;
         let flags = &mut self.subscribers.outboxes[index as usize].flags;
         if policy == Policy::Conflate {
             flags.set(Flags::CONFLATES);
@@ -210,7 +210,7 @@ impl Shard {
     /// makes a slow consumer.
     fn replay_bytes(&self, index: u32, book: u32) -> usize {
         let class = self.log.books.get(book).class;
-        let bound = self.common.rules[class.index()].outbox_bytes;
+        let bound = self.fabric.rules[class.index()].outbox_bytes;
         let queued = self.subscribers.outboxes[index as usize].bytes();
         (bound / 2).min((bound / 4 * BEHIND_QUARTERS).saturating_sub(queued))
     }

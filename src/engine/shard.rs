@@ -12,10 +12,10 @@ use std::{collections::VecDeque, sync::Arc};
 use super::{
     blocked::BlockedList,
     books::TopicLedger,
-    common::Common,
     congestion::Congestion,
     encoding::Encoding,
     event::Event,
+    fabric::Fabric,
     home::{Home, TopicsFull},
     joining::{Joining, Resuming},
     log::Log,
@@ -45,7 +45,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Shard {
     pub(super) number: u16,
-    pub(super) common: Common,
+    pub(super) fabric: Fabric,
     pub(super) subscribers: Subscribers,
     pub(super) topics: TopicIndex,
     pub(super) users: UserIndex,
@@ -91,14 +91,14 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// Shard `number` of the node that `common` describes.
-    pub fn new(number: usize, common: Common) -> Self {
-        let shards = common.mailboxes.shards();
+    /// Shard `number` of the node that `fabric` describes.
+    pub fn new(number: usize, fabric: Fabric) -> Self {
+        let shards = fabric.mailboxes.shards();
         debug_assert!(number < shards);
         let (number, shards) = (number as u16, shards as u16);
-        let (budget, classes) = (common.records.clone(), common.classes.clone());
-        let home = Home::new((number, shards), common.node, budget, classes, limits::TOPIC_IDLE_MS);
-        let repeats = Repeats::new(common.repeats, common.repeats_ms);
+        let (budget, classes) = (fabric.records.clone(), fabric.classes.clone());
+        let home = Home::new((number, shards), fabric.node, budget, classes, limits::TOPIC_IDLE_MS);
+        let repeats = Repeats::new(fabric.repeats, fabric.repeats_ms);
         Self {
             number,
             subscribers: Subscribers::default(),
@@ -121,12 +121,12 @@ impl Shard {
             looked_at: Vec::new(),
             rung: Rung::default(),
             relieving: false,
-            may_hold: common.bounds.log_bytes + limits::LOG_SLACK_BYTES,
+            may_hold: fabric.bounds.log_bytes + limits::LOG_SLACK_BYTES,
             thinned_out_to: 0,
             outside: Outside::default(),
             events: VecDeque::new(),
             now: 0,
-            common,
+            fabric,
         }
     }
 
@@ -151,7 +151,7 @@ impl Shard {
 
     /// Does the work of a home: at most `entries` entries of the ingress queue. Returns how many there were.
     pub fn sequence(&mut self, entries: usize) -> usize {
-        let mailboxes = self.common.mailboxes.clone();
+        let mailboxes = self.fabric.mailboxes.clone();
         for done in 0..entries {
             let ingress = mailboxes.ingress(self.number.into());
             let Some(entry) = self.resuming.next(ingress) else { return done };
@@ -297,14 +297,14 @@ impl Shard {
     pub fn has_work(&self) -> bool {
         !self.dirty.is_empty()
             || !self.events.is_empty()
-            || !self.common.mailboxes.ingress(self.number.into()).is_empty()
+            || !self.fabric.mailboxes.ingress(self.number.into()).is_empty()
             || !self.resuming.is_empty()
             || self.relieving
             || !self.holds_back() && self.has_something_to_take()
     }
 
     fn has_something_to_take(&self) -> bool {
-        self.held.is_some() || !self.common.mailboxes.fanout(self.number.into()).is_empty()
+        self.held.is_some() || !self.fabric.mailboxes.fanout(self.number.into()).is_empty()
     }
 
     /// Counts bytes that were read from a client.
@@ -359,7 +359,7 @@ impl Shard {
     }
 
     pub(super) fn metrics(&self) -> &ShardMetrics {
-        self.common.metrics.shard(self.number.into())
+        self.fabric.metrics.shard(self.number.into())
     }
 
     pub(super) fn tell(&mut self, event: Event) {
@@ -453,7 +453,7 @@ impl Shard {
         // The bytes of one that the flush has not reached are not its own fault.
         if outbox.is_at_range_limit() {
             self.close_slow(key, Loss::Bound);
-        } else if outbox.is_over(self.common.bounds.outbox_bytes) {
+        } else if outbox.is_over(self.fabric.bounds.outbox_bytes) {
             // Messages that may go make way for an answer.
             self.shorten(key.index);
         } else {
@@ -505,7 +505,7 @@ mod tests {
 
     #[test]
     fn pings_and_pongs_that_still_wait_are_replaced() {
-        let mut shard = Shard::new(0, Common::new(&Settings { shards: 1, ..Settings::default() }, 1));
+        let mut shard = Shard::new(0, Fabric::new(&Settings { shards: 1, ..Settings::default() }, 1));
         let key = shard.add(None, None, Encoding::Plain);
         for n in 0..100 {
             shard.answer_ahead(key, frame::ping().to_vec());

@@ -9,25 +9,46 @@ use foldhash::fast::RandomState;
 use hashbrown::HashSet;
 
 use super::{
-    common::Rule,
     frame_index::Note,
     log::Range,
     outbox::{Flags, Queued},
     shard::Shard,
 };
 use crate::{
-    classes::{ClassId, Policy},
+    classes::{Class, ClassId, Policy},
     metrics::Loss,
+    settings::Settings,
 };
 
 /// What is freed more than needed when the oldest frames are dropped: this part of the bound.
 const SPARE_PART: usize = 8;
 
+/// What a class says of slow consumers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rule {
+    pub(super) policy: Policy,
+    /// Bytes that may be queued for a blocked subscriber when a frame of the class arrives.
+    pub(super) outbox_bytes: usize,
+    /// Milliseconds that a frame may be queued for one.
+    pub(super) age_ms: u32,
+}
+
+impl Rule {
+    pub(super) fn new(class: &Class, settings: &Settings) -> Self {
+        let age = class.outbox_age.min(settings.outbox_age).as_millis();
+        Self {
+            policy: class.policy,
+            outbox_bytes: class.outbox_bytes.min(settings.outbox_bytes),
+            age_ms: u32::try_from(age).unwrap_or(u32::MAX),
+        }
+    }
+}
+
 impl Shard {
     /// Looks at a blocked subscriber that has so much queued that frames of `class`, the last `pushed` bytes, may be too much.
     #[cold]
     pub(super) fn note_arrival(&mut self, index: u32, class: ClassId, pushed: usize) {
-        let rule = self.common.rules[class.index()];
+        let rule = self.fabric.rules[class.index()];
         let flags = &mut self.subscribers.outboxes[index as usize].flags;
         if rule.policy == Policy::Conflate {
             flags.set(Flags::CONFLATES);
@@ -42,9 +63,9 @@ impl Shard {
             if !has_room {
                 self.doomed.push((index, Loss::Bound));
             }
-        } else if !has_room && rule.outbox_bytes < self.common.bounds.outbox_bytes {
+        } else if !has_room && rule.outbox_bytes < self.fabric.bounds.outbox_bytes {
             self.doomed.push((index, Loss::Bound));
-        } else if bytes(self) > self.common.bounds.behind_bytes() {
+        } else if bytes(self) > self.fabric.bounds.behind_bytes() {
             self.note_behind(index);
         }
     }
@@ -53,7 +74,7 @@ impl Shard {
     pub(super) fn note_arrivals_meanwhile(&mut self, index: u32) {
         let flags = &mut self.subscribers.outboxes[index as usize].flags;
         flags.clear(Flags::ONLY_NEWEST);
-        if self.common.conflates {
+        if self.fabric.conflates {
             flags.set(Flags::CONFLATES);
         }
     }
@@ -104,7 +125,7 @@ impl Shard {
     /// Makes room in a queue that is over the largest bound: what may be conflated is, then the oldest and last the newest
     /// frames of classes that let them go are dropped. Says whether it is within its bound now.
     pub(super) fn drop_what_may_go(&mut self, index: u32) -> bool {
-        let bound = self.common.bounds.outbox_bytes;
+        let bound = self.fabric.bounds.outbox_bytes;
         let bytes = |shard: &Self| shard.subscribers.outboxes[index as usize].bytes();
         // A gap that tells of it takes room too, so that one look may not be enough.
         loop {
@@ -124,7 +145,7 @@ impl Shard {
     /// frames of the classes with these policies, one after the other, and some to spare. Nothing goes of a class with a
     /// larger bound than `bound`. Returns the bytes of what went.
     fn free(&mut self, index: u32, over: usize, bound: usize, policies: &[Policy]) -> usize {
-        let rules = self.common.rules.clone();
+        let rules = self.fabric.rules.clone();
         let mut freed = 0;
         self.look_through(index, |shard, frames, losses| {
             let may_go = |frame: &Queued, policy| {
@@ -157,7 +178,7 @@ impl Shard {
     /// its own place, so that offsets stay ascending.
     pub(super) fn conflate(&mut self, index: u32) {
         self.subscribers.outboxes[index as usize].flags.clear(Flags::CONFLATES);
-        let rules = self.common.rules.clone();
+        let rules = self.fabric.rules.clone();
         self.look_through(index, |shard, frames, losses| {
             mark_replaced(frames, losses, |frame| {
                 rules[shard.log.books.get(frame.note.book).class.index()].policy == Policy::Conflate
@@ -168,7 +189,7 @@ impl Shard {
     /// Drops what is too old of blocked subscribers' queues, and disconnects them where their oldest frame's class says so.
     /// Walks the blocked list; called about once a second.
     pub fn drop_overdue(&mut self) {
-        let rules = self.common.rules.clone();
+        let rules = self.fabric.rules.clone();
         let shortest = rules.iter().map(|rule| rule.age_ms).min().unwrap_or(u32::MAX);
         let now = self.now as u32;
         let blocked: Vec<u32> = self.blocked.indexes().collect();

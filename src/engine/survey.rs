@@ -164,7 +164,7 @@ impl Shard {
 mod tests {
     use super::*;
     use crate::{
-        engine::{Common, Event},
+        engine::{Event, Fabric},
         settings::Settings,
     };
 
@@ -174,7 +174,7 @@ mod tests {
 
     /// Two subscribers of topic 0, one of them in the other encoding, and one of each other.
     fn shard_of(topics: usize) -> Shard {
-        let mut shard = Shard::new(0, Common::new(&Settings { shards: 1, ..Settings::default() }, 1));
+        let mut shard = Shard::new(0, Fabric::new(&Settings { shards: 1, ..Settings::default() }, 1));
         shard.begin_turn(1);
         let mut join = |encoding, n| {
             let key = shard.add(None, Some(User::number(7)), encoding);

@@ -239,7 +239,7 @@ mod tests {
     fn node(settings: Settings) -> (Arc<Node>, Vec<Shard>, Topic) {
         let node = Node::new(Settings { shards: 2, ..settings });
         let topic = Topic::parse("cats").expect("a topic");
-        let mut shards: Vec<_> = (0..2).map(|n| Shard::new(n, node.common().clone())).collect();
+        let mut shards: Vec<_> = (0..2).map(|n| Shard::new(n, node.fabric().clone())).collect();
         for (shard, subscribers) in shards.iter_mut().zip([1, 2]) {
             for _ in 0..subscribers {
                 let key = shard.add(None, None, Encoding::Plain);

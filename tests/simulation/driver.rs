@@ -140,7 +140,7 @@ impl World {
             assert_eq!(self.shards[shard].subscribers(), 0);
             assert!(self.shards[shard].log_bytes() < 8 * 66 * 1024, "the logs are not empty");
         }
-        let total = self.common.metrics.total();
+        let total = self.fabric.metrics.total();
         assert_eq!((total.subscribers, total.blocked, total.topics, total.records), (0, 0, 0, 0));
         self.count(&total);
         self.seen

@@ -10,7 +10,7 @@ use std::{
 use fanfare::{
     admission::Admission,
     classes::{Class, Classes, History, Policy, Which},
-    engine::{Answer, Change, Common, Encoding, Event, Ingress, Key, Resume, Shard, TopicChange},
+    engine::{Answer, Change, Encoding, Event, Fabric, Ingress, Key, Resume, Shard, TopicChange},
     identity::{ClientId, User},
     limits::{REPLAY_SHARED_MS, TOPIC_IDLE_MS},
     protocol::v1::CommandId,
@@ -63,7 +63,7 @@ struct Outstanding {
 
 struct World {
     random: Random,
-    common: Common,
+    fabric: Fabric,
     classes: Arc<Classes>,
     shards: Vec<Shard>,
     nets: Vec<Net>,
@@ -117,10 +117,10 @@ impl World {
         let rules = ["much", "oldest", "newest"].map(|name| (Which::Prefix(name.into()), name.to_owned()));
         let classes = Arc::new(Classes::new(none, further, rules.into()).expect("they fit together"));
         let settings = Settings { shards, outbox_bytes: MUCH, classes: classes.clone(), ..defaults() };
-        let common = Common::new(&settings, 7);
+        let fabric = Fabric::new(&settings, 7);
         let topic = |n: usize| Topic::parse(&format!("{}{n}", names[n])).expect("a topic");
         Self {
-            shards: (0..shards).map(|number| Shard::new(number, common.clone())).collect(),
+            shards: (0..shards).map(|number| Shard::new(number, fabric.clone())).collect(),
             nets: (0..shards).map(|_| Net::new(random.fork())).collect(),
             admission: Admission::new(8_000, 64 << 20),
             topics: (0..topics).map(topic).collect(),
@@ -133,7 +133,7 @@ impl World {
             asked: 0,
             counts: Resumed::default(),
             random,
-            common,
+            fabric,
             classes,
         }
     }
@@ -196,7 +196,7 @@ impl World {
             let (name, home) = (self.topics[topic].clone(), self.topics[topic].home(self.shards.len()));
             let (reply, answer) = oneshot::channel();
             let publication = Box::new(Publication { topic: name, content, credits });
-            self.common.mailboxes.to_home(home, Ingress::Publish(publication, reply));
+            self.fabric.mailboxes.to_home(home, Ingress::Publish(publication, reply));
             self.outstanding.push(Outstanding { topic, text, audience, answer });
         }
     }
@@ -368,7 +368,7 @@ impl World {
             self.improve();
             self.settle();
         }
-        let total = self.common.metrics.total();
+        let total = self.fabric.metrics.total();
         let queued: u64 = self.shards.iter().map(Shard::queued_frames).sum();
         assert_eq!((total.matched, queued), (total.written + total.dropped() + total.conflated, 0), "I8");
         for client in &self.clients {
@@ -452,7 +452,7 @@ impl World {
             self.shards.iter_mut().for_each(|shard| shard.begin_turn(self.now));
         }
         self.shards.iter_mut().for_each(|shard| shard.begin_turn(self.now));
-        let total = self.common.metrics.total();
+        let total = self.fabric.metrics.total();
         assert_eq!((total.records, total.topics, total.history_bytes), (0, 0, 0));
         assert!(self.shards.iter().all(|shard| shard.log_bytes() < 10 * 66 * 1024), "the logs are not empty");
         self.counts

@@ -203,7 +203,7 @@ fn compaction_keeps_every_wanted_frame() {
     }
     let held = world.shards[0].log_bytes();
     assert!(held <= world.settings.log_bytes + 2 * 66 * 1024, "{held}");
-    let compactions = world.common.metrics.total().compactions;
+    let compactions = world.fabric.metrics.total().compactions;
     assert!(compactions >= 5, "{compactions}");
     for &number in &seldom {
         manners(&mut world, number, Manners::Choppy(700));
@@ -316,7 +316,7 @@ fn readers_in_overload_are_never_closed() {
     let offered = published.len() + refused;
     assert!(refused > offered / 2, "publishers wait: {refused} of {offered} refused");
     assert!(published.len() > offered / 5, "and the audience is kept busy: {} of {offered}", published.len());
-    assert_eq!(world.common.metrics.total().closed_slow, 0);
+    assert_eq!(world.fabric.metrics.total().closed_slow, 0);
     for &number in &readers {
         manners(&mut world, number, Manners::Willing);
         may_take(&mut world, number);
@@ -341,7 +341,7 @@ fn stalled_subscribers_are_closed_at_their_bound_and_nobody_waits_for_them() {
         assert_eq!(world.subscribers[willing].viewer.seen, published, "it has each at once");
     }
     assert_eq!(published.len(), 64 * 1024 / 1_004 + 1, "they are closed at their bound, not before");
-    assert_eq!(world.common.metrics.total().held_back, 0);
+    assert_eq!(world.fabric.metrics.total().held_back, 0);
     for number in stalled {
         manners(&mut world, number, Manners::Willing);
         may_take(&mut world, number);
@@ -376,5 +376,5 @@ fn subscribers_that_dribble_hold_up_the_others_for_a_small_share_of_the_time() {
     for number in willing {
         assert_eq!(world.subscribers[number].viewer.seen.len(), published);
     }
-    assert!(world.common.metrics.total().closed_slow > 10);
+    assert!(world.fabric.metrics.total().closed_slow > 10);
 }

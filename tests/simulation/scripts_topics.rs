@@ -195,7 +195,7 @@ fn joins_beyond_the_limit_wait_and_all_come_back() {
     for &number in &numbers {
         assert_eq!(world.set_topics(number, &[topic]), Change::Pending);
     }
-    assert_eq!(world.common.mailboxes.ingress(1).len(), fanfare::limits::JOINS_INFLIGHT);
+    assert_eq!(world.fabric.mailboxes.ingress(1).len(), fanfare::limits::JOINS_INFLIGHT);
     for &number in &numbers[..count / 2] {
         world.attach(number, Manners::Willing);
     }

@@ -12,7 +12,7 @@ use fanfare::{
     admission::Admission,
     classes::{Class, Classes, History, Policy, Which},
     engine::{
-        Answer, Change, Common, Encoding, Event, Ingress, Key, Order, Outcome, Resume, Shard, TopicChange,
+        Answer, Change, Encoding, Event, Fabric, Ingress, Key, Order, Outcome, Resume, Shard, TopicChange,
     },
     identity::ClientId,
     limits::TOPIC_IDLE_MS,
@@ -60,7 +60,7 @@ struct Client {
 
 struct World {
     random: Random,
-    common: Common,
+    fabric: Fabric,
     shards: Vec<Shard>,
     nets: Vec<Net>,
     admission: Admission,
@@ -110,12 +110,12 @@ impl World {
             classes: Arc::new(classes),
             ..defaults()
         };
-        let common = Common::new(&settings, 7);
+        let fabric = Fabric::new(&settings, 7);
         let forgotten = random.within(0, 2);
         let name = |n: usize| format!("{} {n}", if n < forgotten { "not" } else { "kept" });
         note(|| format!("{shards} shards, {} of {topics} topics, {forgotten} not kept", settings.topics_max));
         Self {
-            shards: (0..shards).map(|number| Shard::new(number, common.clone())).collect(),
+            shards: (0..shards).map(|number| Shard::new(number, fabric.clone())).collect(),
             nets: (0..shards).map(|_| Net::new(random.fork())).collect(),
             admission: Admission::new(8_000, 64 << 20),
             topics: (0..topics).map(|n| Topic::parse(&name(n)).expect("a topic")).collect(),
@@ -127,7 +127,7 @@ impl World {
             asked: 0,
             counts: Severally::default(),
             random,
-            common,
+            fabric,
         }
     }
 
@@ -175,7 +175,7 @@ impl World {
         let names: Arc<[Topic]> = topics.iter().map(|&topic| self.topics[topic].clone()).collect();
         let home = names[0].home(self.shards.len());
         let (order, outcome) = Order::new(names, content, None, receipt, credits);
-        self.common.mailboxes.to_home(home, Ingress::Order(Box::new(order)));
+        self.fabric.mailboxes.to_home(home, Ingress::Order(Box::new(order)));
         self.outstanding.push((number, outcome));
     }
 
@@ -351,7 +351,7 @@ impl World {
                 );
             }
         }
-        let total = self.common.metrics.total();
+        let total = self.fabric.metrics.total();
         let queued: u64 = self.shards.iter().map(Shard::queued_frames).sum();
         assert_eq!((total.matched, queued), (total.written + total.dropped() + total.conflated, 0), "I8");
         self.counts.receipts = self.messages.judge_receipts();
@@ -467,7 +467,7 @@ impl World {
             self.now += 600_000_000 + TOPIC_IDLE_MS;
             self.shards.iter_mut().for_each(|shard| shard.begin_turn(self.now));
         }
-        let total = self.common.metrics.total();
+        let total = self.fabric.metrics.total();
         assert_eq!((total.records, total.topics, total.history_bytes), (0, 0, 0));
         for shard in &self.shards {
             assert_eq!(

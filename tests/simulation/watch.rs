@@ -220,7 +220,7 @@ impl World {
 
     /// I8, I6 and what the shards say of each subscriber, against what is known here.
     pub(crate) fn check_books(&self) {
-        let total = self.common.metrics.total();
+        let total = self.fabric.metrics.total();
         let queued: u64 = self.shards.iter().map(Shard::queued_frames).sum();
         assert_eq!(total.matched, total.written + total.dropped() + queued, "I8: {total:?}");
         assert_eq!(total.written, self.nets.iter().map(|net| net.data_frames).sum::<u64>(), "I8: written");

@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 
 use fanfare::{
     admission::Admission,
-    engine::{Change, Common, Encoding, Fanout, Goodbye, Ingress, Key, Kick, Manner, Shard, TopicsFull},
+    engine::{Change, Encoding, Fabric, Fanout, Goodbye, Ingress, Key, Kick, Manner, Shard, TopicsFull},
     identity::{ClientId, User},
     publication::{Audience, Content, Message, Position, Publication},
     settings::Settings,
@@ -71,7 +71,7 @@ type Outstanding = (usize, oneshot::Receiver<Result<Position, TopicsFull>>);
 /// Everything there is.
 pub(crate) struct World {
     pub(crate) settings: Settings,
-    pub(crate) common: Common,
+    pub(crate) fabric: Fabric,
     pub(crate) shards: Vec<Shard>,
     pub(crate) nets: Vec<Net>,
     pub(crate) admission: Admission,
@@ -94,9 +94,9 @@ impl World {
     pub(crate) fn new(settings: Settings, topics: usize, mut random: Random) -> Self {
         assert_eq!(Topic::fix_hash_seed(HASH_SEED), HASH_SEED, "a topic was parsed before");
         let shards = settings.shards;
-        let common = Common::new(&settings, 7);
+        let fabric = Fabric::new(&settings, 7);
         Self {
-            shards: (0..shards).map(|number| Shard::new(number, common.clone())).collect(),
+            shards: (0..shards).map(|number| Shard::new(number, fabric.clone())).collect(),
             nets: (0..shards).map(|_| Net::new(random.fork())).collect(),
             admission: Admission::new(settings.inflight_publications, settings.inflight_bytes),
             model: Model::new(topics, shards),
@@ -109,7 +109,7 @@ impl World {
             handed: vec![0; shards],
             stopped: vec![false; shards],
             control: 0,
-            common,
+            fabric,
             settings,
         }
     }
@@ -151,7 +151,7 @@ impl World {
         let subscriber = &mut self.subscribers[number];
         assert_eq!(subscriber.stage, Stage::Attaching);
         let (shard, key) = (subscriber.shard, subscriber.key);
-        let dropped = self.common.metrics.shard(shard).dropped_memory.get();
+        let dropped = self.fabric.metrics.shard(shard).dropped_memory.get();
         subscriber.given_up = subscriber.closed && self.shards[shard].queued_bytes(key) == 0 && dropped > 0;
         subscriber.stage = Stage::Attached;
         self.nets[shard].connect(key, manners);
@@ -280,7 +280,7 @@ impl World {
         subscriber.asked.push((code.get(), manner));
         let goodbye = Goodbye { code, reason: "kicked" };
         let kick = Kick { key: subscriber.key, goodbye, manner, credit: None };
-        self.common.mailboxes.to_shard(subscriber.shard, Fanout::Kick(kick));
+        self.fabric.mailboxes.to_shard(subscriber.shard, Fanout::Kick(kick));
     }
 
     pub(crate) fn remove(&mut self, number: usize) {
@@ -317,7 +317,7 @@ impl World {
         let (topic, home) = (self.model.topics[topic].topic.clone(), self.model.topics[topic].home);
         let publication = Publication { topic, content: Content { message, audience, key: None }, credits };
         let (reply, answer) = oneshot::channel();
-        self.common.mailboxes.to_home(home, Ingress::Publish(Box::new(publication), reply));
+        self.fabric.mailboxes.to_home(home, Ingress::Publish(Box::new(publication), reply));
         self.outstanding[home].push_back((number, answer));
         Some(number)
     }
@@ -336,7 +336,7 @@ impl World {
         self.stopping = true;
         let goodbye = Goodbye { code: CloseCode::RESTART, reason: "restart" };
         for shard in 0..self.shards.len() {
-            self.common.mailboxes.to_shard(shard, Fanout::Stop(goodbye));
+            self.fabric.mailboxes.to_shard(shard, Fanout::Stop(goodbye));
         }
     }
 }

@@ -148,7 +148,7 @@ fn publication_that_has_credits_goes_on_though_its_connection_is_gone() {
         assert_eq!(local.waiting_publications(), 0, "it has credits");
         local.drop_connection(&mut local.state(), key);
         tokio::task::yield_now().await;
-        assert_eq!(Shard::new(1, bench.node.common().clone()).sequence(usize::MAX), 1);
+        assert_eq!(Shard::new(1, bench.node.fabric().clone()).sequence(usize::MAX), 1);
         assert_eq!(bench.node.metrics().total().sequenced, 1);
     });
 }
@@ -160,7 +160,7 @@ fn receipt_is_partial_where_a_shard_stalls_and_whole_where_none_does() {
         for (stalls, receipt_wait) in [(true, Duration::ZERO), (false, hour)] {
             let mut bench = Bench::new(Settings { shards: 2, receipt_wait, ..Settings::default() });
             let (local, topic) = (bench.local.clone(), topic_at(0));
-            let mut other = Shard::new(1, bench.node.common().clone());
+            let mut other = Shard::new(1, bench.node.fabric().clone());
             let key = other.add(None, None, Encoding::Plain);
             other.attached(key);
             other.set_topics(key, [topic.clone()]);

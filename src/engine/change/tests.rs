@@ -8,7 +8,7 @@ use crate::{
     admission::Admission,
     classes::{Class, Classes, History, Policy},
     engine::{
-        Answer, Common, Encoding, Event, Goodbye, Ingress, Key, Manner, Offered, Order, Resume, Shard,
+        Answer, Encoding, Event, Fabric, Goodbye, Ingress, Key, Manner, Offered, Order, Resume, Shard,
         TopicChange, Transport,
     },
     limits::{self, JOINS_INFLIGHT},
@@ -47,7 +47,7 @@ impl Transport for Wire {
 /// A node of two shards; the clients are on the first.
 struct Bench {
     shards: Vec<Shard>,
-    common: Common,
+    fabric: Fabric,
     admission: Admission,
     wire: Wire,
 }
@@ -66,9 +66,9 @@ impl Bench {
 
     fn of(class: Class, topics_max: usize) -> Self {
         let classes = Arc::new(Classes::only(class));
-        let common = Common::new(&Settings { classes, topics_max, ..settings() }, 1);
-        let shards = (0..2).map(|number| Shard::new(number, common.clone())).collect();
-        Self { shards, common, admission: Admission::new(8_000, 64 << 20), wire: Wire::default() }
+        let fabric = Fabric::new(&Settings { classes, topics_max, ..settings() }, 1);
+        let shards = (0..2).map(|number| Shard::new(number, fabric.clone())).collect();
+        Self { shards, fabric, admission: Admission::new(8_000, 64 << 20), wire: Wire::default() }
     }
 
     fn client(&mut self, encoding: Encoding) -> Key {
@@ -101,7 +101,7 @@ impl Bench {
         let credits = self.admission.try_admit_all(topics.len() as u32, 10).expect("little is under way");
         let home = topics[0].home(2);
         let (order, _) = Order::new(topics, Message::text(text).into(), None, false, credits);
-        self.common.mailboxes.to_home(home, Ingress::Order(Box::new(order)));
+        self.fabric.mailboxes.to_home(home, Ingress::Order(Box::new(order)));
     }
 
     fn publish(&mut self, topic: &Topic, text: &str) {
@@ -118,7 +118,7 @@ impl Bench {
         let credits = self.admission.try_admit(content.message.bytes().len()).expect("little is under way");
         let publication = Publication { topic: topic.clone(), content, credits };
         let (reply, _) = oneshot::channel();
-        self.common.mailboxes.to_home(topic.home(2), Ingress::Publish(Box::new(publication), reply));
+        self.fabric.mailboxes.to_home(topic.home(2), Ingress::Publish(Box::new(publication), reply));
     }
 
     /// Gives each shard in `order` a turn.
@@ -225,7 +225,7 @@ fn refused_change_is_told_and_nothing_of_it_follows() {
     let texts = bench.read(key);
     assert_eq!(texts.len(), 1, "{texts:?}");
     assert!(texts[0].contains("error") && texts[0].contains('7'), "{texts:?}");
-    assert_eq!(bench.common.metrics.total().matched, 0);
+    assert_eq!(bench.fabric.metrics.total().matched, 0);
     assert!(bench.shards[0].positions(key).is_empty());
 }
 
@@ -252,7 +252,7 @@ fn each_encoding_is_made_only_where_somebody_wants_it() {
     bench.publish(&topic, "four");
     bench.turns(&[1, 0]);
     assert_eq!((bench.read(plain).len(), bench.read(told).len()), (0, 1));
-    assert_eq!(bench.common.metrics.total().matched, 1 + 4 + 1);
+    assert_eq!(bench.fabric.metrics.total().matched, 1 + 4 + 1);
 }
 
 /// The gaps among what came: from, to, and how many are missing.
@@ -288,7 +288,7 @@ fn each_loss_is_told_where_it_would_have_been() {
         bench.publish(&topic, &text);
         bench.turns(&[0]);
         let texts = bench.read(key);
-        let lost = bench.common.metrics.total().dropped_bound;
+        let lost = bench.fabric.metrics.total().dropped_bound;
         let got = texts.iter().filter(|text| is_message(text, &topic)).count() as u64;
         assert_eq!(got + lost, 501);
         assert!(lost > 400 && got > 30, "{policy:?}: {lost} lost");
@@ -318,6 +318,6 @@ fn change_of_topics_under_way_when_its_client_is_closed_leaves_nothing_behind() 
     for shard in [1, 0, 1, 0] {
         bench.turns(&[shard]);
     }
-    let total = bench.common.metrics.total();
+    let total = bench.fabric.metrics.total();
     assert_eq!((total.topics, total.subscribers), (0, 0));
 }

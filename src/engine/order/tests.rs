@@ -11,7 +11,7 @@ use super::*;
 use crate::{
     admission::Admission,
     classes::{Class, Classes, History, Policy, Which},
-    engine::{Change, Common, Encoding, Event, Key, Offered, Transport},
+    engine::{Change, Encoding, Event, Fabric, Key, Offered, Transport},
     identity::{ClientId, User},
     limits::HELD_BACK_LOOK_MS,
     publication::{Audience, IdempotencyKey, Json, MessageKey, Publisher},
@@ -66,7 +66,7 @@ impl Wires {
 struct Node {
     shards: Vec<Shard>,
     wires: Vec<Wires>,
-    common: Common,
+    fabric: Fabric,
     admission: Admission,
     now: u64,
     sent: usize,
@@ -87,12 +87,12 @@ impl Node {
         let classes = Classes::new(class("default", Policy::Disconnect), further, rules.into());
         let classes = Arc::new(classes.expect("they fit together"));
         let settings = Settings { shards, outbox_bytes: bound, classes, ..Settings::default() };
-        let common = Common::new(&settings, 1);
+        let fabric = Fabric::new(&settings, 1);
         Self {
-            shards: (0..shards).map(|number| Shard::new(number, common.clone())).collect(),
+            shards: (0..shards).map(|number| Shard::new(number, fabric.clone())).collect(),
             wires: (0..shards).map(|_| Wires::default()).collect(),
             admission: Admission::new(settings.inflight_publications, settings.inflight_bytes),
-            common,
+            fabric,
             now: 0,
             sent: 0,
         }
@@ -127,7 +127,7 @@ impl Node {
             key: IdempotencyKey::parse(key).expect("a key"),
         });
         let (order, outcome) = Order::new(topics, content, key, receipt, credits);
-        self.common.mailboxes.to_home(home, Ingress::Order(Box::new(order)));
+        self.fabric.mailboxes.to_home(home, Ingress::Order(Box::new(order)));
         outcome
     }
 

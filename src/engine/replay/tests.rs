@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use crate::{
     admission::Admission,
     classes::{Class, Classes, History, Which},
-    engine::{Answer, Common, Encoding, Event, Ingress, Key, Offered, Resume, Shard, TopicChange, Transport},
+    engine::{Answer, Encoding, Event, Fabric, Ingress, Key, Offered, Resume, Shard, TopicChange, Transport},
     identity::{ClientId, User},
     limits::HISTORY_MESSAGE_OVERHEAD,
     protocol::v1::CommandId,
@@ -52,7 +52,7 @@ type Answers = Vec<oneshot::Receiver<Result<Position, crate::engine::TopicsFull>
 /// A node of one shard whose topics have a history, unless their names begin with `none`.
 struct Bench {
     shard: Shard,
-    common: Common,
+    fabric: Fabric,
     admission: Admission,
     wire: Wire,
     now: u64,
@@ -71,10 +71,10 @@ impl Bench {
         let kept = Class { name: "kept".into(), history: Some(history), ..none.clone() };
         let rules = vec![(Which::Prefix("none".into()), "none".to_owned())];
         let classes = Arc::new(Classes::new(kept, vec![none], rules).expect("they fit together"));
-        let common = Common::new(&Settings { shards: 1, classes, ..settings }, 1);
+        let fabric = Fabric::new(&Settings { shards: 1, classes, ..settings }, 1);
         Self {
-            shard: Shard::new(0, common.clone()),
-            common,
+            shard: Shard::new(0, fabric.clone()),
+            fabric,
             admission: Admission::new(8_000, 64 << 20),
             wire: Wire::default(),
             now: 0,
@@ -112,7 +112,7 @@ impl Bench {
         let credits = self.admission.try_admit(content.message.bytes().len()).expect("little is under way");
         let publication = Publication { topic: topic.clone(), content, credits };
         let (reply, answer) = oneshot::channel();
-        self.common.mailboxes.to_home(0, Ingress::Publish(Box::new(publication), reply));
+        self.fabric.mailboxes.to_home(0, Ingress::Publish(Box::new(publication), reply));
         self.answers.push(answer);
     }
 
@@ -153,7 +153,7 @@ impl Bench {
     }
 
     fn check_books(&self) {
-        let total = self.common.metrics.total();
+        let total = self.fabric.metrics.total();
         let queued = self.shard.queued_frames();
         assert_eq!(total.matched, total.written + total.dropped() + queued, "I8: {total:?}");
     }
@@ -217,7 +217,7 @@ fn answer_comes_first_then_what_was_published_since_and_then_what_is_live() {
     let head = position["offset"].as_u64().expect("a number");
     assert!((6..=7).contains(&head), "{told:?}");
     assert_eq!(offsets(&told[1..]), [4, 5, 6, 7, 8]);
-    assert_eq!(bench.common.metrics.total().replayed, head - 3);
+    assert_eq!(bench.fabric.metrics.total().replayed, head - 3);
     bench.check_books();
 }
 
@@ -230,7 +230,7 @@ fn credits_come_back_though_the_message_is_kept() {
     bench.publish_all(&cats, 1..=5, 4);
     bench.run();
     assert_eq!(bench.admission.inflight(), 0);
-    assert_eq!(bench.common.metrics.total().history_bytes, 5 * (4 + HISTORY_MESSAGE_OVERHEAD as u64));
+    assert_eq!(bench.fabric.metrics.total().history_bytes, 5 * (4 + HISTORY_MESSAGE_OVERHEAD as u64));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use crate::{
     admission::Admission,
     classes::{Class, Classes, Policy, Which},
-    engine::{Common, Encoding, Event, Ingress, Key, Offered, Rung, Shard, Transport},
+    engine::{Encoding, Event, Fabric, Ingress, Key, Offered, Rung, Shard, Transport},
     limits::{self, HELD_BACK_LOOK_MS},
     metrics::Snapshot,
     publication::{Audience, Content, Message, MessageKey, Publication},
@@ -50,7 +50,7 @@ impl Transport for Wire {
 /// One shard with one subscriber.
 struct Bench {
     shard: Shard,
-    common: Common,
+    fabric: Fabric,
     admission: Admission,
     wire: Wire,
     key: Key,
@@ -91,15 +91,15 @@ impl Bench {
             classes: Arc::new(classes.expect("they fit together")),
             ..Settings::default()
         };
-        let common = Common::new(&settings, 1);
-        let mut shard = Shard::new(0, common.clone());
+        let fabric = Fabric::new(&settings, 1);
+        let mut shard = Shard::new(0, fabric.clone());
         let key = shard.add(None, None, Encoding::Plain);
         let topics: Vec<Topic> = topics.iter().map(|name| topic(name)).collect();
         shard.set_topics(key, topics);
         shard.attached(key);
         let admission = Admission::new(10_000, 64 << 20);
         let wire = Wire::default();
-        let mut bench = Self { shard, common, admission, wire, key, sent: 0, closed: false, now: 0 };
+        let mut bench = Self { shard, fabric, admission, wire, key, sent: 0, closed: false, now: 0 };
         bench.turn();
         bench
     }
@@ -115,7 +115,7 @@ impl Bench {
         let credits = self.admission.try_admit(len).expect("little is under way");
         let publication = Publication { topic: topic(name), content, credits };
         let (reply, _) = oneshot::channel();
-        self.common.mailboxes.to_home(0, Ingress::Publish(Box::new(publication), reply));
+        self.fabric.mailboxes.to_home(0, Ingress::Publish(Box::new(publication), reply));
         self.turn();
         self.sent += 1;
         self.sent - 1
@@ -150,7 +150,7 @@ impl Bench {
     }
 
     fn total(&self) -> Snapshot {
-        self.common.metrics.total()
+        self.fabric.metrics.total()
     }
 
     fn queued(&self) -> usize {
@@ -392,7 +392,7 @@ fn fill(bench: &mut Bench, names: &[String], key: Option<&str>, rounds: usize) -
         for name in names {
             bench.publish(name, key, 1_000);
             bench.turn();
-            let rung = bench.common.memory.rung();
+            let rung = bench.fabric.memory.rung();
             if !rungs.contains(&rung) {
                 rungs.push(rung);
             }
@@ -432,7 +432,7 @@ fn when_memory_is_short_and_nothing_may_go_those_who_hold_the_oldest_are_closed(
     let total = bench.total();
     assert!(total.memory_closing > 0 && total.memory_refusing == 0, "{total:?}");
     assert!(total.closed_slow > 0 && total.dropped() == total.dropped_memory, "{total:?}");
-    assert!(bench.common.memory.used() < 1024 * 1024, "{}", bench.common.memory.used());
+    assert!(bench.fabric.memory.used() < 1024 * 1024, "{}", bench.fabric.memory.used());
 }
 
 #[test]

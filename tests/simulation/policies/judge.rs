@@ -128,7 +128,7 @@ impl World {
 
     /// I8 of the node.
     fn check_total(&self) {
-        let total = self.common.metrics.total();
+        let total = self.fabric.metrics.total();
         let queued: u64 = self.clients.iter().map(|client| client.queue.len() as u64).sum();
         let lost = total.dropped() + total.conflated;
         assert_eq!(total.matched, total.written + lost + queued, "I8: {total:?}");

@@ -78,7 +78,7 @@ impl World {
         let home = name.home(self.shards.len());
         let (reply, answer) = oneshot::channel();
         let publication = Box::new(Publication { topic: name, content, credits });
-        self.common.mailboxes.to_home(home, Ingress::Publish(publication, reply));
+        self.fabric.mailboxes.to_home(home, Ingress::Publish(publication, reply));
         self.outstanding.push((number, Outstanding::One(answer)));
     }
 
@@ -103,7 +103,7 @@ impl World {
         let names: Arc<[Topic]> = topics.iter().map(|&topic| self.topics[topic].topic.clone()).collect();
         let home = names[0].home(self.shards.len());
         let (order, answer) = fanfare::engine::Order::new(names, content, None, receipt, credits);
-        self.common.mailboxes.to_home(home, Ingress::Order(Box::new(order)));
+        self.fabric.mailboxes.to_home(home, Ingress::Order(Box::new(order)));
         self.outstanding.push((number, Outstanding::Several(answer)));
         self.counts.ordered += 1;
     }

@@ -22,7 +22,7 @@ impl World {
         self.turn_of[shard] = self.now;
         self.shards[shard].begin_turn(self.now);
         self.shards[shard].sockets_looked_at();
-        let rung = self.common.memory.rung();
+        let rung = self.fabric.memory.rung();
         self.counts.conflating_for_memory += u64::from(rung == Rung::Conflate);
         self.counts.dropping_for_memory += u64::from(rung == Rung::Drop);
         self.counts.closing_for_memory += u64::from(rung >= Rung::Close);
@@ -41,7 +41,7 @@ impl World {
             note(|| format!("home {home} does {done} entries"));
         }
         for shard in 0..self.shards.len() {
-            while let Some(entry) = self.common.mailboxes.fanout(shard).pop() {
+            while let Some(entry) = self.fabric.mailboxes.fanout(shard).pop() {
                 if let Fanout::Deliver(sequenced) = &entry {
                     let number = number_of_publication(sequenced);
                     let part =
@@ -101,9 +101,9 @@ impl World {
             _ => Cause::Sequence,
         };
         note(|| format!("shard {shard} is handed {}", named(&entry)));
-        self.common.mailboxes.to_shard(shard, entry);
+        self.fabric.mailboxes.to_shard(shard, entry);
         self.shards[shard].take(1);
-        if let Some(entry) = self.common.mailboxes.fanout(shard).pop() {
+        if let Some(entry) = self.fabric.mailboxes.fanout(shard).pop() {
             self.inboxes[shard].waiting.push_front(entry);
             return false;
         }
@@ -134,13 +134,13 @@ impl World {
             let Some(Fanout::Deliver(sequenced)) = self.inboxes[shard].waiting.pop_front() else { break };
             let handed = self.handed(&sequenced);
             self.inboxes[shard].handed.push_back(handed);
-            self.common.mailboxes.to_shard(shard, Fanout::Deliver(sequenced));
+            self.fabric.mailboxes.to_shard(shard, Fanout::Deliver(sequenced));
         }
         // Only this shard acts now: one whose count is smaller afterwards was taken.
         let before: Vec<usize> =
             self.inboxes[shard].handed.iter().map(|one| one.weak.strong_count()).collect();
         self.shards[shard].take(1);
-        let left: Vec<Fanout> = std::iter::from_fn(|| self.common.mailboxes.fanout(shard).pop()).collect();
+        let left: Vec<Fanout> = std::iter::from_fn(|| self.fabric.mailboxes.fanout(shard).pop()).collect();
         let Inbox { waiting, handed } = &mut self.inboxes[shard];
         let is_taken = |(one, before): (&Handed, &usize)| one.weak.strong_count() < *before;
         let count = handed.iter().zip(&before).take_while(|&pair| is_taken(pair)).count();
@@ -291,7 +291,7 @@ impl World {
             assert_eq!(shard.holdings(), Holdings::default(), "something is held for nobody");
         }
         self.judge_receipts();
-        let total = self.common.metrics.total();
+        let total = self.fabric.metrics.total();
         let left = (total.subscribers, total.blocked, total.topics, total.records, total.history_bytes);
         assert_eq!(left, (0, 0, 0, 0, 0));
         self.counts.written = total.written;

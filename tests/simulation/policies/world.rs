@@ -9,7 +9,7 @@ use std::{
 use fanfare::{
     admission::Admission,
     engine::{
-        Answer, Change, Common, Encoding, Fanout, Goodbye, Key, Kick, Manner, Sequenced, Shard, TopicChange,
+        Answer, Change, Encoding, Fabric, Fanout, Goodbye, Key, Kick, Manner, Sequenced, Shard, TopicChange,
     },
     identity::{ClientId, User},
     protocol::v1::CommandId,
@@ -93,7 +93,7 @@ pub(super) struct Inbox {
 
 pub(crate) struct World {
     pub(super) settings: Settings,
-    pub(super) common: Common,
+    pub(super) fabric: Fabric,
     pub(super) shards: Vec<Shard>,
     pub(super) wires: Vec<Wire>,
     pub(super) inboxes: Vec<Inbox>,
@@ -118,7 +118,7 @@ impl World {
         assert_eq!(Topic::fix_hash_seed(HASH_SEED), HASH_SEED, "a topic was parsed before");
         let settings = shape.settings.clone();
         let shards = settings.shards;
-        let common = Common::new(&settings, 7);
+        let fabric = Fabric::new(&settings, 7);
         let topic = |(n, &class): (usize, &usize)| {
             let topic = Topic::parse(&format!("{} {n}", CLASSES[class].0)).expect("a topic");
             TopicModel { topic, class, epochs: Vec::new() }
@@ -132,7 +132,7 @@ impl World {
             )
         });
         Self {
-            shards: (0..shards).map(|number| Shard::new(number, common.clone())).collect(),
+            shards: (0..shards).map(|number| Shard::new(number, fabric.clone())).collect(),
             wires: (0..shards).map(|_| Wire::default()).collect(),
             inboxes: (0..shards).map(|_| Inbox::default()).collect(),
             admission: Admission::new(UNDERWAY, 64 << 20),
@@ -147,7 +147,7 @@ impl World {
             turn_of: vec![0; shards],
             control: 0,
             counts: Policed::default(),
-            common,
+            fabric,
             settings,
         }
     }

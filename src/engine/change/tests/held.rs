@@ -29,7 +29,7 @@ fn nothing_of_a_left_topic_follows_the_answer_though_homes_answer_one_after_the_
     assert!(texts[1].starts_with(r#"{"ok":7"#), "{texts:?}");
     assert!(is_message(&texts[2], &near), "{texts:?}");
     assert_eq!(texts.len(), 3, "{texts:?}");
-    let total = bench.common.metrics.total();
+    let total = bench.fabric.metrics.total();
     assert_eq!((total.matched, total.written), (2, 2), "it leaves the old one at the place of the answer");
 }
 
@@ -114,7 +114,7 @@ fn queue_that_got_long_while_its_answer_was_awaited_is_cut_when_its_socket_takes
             bench.turns(&[0]);
             let texts = bench.read(key);
             let got = texts.iter().filter(|text| is_message(text, &old)).count() as u64;
-            let lost = bench.common.metrics.total().dropped_bound;
+            let lost = bench.fabric.metrics.total().dropped_bound;
             assert_eq!(got + lost, 100);
             let told = if policy == Policy::DropOldest { (1, lost) } else { (got + 1, 100) };
             assert_eq!(gaps(&texts), [(told.0, told.1, lost)], "{policy:?}");
@@ -158,9 +158,9 @@ fn memory_is_taken_from_who_waits_for_an_answer_too() {
             while bench.shards[0].take(64) + bench.shards[0].flush(&mut bench.wire, 64) > 0 {}
         }
     }
-    let total = bench.common.metrics.total();
+    let total = bench.fabric.metrics.total();
     assert_eq!(total.sequenced, 50 * 60);
-    assert!(bench.common.mailboxes.fanout(0).is_empty(), "everything was taken");
+    assert!(bench.fabric.mailboxes.fanout(0).is_empty(), "everything was taken");
     assert!(total.closed_slow > 0 && total.dropped_memory > 0, "{total:?}");
     assert!(bench.shards[0].log_bytes() < 2 * LOG_BYTES, "{}", bench.shards[0].log_bytes());
 }
@@ -181,7 +181,7 @@ fn joins_of_those_who_are_gone_are_not_sent() {
         bench.turns(&[1, 0]);
     }
     assert_eq!(bench.shards[0].joining.waiting.len(), 0);
-    let total = bench.common.metrics.total();
+    let total = bench.fabric.metrics.total();
     assert_eq!((total.topics, total.records), (JOINS_INFLIGHT as u64, JOINS_INFLIGHT as u64));
 }
 
@@ -220,7 +220,7 @@ fn message_to_a_left_and_a_new_topic_comes_once_in_the_new_one() {
     let topics = Arc::from([old.clone(), near.clone()]);
     let credits = bench.admission.try_admit_all(2, 10).expect("little is under way");
     let (order, _) = Order::new(topics, Message::text("both").into(), None, false, credits);
-    bench.common.mailboxes.to_home(0, Ingress::Order(Box::new(order)));
+    bench.fabric.mailboxes.to_home(0, Ingress::Order(Box::new(order)));
     bench.turns(&[0, 1, 0]);
     let texts = bench.read(key);
     assert!(texts[0].starts_with(r#"{"ok":7"#) && is_message(&texts[1], &near), "{texts:?}");
@@ -294,7 +294,7 @@ fn small_messages_make_room_for_an_answer_and_for_the_gap_that_tells_of_them() {
         assert!(bench.shards[0].queued_bytes(key) <= BOUND);
     }
     assert!(bench.shards[0].is_open(key));
-    assert!(bench.common.metrics.total().dropped_bound > 0);
+    assert!(bench.fabric.metrics.total().dropped_bound > 0);
 }
 
 #[test]
@@ -308,7 +308,7 @@ fn message_to_a_left_and_a_resumed_topic_is_replayed_if_it_came_behind_the_place
         let topics = Arc::from([old.clone(), far.clone()]);
         let credits = bench.admission.try_admit_all(2, 10).expect("little is under way");
         let (order, _) = Order::new(topics, Message::text(text).into(), None, false, credits);
-        bench.common.mailboxes.to_home(0, Ingress::Order(Box::new(order)));
+        bench.fabric.mailboxes.to_home(0, Ingress::Order(Box::new(order)));
         bench.turns(&[0]);
         bench.shards[1].sequence(64);
     };
@@ -322,10 +322,10 @@ fn message_to_a_left_and_a_resumed_topic_is_replayed_if_it_came_behind_the_place
     bench.shards[0].change_topics(key, TopicChange { wanted, resume, answer: Some(answer) });
     bench.ask();
     // The far home is asked last, though what is published goes there before.
-    let held = bench.common.mailboxes.ingress(1).pop().expect("the join is on its way");
+    let held = bench.fabric.mailboxes.ingress(1).pop().expect("the join is on its way");
     bench.turns(&[0]);
     order(&mut bench, "second");
-    bench.common.mailboxes.to_home(1, held);
+    bench.fabric.mailboxes.to_home(1, held);
     bench.turns(&[1, 0]);
     let texts = bench.read(key);
     assert!(texts[0].starts_with(r#"{"ok":7"#), "{texts:?}");
@@ -357,7 +357,7 @@ fn what_younger_messages_replace_goes_when_the_answer_is_there_or_the_socket() {
         assert_eq!((texts.len(), gaps(texts)), (2, vec![(1, 2, 2)]), "{texts:?}");
         assert!(texts[1].contains("three"), "{texts:?}");
     }
-    assert_eq!(bench.common.metrics.total().conflated, 4);
+    assert_eq!(bench.fabric.metrics.total().conflated, 4);
 }
 
 #[test]
@@ -370,7 +370,7 @@ fn who_is_behind_is_not_waited_for_while_it_waits_for_an_answer() {
         bench.turns(&[0]);
         bench.subscribe(key, &[&old, &near, &far], &[&near, &far]);
         bench.ask();
-        let join = bench.common.mailboxes.ingress(0).pop().expect("the join is on its way");
+        let join = bench.fabric.mailboxes.ingress(0).pop().expect("the join is on its way");
         bench.wire.shut = true;
         let behind = BOUND / 4 * limits::BEHIND_QUARTERS;
         let text = "x".repeat(1_000);
@@ -380,7 +380,7 @@ fn who_is_behind_is_not_waited_for_while_it_waits_for_an_answer() {
         }
         (0..3).for_each(|_| bench.publish(&old, &text));
         if is_held {
-            bench.common.mailboxes.to_home(0, join);
+            bench.fabric.mailboxes.to_home(0, join);
         }
         bench.shards[0].sequence(64);
         // It falls behind, and is held, in one step.
@@ -412,7 +412,7 @@ fn audience_that_waits_for_sockets_or_answers_does_not_count_as_draining() {
     bench.wire.shut = true;
     bench.publish(&old, "one");
     bench.turns(&[0]);
-    assert_eq!(bench.common.metrics.total().blocked, 2, "as it was at the begin of the turn");
+    assert_eq!(bench.fabric.metrics.total().blocked, 2, "as it was at the begin of the turn");
     let audience = bench.shards[0].audience();
     assert_eq!((audience.size, audience.draining), (3, 1));
 }

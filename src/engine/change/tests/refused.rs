@@ -43,10 +43,10 @@ fn message_is_replayed_or_live_though_the_topic_it_came_by_is_refused() {
     bench.resume(key, &[&near, &kept, &far], &kept);
     with_the_first_home_ahead(&mut bench, |bench| {
         // It is sequenced in the topic that is kept before that is joined again for its past.
-        let join = bench.common.mailboxes.ingress(1).pop().expect("the join is on its way");
+        let join = bench.fabric.mailboxes.ingress(1).pop().expect("the join is on its way");
         bench.order(&[&near, &kept], "both");
         bench.turns(&[0, 1]);
-        bench.common.mailboxes.to_home(1, join);
+        bench.fabric.mailboxes.to_home(1, join);
         bench.turns(&[0]);
     });
     let texts = bench.read(key);
@@ -111,12 +111,12 @@ fn refused_change_leaves_nothing_behind_at_homes_that_had_room() {
         with_the_first_home_ahead(&mut bench, |_| {});
     }
     assert_eq!(bench.read(key).iter().filter(|text| text.contains("error")).count(), 3);
-    assert_eq!(bench.common.metrics.total().topics, 1);
+    assert_eq!(bench.fabric.metrics.total().topics, 1);
     bench.shards[0].remove(key);
     bench.turns(&[0, 1, 0]);
     bench.shards.iter_mut().for_each(|shard| shard.begin_turn(limits::TOPIC_IDLE_MS + 1));
     bench.shards.iter_mut().for_each(|shard| shard.begin_turn(limits::TOPIC_IDLE_MS + 1));
-    let total = bench.common.metrics.total();
+    let total = bench.fabric.metrics.total();
     assert_eq!((total.topics, total.records), (0, 0));
 }
 
@@ -125,7 +125,7 @@ fn homes_are_asked_only_about_what_nobody_of_the_shard_has() {
     let mut bench = Bench::new(Policy::Disconnect, 100);
     let (near, far) = (topic_of(0, "near"), topic_of(1, "far"));
     let clients = [(); 3].map(|()| bench.client(Encoding::V1));
-    let under_way = |bench: &Bench| [0, 1].map(|home| bench.common.mailboxes.ingress(home).len());
+    let under_way = |bench: &Bench| [0, 1].map(|home| bench.fabric.mailboxes.ingress(home).len());
     bench.subscribe(clients[0], &[&near], &[&near]);
     bench.turns(&[0]);
     bench.subscribe(clients[1], &[&near, &far], &[&near, &far]);

@@ -207,7 +207,7 @@ fn receive(seed: u64) {
     }
     node.settle();
     let matched: u64 = outcomes.into_iter().flat_map(receipts).map(|receipt| receipt.matched).sum();
-    let total = node.common.metrics.total();
+    let total = node.fabric.metrics.total();
     assert_eq!(
         matched,
         total.matched - total.replayed,

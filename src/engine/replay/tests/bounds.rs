@@ -238,7 +238,7 @@ fn when_memory_is_short_histories_let_go_of_what_is_old_before_anybody_is_closed
         for topic in &topics {
             bench.publish_all(topic, n..=n, 2_000);
             bench.now += 1;
-            most = most.max(bench.common.memory.rung());
+            most = most.max(bench.fabric.memory.rung());
         }
     }
     assert_eq!(most, Rung::Drop);

@@ -7,7 +7,7 @@ use crate::engine::{Event, Order};
 struct Node {
     shards: Vec<Shard>,
     wires: Vec<Wire>,
-    common: Common,
+    fabric: Fabric,
     admission: Admission,
     sent: u64,
 }
@@ -17,11 +17,11 @@ impl Node {
         let history = History { messages: 10_000, bytes: BOUND / 2, ttl: Duration::from_millis(TTL_MS) };
         let class = Class { history: Some(history), ..Class::default_with(BOUND, Duration::from_secs(60)) };
         let classes = Arc::new(Classes::only(class));
-        let common = Common::new(&Settings { shards, classes, ..Settings::default() }, 1);
+        let fabric = Fabric::new(&Settings { shards, classes, ..Settings::default() }, 1);
         Self {
-            shards: (0..shards).map(|number| Shard::new(number, common.clone())).collect(),
+            shards: (0..shards).map(|number| Shard::new(number, fabric.clone())).collect(),
             wires: (0..shards).map(|_| Wire::default()).collect(),
-            common,
+            fabric,
             admission: Admission::new(8_000, 64 << 20),
             sent: 0,
         }
@@ -41,7 +41,7 @@ impl Node {
         let home = topics[0].home(self.shards.len());
         let content = Message::text(self.sent.to_string()).into();
         let (order, _) = Order::new(topics, content, None, false, credits);
-        self.common.mailboxes.to_home(home, Ingress::Order(Box::new(order)));
+        self.fabric.mailboxes.to_home(home, Ingress::Order(Box::new(order)));
         self.run();
     }
 

@@ -23,7 +23,7 @@ impl Bench {
         let credits = self.admission.try_admit(len).expect("little is under way");
         let publication = Publication { topic: topic(name), content, credits };
         let (reply, _) = oneshot::channel();
-        self.common.mailboxes.to_home(0, Ingress::Publish(Box::new(publication), reply));
+        self.fabric.mailboxes.to_home(0, Ingress::Publish(Box::new(publication), reply));
         self.sent += 1;
     }
 
@@ -38,8 +38,8 @@ impl Bench {
             while self.shard.sequence(256) + self.shard.take(64) + self.shard.flush(&mut self.wire, 32) > 0 {}
             while self.shard.next_event().is_some() {}
             self.shard.tell_held();
-            seen.most = seen.most.max(self.common.memory.used());
-            if self.common.memory.rung() == Rung::Refuse {
+            seen.most = seen.most.max(self.fabric.memory.used());
+            if self.fabric.memory.rung() == Rung::Refuse {
                 seen.refused.get_or_insert(seen.turns);
             }
             if self.total().closed_slow > 0 {
@@ -56,7 +56,7 @@ impl Bench {
 /// Clients that stall, each with a topic of its own, on a shard whose logs have no bound but the budget.
 fn stalled(names: &[String]) -> Bench {
     let mut bench = many_stalled(BUDGET, names);
-    bench.shard.common.bounds.log_bytes = LOG_BYTES;
+    bench.shard.fabric.bounds.log_bytes = LOG_BYTES;
     bench
 }
 
@@ -69,7 +69,7 @@ fn shard_that_nobody_wakes_closes_the_slow_until_publishers_are_served_again() {
         let publications = BUDGET * 3 / 2 / len;
         (0..publications).for_each(|n| bench.hand_in(&names[n % names.len()], len));
         let seen = bench.go_on();
-        assert!(bench.common.memory.rung() < Rung::Close, "{len}: {seen:?}");
+        assert!(bench.fabric.memory.rung() < Rung::Close, "{len}: {seen:?}");
         assert!(
             bench.total().closed_slow > 0 && bench.total().dropped_bound == 0,
             "{len}: {:?}",
@@ -88,7 +88,7 @@ fn shard_that_nobody_wakes_drops_where_classes_let_go_and_closes_nobody() {
     let mut bench = stalled(&names);
     (0..6_000).for_each(|n| bench.hand_in(&names[n % names.len()], 1_000));
     let seen = bench.go_on();
-    assert!(bench.common.memory.rung() < Rung::Close, "{seen:?}");
+    assert!(bench.fabric.memory.rung() < Rung::Close, "{seen:?}");
     let total = bench.total();
     assert!(total.dropped_memory > 0 && total.closed_slow == 0, "{total:?}");
 }

@@ -1,19 +1,21 @@
-//! What the shards of a node have in common: mailboxes, metrics, bounds, and what topic classes say within those.
+//! `Fabric`: what ties the shards of a node together: their mailboxes, metrics, memory and bounds, and what topic classes say
+//! within those. Each shard has a clone of it, made before the first begins; what they share in it is behind an `Arc`. Nothing
+//! here decides anything about a subscriber.
 
 use std::sync::Arc;
 
-use super::{home::RecordBudget, memory::Memory, retry::Retry, traffic::Mailboxes};
+use super::{home::RecordBudget, memory::Memory, retry::Retry, slow_consumer::Rule, traffic::Mailboxes};
 use crate::{
-    classes::{Class, ClassId, Classes, Policy},
+    classes::{ClassId, Classes, Policy},
     limits,
     metrics::Metrics,
     settings::Settings,
     units::milliseconds,
 };
 
-/// What all shards of a node have in common.
+/// What all shards of a node share.
 #[derive(Clone, Debug)]
-pub struct Common {
+pub struct Fabric {
     /// The mailboxes of all shards.
     pub mailboxes: Arc<Mailboxes>,
     /// The metrics of all shards.
@@ -45,16 +47,6 @@ pub(super) struct Bounds {
     pub(super) shard_lag: usize,
 }
 
-/// What a class says of slow consumers.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Rule {
-    pub(super) policy: Policy,
-    /// Bytes that may be queued for a blocked subscriber when a frame of the class arrives.
-    pub(super) outbox_bytes: usize,
-    /// Milliseconds that a frame may be queued for one.
-    pub(super) age_ms: u32,
-}
-
 impl Bounds {
     /// Bytes from which on a blocked subscriber is far behind.
     #[inline]
@@ -69,7 +61,7 @@ impl Bounds {
     }
 }
 
-impl Common {
+impl Fabric {
     /// What the shards of a node with these settings share. `node` makes its epochs different from those of any
     /// other start.
     ///
@@ -104,7 +96,7 @@ impl Common {
     }
 }
 
-impl Common {
+impl Fabric {
     /// Has classes, and what goes with them, be those of other settings, for one shard.
     pub(super) fn change_classes(&mut self, settings: &Settings) {
         self.bounds.shard_lag = shard_lag(settings, self.bounds.outbox_bytes);
@@ -132,22 +124,12 @@ fn shard_lag(settings: &Settings, outbox_bytes: usize) -> usize {
     settings.shard_lag.min(least / 2)
 }
 
-impl Rule {
-    fn new(class: &Class, settings: &Settings) -> Self {
-        let age = class.outbox_age.min(settings.outbox_age).as_millis();
-        Self {
-            policy: class.policy,
-            outbox_bytes: class.outbox_bytes.min(settings.outbox_bytes),
-            age_ms: u32::try_from(age).unwrap_or(u32::MAX),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::classes::Class;
 
     #[test]
     fn a_shard_flushes_often_enough_for_the_smallest_bound_of_a_class() {
@@ -159,7 +141,7 @@ mod tests {
             let further = vec![class("a", bounds[0]), class("b", bounds[1])];
             let classes = Classes::new(class("default", usize::MAX), further, Vec::new()).expect("they fit");
             let settings = Settings { shards: 1, classes: Arc::new(classes), ..Settings::default() };
-            Common::new(&settings, 1).bounds.shard_lag
+            Fabric::new(&settings, 1).bounds.shard_lag
         };
         assert_eq!(lag([300 << 10, 256 << 10]), 128 << 10);
         assert_eq!(lag([512 << 10, usize::MAX]), limits::SHARD_LAG_BYTES);
