@@ -181,6 +181,12 @@ impl Classes {
         Self::of_classes(vec![default])
     }
 
+    /// The same rules for other classes of the same names.
+    pub(crate) fn map(&self, change: impl FnMut(&Class) -> Class) -> Self {
+        let classes = self.classes.iter().map(change).collect();
+        Self { exact: self.exact.clone(), prefixes: self.prefixes.clone(), ..Self::of_classes(classes) }
+    }
+
     fn of_classes(classes: Vec<Class>) -> Self {
         let asks_subscribers = classes.iter().any(|class| class.subscribers != Needs::Public);
         Self { classes, exact: HashMap::default(), prefixes: Vec::new(), asks_subscribers }

@@ -190,10 +190,11 @@ impl Node {
     /// Puts other options in force, as far as they can be changed while the node runs: see [`Settings::changed_to`].
     ///
     /// # Errors
-    /// When they are not allowed ([`Settings::check`]). Then nothing is changed.
+    /// When they are not allowed ([`Settings::check`]), or would not be beside those that stay. Then nothing is changed.
     pub fn reconfigure(&self, wanted: Settings) -> Result<(), SettingsError> {
         wanted.check()?;
         let settings = self.settings().changed_to(wanted);
+        settings.check()?;
         self.gate.replace(settings.gate.clone());
         self.settings.store(Arc::new(settings));
         Ok(())

@@ -18,7 +18,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use subtle::ConstantTimeEq;
 
 use crate::{
-    auth::{Anonymous, Keys, PageOrigins, Tokens},
+    auth::{Anonymous, KeyHash, Keys, PageOrigins, Tokens},
     classes::{Class, Classes, Needs},
     limits,
     peer::Networks,
@@ -178,6 +178,11 @@ impl AdminKey {
         is_key.then(|| Self(key.as_bytes().into()))
     }
 
+    /// Its hash, to be compared with that of another.
+    pub(crate) fn fingerprint(&self) -> [u8; 32] {
+        KeyHash::of(&self.0).bytes()
+    }
+
     /// Whether this is it. How long that takes tells nothing of the key but its length.
     pub fn is(&self, other: &[u8]) -> bool {
         self.0.ct_eq(other).into()
@@ -240,19 +245,17 @@ impl Settings {
     }
 
     /// What a node with these settings has when it is told to have those `wanted`: from them what can be changed while it
-    /// runs. The rest, which sizes queues and tables that are in use, is as it was.
+    /// runs. The rest, which sizes queues and tables that are in use, is as it was. What was checked of those wanted need not hold
+    /// of this: whoever puts it in force checks it again.
     pub fn changed_to(&self, wanted: Self) -> Self {
         let fixed = self.clone();
-        // Classes were checked beside the bounds that are wanted.
-        let bounds = |of: &Self| (of.outbox_bytes, of.outbox_age, of.max_message);
-        let (classes, shard_lag) = match bounds(self) == bounds(&wanted) {
-            true => (wanted.classes, wanted.shard_lag),
-            false => (fixed.classes, fixed.shard_lag),
+        let classes = match self.has_bounds_of(&wanted) {
+            true => wanted.classes,
+            false => Arc::new(wanted.classes.map(|class| self.fitted(class, &wanted))),
         };
-        // Whether a key is needed was judged by the address that is wanted.
         let admin = match (fixed.admin, wanted.admin) {
-            (Some(now), Some(wanted)) if now.listen == wanted.listen => {
-                Some(AdminSettings { required: now.required, ..wanted })
+            (Some(now), Some(wanted)) => {
+                Some(AdminSettings { listen: now.listen, required: now.required, ..wanted })
             }
             (now, _) => now,
         };
@@ -275,7 +278,6 @@ impl Settings {
             idempotency_ttl: fixed.idempotency_ttl,
             log_bytes: fixed.log_bytes,
             memory_bytes: fixed.memory_bytes,
-            shard_lag,
             outbox_age: fixed.outbox_age,
             classes,
             tls: match (fixed.tls, &wanted.tls) {
@@ -285,6 +287,33 @@ impl Settings {
             },
             ..wanted
         }
+    }
+
+    /// Whether classes have the same bounds to lie within.
+    fn has_bounds_of(&self, other: &Self) -> bool {
+        let bounds = |of: &Self| (of.outbox_bytes, of.outbox_age, of.max_message);
+        bounds(self) == bounds(other)
+    }
+
+    /// A class that was made for settings that are `wanted`, as near to it as the bounds in force allow. Who may subscribe and
+    /// publish, and what slow consumers get, waits for no restart; a bound that is the node's stays the node's.
+    fn fitted(&self, class: &Class, wanted: &Self) -> Class {
+        let mut class = class.clone();
+        if class.outbox_bytes == wanted.outbox_bytes {
+            class.outbox_bytes = self.outbox_bytes;
+        } else if class.outbox_bytes != usize::MAX {
+            class.outbox_bytes = class.outbox_bytes.clamp(self.least_outbox(), self.outbox_bytes);
+        }
+        if class.outbox_age == wanted.outbox_age {
+            class.outbox_age = self.outbox_age;
+        } else if class.outbox_age != Duration::MAX {
+            class.outbox_age = class.outbox_age.min(self.outbox_age);
+        }
+        let most = self.outbox_bytes.min(class.outbox_bytes) / 2;
+        if let Some(history) = &mut class.history {
+            history.bytes = history.bytes.min(most);
+        }
+        class
     }
 
     /// Longest client command, bytes: the longest list of topics fits, with a position for each, and where clients may

@@ -4,7 +4,7 @@
 //! reads it cannot call. Hashes are compared in constant time, each with every key there is, so that neither how near a
 //! guess came nor which key it was can be measured.
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{borrow::Cow, fmt, path::PathBuf, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use ring::{
@@ -111,6 +111,11 @@ impl KeyHash {
         Self(hash)
     }
 
+    /// The hash.
+    pub(crate) fn bytes(self) -> [u8; SHA256_OUTPUT_LEN] {
+        self.0
+    }
+
     /// Reads `sha256:` and 64 hex digits.
     pub fn parse(text: &str) -> Option<Self> {
         let digits = text.strip_prefix(HASH_PREFIX)?.as_bytes();
@@ -183,6 +188,28 @@ impl Keys {
 pub fn is_usable(key: &str) -> bool {
     (API_KEY_BYTES_MIN..=API_KEY_BYTES_MAX).contains(&key.len())
         && key.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// Whether a generated key stands somewhere in a text.
+pub(crate) fn holds_one(text: &str) -> bool {
+    text.contains(PREFIX)
+}
+
+/// A text with the generated keys in it left out, as far as they can be recognised.
+pub(crate) fn without_keys(text: &str) -> Cow<'_, str> {
+    if !holds_one(text) {
+        return Cow::Borrowed(text);
+    }
+    let mut parts = text.split(PREFIX);
+    let mut without = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let rest =
+            part.trim_start_matches(|letter: char| letter.is_ascii_alphanumeric() || "-_".contains(letter));
+        without.push_str(PREFIX);
+        without.push('…');
+        without.push_str(rest);
+    }
+    Cow::Owned(without)
 }
 
 /// A new key: 32 bytes of the system's randomness, written so that it fits in headers, URLs and files. `None` if the

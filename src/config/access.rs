@@ -38,7 +38,7 @@ pub(super) fn check(options: AccessOptions, settings: &mut Settings) -> Result<(
             _ => Ok(()),
         };
     };
-    let refused = |why: String| Refused::new("jwks", &file, why);
+    let refused = |why: String| Refused::secret("jwks", &file, why);
     let text = bounded_file::read_text(Path::new(&file), limits::JWKS_FILE_BYTES)
         .map_err(|why| refused(format!("the keys cannot be read: {why}")))?;
     let keys = Jwks::parse(text.as_bytes()).map_err(|error| refused(error.to_string()))?;
@@ -64,7 +64,7 @@ mod tests {
 
     fn refused(options: AccessOptions) -> String {
         let refused = check(options, &mut Settings::default()).expect_err("it is refused");
-        format!("{} {} {}", refused.option, refused.value, refused.allowed)
+        format!("{} {} {}", refused.option, refused.value.unwrap_or_default(), refused.allowed)
     }
 
     #[test]
@@ -75,7 +75,7 @@ mod tests {
         let audience = refused(AccessOptions { token_audience: text(), ..Default::default() });
         assert!(audience.starts_with("token_audience x it goes with --jwks"), "{audience}");
         let jwks = refused(AccessOptions { jwks: Some("none/there".into()), ..Default::default() });
-        assert!(jwks.starts_with("jwks none/there the keys cannot be read"), "{jwks}");
+        assert!(jwks.starts_with("jwks  the keys cannot be read"), "{jwks}");
         let empty = AccessOptions {
             jwks: Some(String::new()),
             token_issuer: Some(String::new()),

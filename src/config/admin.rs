@@ -54,7 +54,7 @@ fn hosts(names: &Names) -> Result<Arc<[String]>, Refused> {
 }
 
 fn read_key(file: &Path) -> Result<AdminKey, Refused> {
-    let refused = |allowed: String| Refused::new("admin_key_file", file.display(), allowed);
+    let refused = |allowed: String| Refused::secret("admin_key_file", &file.to_string_lossy(), allowed);
     let (least, most) = ADMIN_KEY_BYTES;
     let allowed =
         format!("the file holds one key of {least} to {most} visible ASCII characters, and nothing else");

@@ -7,6 +7,7 @@ use hyper::Uri;
 
 use super::{LISTEN, LogOptions, access, admin, options::*, origins::flag};
 use crate::{
+    auth::keys,
     classes::{Class, Classes},
     logging,
     peer::Networks,
@@ -22,15 +23,29 @@ use crate::{
 pub(super) struct Refused {
     /// The option's id, or the key in a class or rule.
     pub(super) option: &'static str,
-    /// As it was written.
-    pub(super) value: String,
+    /// As it was written; `None` where somebody may have written a secret by mistake.
+    pub(super) value: Option<String>,
     /// What is allowed instead.
     pub(super) allowed: String,
 }
 
 impl Refused {
     pub(super) fn new(option: &'static str, value: impl fmt::Display, allowed: impl fmt::Display) -> Self {
-        Self { option, value: value.to_string(), allowed: allowed.to_string() }
+        Self { option, value: Some(value.to_string()), allowed: allowed.to_string() }
+    }
+
+    /// Of an option that names a file with a secret in it, or says something of one: what was written may be the secret
+    /// itself, so it is not shown, but for what it is when it can be seen to be a key.
+    pub(super) fn secret(option: &'static str, written: &str, allowed: impl fmt::Display) -> Self {
+        let allowed = match keys::holds_one(written) {
+            true => {
+                format!(
+                    "this is a key itself, which never stands here; take another one instead, for it has been seen: {allowed}"
+                )
+            }
+            false => allowed.to_string(),
+        };
+        Self { option, value: None, allowed }
     }
 }
 
@@ -174,19 +189,21 @@ fn certificates(
     match (given(certificate), given(key)) {
         (None, None) => Ok(None),
         (Some(certificate), Some(key)) => {
-            let loaded =
-                Certificates::load((&certificate).into(), (&key).into()).map_err(|error| {
-                    match error.file() == Path::new(&certificate) {
-                        true => Refused::new("tls_cert", &certificate, error),
-                        false => Refused::new("tls_key", &key, error),
-                    }
-                })?;
+            let loaded = Certificates::load((&certificate).into(), (&key).into()).map_err(|error| {
+                match error.file() == Path::new(&certificate) {
+                    true => Refused::new("tls_cert", &certificate, error),
+                    // It may be the key itself, and the error names the file.
+                    false => Refused::secret("tls_key", &key, error.of_key()),
+                }
+            })?;
             Ok(Some(Arc::new(loaded)))
         }
         (Some(certificate), None) => {
             Err(Refused::new("tls_cert", certificate, "a certificate goes with its key, --tls-key"))
         }
-        (None, Some(key)) => Err(Refused::new("tls_key", key, "a key goes with its certificate, --tls-cert")),
+        (None, Some(key)) => {
+            Err(Refused::secret("tls_key", &key, "a key goes with its certificate, --tls-cert"))
+        }
     }
 }
 

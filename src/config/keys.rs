@@ -10,7 +10,10 @@ use toml::Spanned;
 
 use super::{ConfigError, checks::Refused, file::File};
 use crate::{
-    auth::{ApiKey, KeyHash, Keys, Scope, keys::is_usable},
+    auth::{
+        ApiKey, KeyHash, Keys, Scope,
+        keys::{holds_one, is_usable},
+    },
     bounded_file, limits,
 };
 
@@ -56,7 +59,11 @@ impl Checked<'_> {
         let most = limits::API_KEY_NAME_BYTES_MAX;
         if !(1..=most).contains(&name.get_ref().len()) || !name.get_ref().chars().all(is_allowed) {
             let allowed = format!("the name of a key is 1 to {most} of a-z, A-Z, 0-9, -, _ and .");
-            return Err(self.refuse(name, "name", allowed));
+            return Err(self.refuse(name, allowed));
+        }
+        if holds_one(name.get_ref()) {
+            let allowed = "the name of a key is told in logs, so it is not the key";
+            return Err(self.refuse_secret(name, "name", allowed));
         }
         if scopes.get_ref().is_empty() {
             return Err(malformed(self.file, self.table, "it has no scopes: register, publish, admin"));
@@ -64,11 +71,15 @@ impl Checked<'_> {
         let (hash, file) = match (hash, key_file) {
             (Some(hash), None) => {
                 let allowed = "sha256: and 64 hex digits, as `fanfare key` prints them".to_owned();
-                (KeyHash::parse(hash.get_ref()).ok_or_else(|| self.refuse(hash, "hash", allowed))?, None)
+                let parsed = KeyHash::parse(hash.get_ref());
+                (parsed.ok_or_else(|| self.refuse_secret(hash, "hash", &allowed))?, None)
             }
             (None, Some(path)) => {
                 let read = self.read(path.get_ref());
-                (read.map_err(|why| self.refuse(path, "key_file", why))?, Some(PathBuf::from(path.get_ref())))
+                (
+                    read.map_err(|why| self.refuse_secret(path, "key_file", &why))?,
+                    Some(PathBuf::from(path.get_ref())),
+                )
             }
             _ => return Err(malformed(self.file, self.table, "it has either hash or key_file")),
         };
@@ -91,8 +102,14 @@ impl Checked<'_> {
         Ok(KeyHash::of(key.as_bytes()))
     }
 
-    fn refuse(&self, at: &Spanned<String>, key: &'static str, allowed: String) -> ConfigError {
-        self.file.tell(at.span(), format!("keys.{key}"), Refused::new(key, at.get_ref(), allowed))
+    fn refuse(&self, name: &Spanned<String>, allowed: String) -> ConfigError {
+        self.file.tell(name.span(), "keys.name".to_owned(), Refused::new("name", name.get_ref(), allowed))
+    }
+
+    /// Refuses what stands where a key may have been put.
+    fn refuse_secret(&self, at: &Spanned<String>, key: &'static str, allowed: &str) -> ConfigError {
+        let refused = Refused::secret(key, at.get_ref(), allowed);
+        self.file.tell(at.span(), format!("keys.{key}"), refused)
     }
 }
 
@@ -146,7 +163,7 @@ mod tests {
             ("[[keys]]\nname='a'\nscopes=['root']".into(), "f.toml:3: keys.scopes: unknown variant `root`"),
             (
                 "[[keys]]\nname='a'\nscopes=['admin']\nhash='x'".into(),
-                "f.toml:4: keys.hash: invalid value 'x'",
+                "f.toml:4: keys.hash: sha256: and 64 hex digits, as",
             ),
             (
                 "[[keys]]\nname='a b'\nscopes=['admin']\nhash='x'".into(),
@@ -158,7 +175,23 @@ mod tests {
             ),
             (
                 "[[keys]]\nname='a'\nscopes=['admin']\nkey_file='none/there'".into(),
-                "f.toml:4: keys.key_file: invalid value 'none/there': the key cannot be read",
+                "f.toml:4: keys.key_file: the key cannot be read",
+            ),
+            (
+                "[[keys]]\nname='a'\nscopes=['admin']\nhash='sha256:ffk_secret'".into(),
+                "f.toml:4: keys.hash: this is a key itself",
+            ),
+            (
+                "[[keys]]\nname='a'\nscopes=['admin']\nkey_file='ffk_secret'".into(),
+                "f.toml:4: keys.key_file: this is a key itself",
+            ),
+            (
+                "[[keys]]\nname='ffk_secret'\nscopes=['admin']\nhash='x'".into(),
+                "f.toml:2: keys.name: this is a key itself",
+            ),
+            (
+                "[[keys]]\nname='a'\nscopes=['ffk_secret']\nhash='x'".into(),
+                "f.toml:3: keys.scopes: unknown variant `ffk_…`",
             ),
             (two("a", &other), "f.toml:5: [[keys]]: there are two named \"a\""),
             (two("b", HASH), "f.toml:5: [[keys]]: it is the same key as that of \"a\""),

@@ -17,10 +17,11 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use crate::settings::Settings;
+use checks::Refused;
 use file::File;
 use origins::Origins;
 
-pub use changes::{Change, changes};
+pub use changes::{Change, Changes, changes};
 pub use clap_complete::Shell;
 pub use cli::{Cli, Task};
 pub use error::ConfigError;
@@ -111,10 +112,37 @@ impl Config {
             settings.classes = Arc::new(topic_classes::checked(file, &settings)?);
             settings.keys = Arc::new(keys::checked(file)?);
         }
-        let is_closed = access::check_open(listen, &settings).and_then(|()| admin::check_open(&settings));
-        is_closed.map_err(|refused| origins.tell(refused))?;
-        settings.check().map_err(|error| origins.tell(error.into()))?;
-        Ok(Self { listen, settings, log, file: file.map(|file| file.path), origins })
+        let config = Self { listen, settings, log, file: file.map(|file| file.path), origins };
+        config.check_together().map_err(|refused| config.origins.tell(refused))?;
+        Ok(config)
+    }
+
+    /// What is in force after a reload that wants `wanted`, where this is: from it what can be changed while a node runs.
+    ///
+    /// # Errors
+    /// When that would not be allowed, though `wanted` is: what needs a restart stays, and may not go with the rest.
+    pub fn changed_to(&self, wanted: &Self) -> Result<Self, ConfigError> {
+        let now = Self {
+            listen: self.listen,
+            settings: self.settings.changed_to(wanted.settings.clone()),
+            log: LogOptions { format: self.log.format, ..wanted.log.clone() },
+            ..wanted.clone()
+        };
+        now.check_together()
+            .map_err(|Refused { option, value, allowed }| ConfigError::NotBesideWhatStays {
+                option: origins::flag(option),
+                value,
+                allowed,
+            })
+            .map(|()| now)
+    }
+
+    /// What options must be together. By this, and nothing else, both what a node starts with and what a reload puts in force is
+    /// judged: what is in force is as it could have been started.
+    fn check_together(&self) -> Result<(), Refused> {
+        access::check_open(self.listen, &self.settings)?;
+        admin::check_open(&self.settings)?;
+        Ok(self.settings.check()?)
     }
 }
 

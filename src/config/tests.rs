@@ -269,8 +269,11 @@ fn values_out_of_range_are_told_with_flag_value_and_what_is_allowed() {
         (&["--admin-listen=localhost"], &["--admin-listen", "'localhost'", "127.0.0.1:8001, or off"]),
         (&["--admin-host=a:1"], &["--admin-host", "'a:1'", "without a port"]),
         (&["--admin-host=a,,b"], &["--admin-host", "'a,,b'"]),
-        (&["--admin-key-file=/nowhere/key"], &["--admin-key-file", "'/nowhere/key'", "cannot be read"]),
-        (&["--admin-key-file=Cargo.toml"], &["--admin-key-file", "'Cargo.toml'", "16 to 512 visible"]),
+        (
+            &["--admin-key-file=/nowhere/key"],
+            &["--admin-key-file", "for '--admin-key-file'", "cannot be read"],
+        ),
+        (&["--admin-key-file=Cargo.toml"], &["--admin-key-file", "16 to 512 visible"]),
         (&["--admin-listen=0.0.0.0:1"], &["--admin-listen", "needs a key", "openssl", "--admin-key-file"]),
         (&["--admin-listen=[::]:1", "--admin-host=a"], &["--admin-listen", "needs a key"]),
         (&["--log-level=inof"], &["--log-level", "'inof'", "info,fanfare=debug"]),

@@ -136,7 +136,7 @@ impl Settings {
     }
 
     /// Fewest bytes that may be queued for a client.
-    fn least_outbox(&self) -> usize {
+    pub(super) fn least_outbox(&self) -> usize {
         OUTBOX_BYTES_MIN.max(2 * (self.max_message + FRAME_HEADER_MAX))
     }
 

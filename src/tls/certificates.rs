@@ -95,9 +95,14 @@ impl Certificates {
         }
     }
 
-    /// Whether it is the same certificate. That has the same key.
-    pub fn is_same(&self, other: &Self) -> bool {
-        self.chain == other.chain
+    /// The certificate of this host itself (DER). The same certificate has the same key.
+    pub fn leaf(&self) -> &CertificateDer<'static> {
+        &self.chain[0]
+    }
+
+    /// All of the certificates, those that lead to the issuer too, after one another (DER).
+    pub(crate) fn chain_bytes(&self) -> Vec<u8> {
+        self.chain.iter().flat_map(|certificate| certificate.iter().copied()).collect()
     }
 
     /// The file of the certificate, and that of its key.
@@ -220,6 +225,17 @@ impl CertificateError {
         match self {
             Self::Unreadable { file, .. } | Self::Wrong { file, .. } | Self::Mismatch { key: file, .. } => {
                 file
+            }
+        }
+    }
+
+    /// What is wrong with the file of the key, without its name: somebody may have put the key there.
+    pub(crate) fn of_key(&self) -> String {
+        match self {
+            Self::Unreadable { why, .. } => format!("the file cannot be read: {why}"),
+            Self::Wrong { what, .. } => format!("the file {what}"),
+            Self::Mismatch { certificate, .. } => {
+                format!("the key is not that of the first certificate in {}", certificate.display())
             }
         }
     }

@@ -166,8 +166,8 @@ fn a_key_is_made_configured_and_rotated_by_a_reload_without_a_connection_noticin
     file.write(second_table.replace(hash, &format!("key_file = '{}'", key_file.path())));
     process.signal(Signal::HUP);
     process.line_with("reloaded changed=1");
-    let line = process.line_with("option=keys");
-    assert!(line.contains("change-me (register, publish)"), "{line}");
+    let line = process.line_with("option=keys.change-me.key");
+    assert!(line.contains("before=hash after=key from a file"), "{line}");
     call(&mut http, register, Some(("X-Api-Key", &first))).expect_error(401, "unauthorized");
     let publish = ("POST", "/publish", r#"{"topic":"cats","message":"purr"}"#);
     assert_eq!(call(&mut http, publish, Some(("X-Api-Key", &second))).status, 200);

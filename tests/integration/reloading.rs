@@ -33,7 +33,7 @@ fn what_can_change_changes_and_the_log_says_what_and_what_needs_a_restart() {
          [messages]\nmax_message = '2KiB'\n[log]\nlog_level = 'info,fanfare=debug'\n[classes.a]\n",
     );
     let reloaded = reload(&mut process, "reloaded changed=");
-    assert!(reloaded.contains("changed=4 need_restart=1"), "{reloaded}");
+    assert!(reloaded.contains("changed=9 need_restart=1"), "{reloaded}");
     let line = process.line_with("option=default_topics");
     assert!(line.contains(r#"changed option=default_topics before=["before"] after=["after"]"#), "{line}");
     assert!(process.line_with("option=max_topics_per_client").contains("before=128 after=2"));
@@ -41,7 +41,8 @@ fn what_can_change_changes_and_the_log_says_what_and_what_needs_a_restart() {
     let line = process.line_with("option=shards");
     assert!(line.contains("WARN") && line.contains("needs a restart"), "{line}");
     assert!(line.contains("in_force=1 wanted=2"), "{line}");
-    assert!(process.line_with("option=classes").contains("after=2 classes, 0 rules"));
+    let line = process.line_with("option=classes.a.policy");
+    assert!(line.contains("before=none after=disconnect"), "{line}");
 
     let mut http = Http::connect(address);
     let after = http.register(r#"{"user_id":1}"#);
@@ -110,7 +111,7 @@ fn classes_change_for_topics_there_are_and_whoever_has_a_topic_keeps_it() {
 
     // It keeps less, and nobody may join by itself any more.
     file.write(class(&format!("subscribers = 'key'\n{}", kept(2))));
-    reload(&mut process, "reloaded changed=1");
+    reload(&mut process, "reloaded changed=2");
     eventually("the shards follow", || history(&mut http, "a.x") == 2);
     http.publish("a.x", "still there");
     client.expect_text("still there");
@@ -120,7 +121,7 @@ fn classes_change_for_topics_there_are_and_whoever_has_a_topic_keeps_it() {
 
     // Another rule: the topic is of the default class now, which keeps nothing.
     file.write(class(&kept(5)).replace("'a.'", "'b.'"));
-    reload(&mut process, "reloaded changed=1 need_restart=0");
+    reload(&mut process, "reloaded changed=4 need_restart=0");
     eventually("what was kept goes", || history(&mut http, "a.x") == 0);
     assert_eq!(http.get("/topics/a.x").json()["class"], "default");
     http.publish("b.x", "kept");
@@ -129,4 +130,124 @@ fn classes_change_for_topics_there_are_and_whoever_has_a_topic_keeps_it() {
     http.publish("a.x", "to both");
     client.expect_text("to both");
     late.expect_text("to both");
+}
+
+/// Keys, each of all scopes.
+fn key_table(name: &str, key: &str) -> String {
+    let hash = fanfare::auth::KeyHash::of(key.as_bytes());
+    format!("[[keys]]\nname = '{name}'\nscopes = ['register', 'publish', 'admin']\nhash = '{hash}'\n")
+}
+
+#[test]
+fn a_reload_does_not_open_listeners_that_stay_where_others_reach_them() {
+    let at = |ip: &str| format!("[server]\nlisten = '{ip}:0'\n[admin]\nadmin_listen = '{ip}:0'\n");
+    let keys = key_table("all", "ffk_a-key-of-this-test");
+    let file = TempFile::new(at("0.0.0.0") + &keys);
+    let mut process = Process::spawn(&mut process::command(["--shards=1", "--config", file.path()]));
+    let port = process.address().port();
+    let (mut public, mut admin) =
+        (Http::connect(([127, 0, 0, 1], port).into()), Http::connect(process.admin_address()));
+    let key = [("X-Api-Key", "ffk_a-key-of-this-test")];
+    let mut assert_closed = || {
+        let publish = |http: &mut Http, headers: &[(&str, &str)]| {
+            let headers = [headers, &[("Content-Type", "text/plain")]].concat();
+            http.request("POST", "/publish/a", &headers, b"x").status
+        };
+        assert_eq!([publish(&mut public, &[]), publish(&mut public, &key)], [401, 200]);
+        let metrics = |admin: &mut Http, headers: &[_]| admin.request("GET", "/metrics", headers, b"").status;
+        assert_eq!([metrics(&mut admin, &[]), metrics(&mut admin, &key)], [401, 200]);
+        let drain = admin.request("POST", "/drain", &[("X-Fanfare-Admin", "1")], b"");
+        assert_eq!(drain.status, 401);
+    };
+    assert_closed();
+    // All right for a start, and not where it listens now: for both listeners, and for each.
+    file.write(at("127.0.0.1"));
+    let line = reload(&mut process, "nothing is reloaded");
+    assert!(line.contains("'0.0.0.0:0' of '--listen'") && line.contains("until a restart"), "{line}");
+    assert_closed();
+    file.write(at("127.0.0.1").replace("[admin]", "insecure_open = true\n[admin]").replace("insecure", "#"));
+    process.signal(Signal::HUP);
+    process.next_line_with("nothing is reloaded");
+    assert_closed();
+    file.write(format!("{}[access]\ninsecure_open = true\n", at("127.0.0.1")));
+    process.signal(Signal::HUP);
+    let line = process.next_line_with("nothing is reloaded");
+    assert!(line.contains("'0.0.0.0:0' of '--admin-listen'"), "{line}");
+    assert_closed();
+    // Another key is taken, whatever else waits for a restart.
+    file.write(at("127.0.0.1") + &keys + &key_table("other", "ffk_another-key-of-this-test"));
+    let line = reload(&mut process, "reloaded changed=");
+    assert!(line.contains("changed=2 need_restart=2"), "{line}");
+    assert_closed();
+}
+
+#[test]
+fn the_key_of_the_admin_listener_is_judged_by_where_it_is_and_changes_wherever_it_is_to_go() {
+    let [one, other] = ["one-key-of-the-admin", "other-key-of-the-admin"].map(TempFile::new);
+    let at = |ip: &str, key: &str| format!("[admin]\nadmin_listen = '{ip}:0'\nadmin_key_file = '{key}'\n");
+    let file = TempFile::new(at("0.0.0.0", one.path()));
+    let mut process = start(&file, &["--shards=1"]);
+    let mut admin = Http::connect(process.admin_address());
+    let mut status = |key: &str| {
+        let bearer = format!("Bearer {key}");
+        admin.request("GET", "/metrics", &[("Authorization", &bearer)], b"").status
+    };
+    file.write(at("127.0.0.1", ""));
+    assert!(reload(&mut process, "nothing is reloaded").contains("--admin-listen"));
+    assert_eq!([status("one-key-of-the-admin"), status("other-key-of-the-admin")], [200, 401]);
+    file.write(at("127.0.0.1", other.path()));
+    reload(&mut process, "reloaded changed=2 need_restart=1");
+    assert!(process.line_with("option=admin key").contains("before=key after=another key"));
+    assert_eq!([status("one-key-of-the-admin"), status("other-key-of-the-admin")], [401, 200]);
+}
+
+#[test]
+fn a_reload_does_not_break_what_a_start_would_have_refused() {
+    let messages =
+        |max: &str, body: &str| format!("[messages]\nmax_message = '{max}'\nmax_body = '{body}'\n");
+    let file = TempFile::new(messages("64KiB", "1MiB"));
+    let mut process = start(&file, &["--shards=1"]);
+    process.address();
+    file.write(messages("1KiB", "16KiB"));
+    let line = reload(&mut process, "nothing is reloaded");
+    assert!(line.contains("'16KiB' of '--max-body'") && line.contains("6 x --max-message"), "{line}");
+    file.write(messages("1KiB", "512KiB"));
+    assert!(reload(&mut process, "reloaded changed=").contains("changed=1 need_restart=1"));
+}
+
+#[test]
+fn classes_change_beside_bounds_that_need_a_restart_as_far_as_those_in_force_allow() {
+    let file = TempFile::new("[classes.a]\n[classes.b]\n[[topics]]\nprefix = 'a.'\nclass = 'a'\n");
+    let mut process = start(&file, &["--shards=1"]);
+    let address = process.address();
+    let id = Http::connect(address).register(r#"{"user_id":1,"topics":["a.x"]}"#);
+    let mut client = WebSocket::connect(address, &id).expect("it is registered");
+    file.write(
+        "[messages]\noutbox_bytes = '4MiB'\nmax_message = '32KiB'\n[classes.a]\nsubscribers = 'key'\n\
+         [classes.b]\noutbox_bytes = '3MiB'\npolicy = 'conflate'\n\
+         history = { messages = 5, bytes = '1MiB', ttl = '1m' }\n\
+         [[topics]]\nprefix = 'a.'\nclass = 'a'\n[[topics]]\nprefix = 'b.'\nclass = 'b'\n",
+    );
+    reload(&mut process, "reloaded changed=");
+    for (option, told) in [
+        ("classes.a.subscribers", "before=public after=key"),
+        ("classes.b.policy", "before=disconnect after=conflate"),
+        ("classes.b.history", "before=none after=5 messages, 512KiB, 1m"),
+        ("topics.prefix \"b.\"", "before=none after=b"),
+    ] {
+        let line = process.line_with(&format!(" changed option={option}"));
+        assert!(line.contains(told), "{line}");
+    }
+    for (option, told) in [
+        ("max_message", "in_force=\"64KiB\" wanted=\"32KiB\""),
+        ("outbox_bytes", "in_force=\"1MiB\" wanted=\"4MiB\""),
+        ("classes.a.outbox_bytes", "in_force=1MiB wanted=4MiB"),
+        ("classes.b.outbox_bytes", "in_force=1MiB wanted=3MiB"),
+        ("classes.b.history", "in_force=5 messages, 512KiB, 1m wanted=5 messages, 1MiB, 1m"),
+    ] {
+        let line = process.line_with(&format!("needs a restart option={option} "));
+        assert!(line.contains("WARN") && line.contains(told), "{line}");
+    }
+    client.send_text(r#"{"topics":["a.y"]}"#);
+    client.expect_error("forbidden");
 }

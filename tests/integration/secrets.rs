@@ -112,3 +112,72 @@ fn operate(admin: SocketAddr, ids: &[&str]) {
 fn signature(token: &str) -> &str {
     token.rsplit('.').next().expect("it has three parts")
 }
+
+/// What an operator may write where a key does not belong. None of it may come out again, at start or at a reload.
+fn misplaced_keys() -> Vec<String> {
+    let key = |lines: &str| format!("[[keys]]\nname = 'a'\nscopes = ['admin']\n{lines}\n");
+    vec![
+        key(&format!("hash = '{KEY}'")),
+        key(&format!("hash = 'sha256:{KEY}'")),
+        key(&format!("key_file = '{KEY}'")),
+        key("hash = 'a-key-without-a-sign-that-it-is-one'"),
+        key("key_file = 'a-key-without-a-sign-that-it-is-one'"),
+        format!("[[keys]]\nname = '{KEY}'\nscopes = ['admin']\nhash = 'x'\n"),
+        format!("[[keys]]\nname = 'a'\nscopes = ['{KEY}']\nhash = 'x'\n"),
+        format!("[[keys]]\nname = 'a'\nscopes = '{KEY}'\nhash = 'x'\n"),
+        format!("keys = '{KEY}'\n"),
+        format!("[admin]\nadmin_listen = '{KEY}'\n"),
+        format!("[admin]\nadmin_key_file = '{KEY}'\n"),
+        "[admin]\nadmin_key_file = 'a-key-without-a-sign-that-it-is-one'\n".into(),
+        "[access]\njwks = '{\"keys\":[{\"kty\":\"oct\",\"k\":\"a-key-without-a-sign-that-it-is-one\"}]}'\n"
+            .into(),
+        format!("[access]\norigins = ['{KEY}']\n"),
+        "[server]\ntls_cert = 'Cargo.toml'\ntls_key = 'a-key-without-a-sign-that-it-is-one'\n".into(),
+        "[server]\ntls_key = 'a-key-without-a-sign-that-it-is-one'\n".into(),
+    ]
+}
+
+fn assert_keeps_secrets(said: &str, written: &str) {
+    for secret in ["a-key-that-must", "a-key-without-a-sign"] {
+        assert!(!said.contains(secret), "of {written:?} is said: {said}");
+    }
+}
+
+#[test]
+fn a_key_in_a_wrong_place_is_refused_at_the_start_without_being_shown() {
+    for text in misplaced_keys() {
+        let file = TempFile::new(&text);
+        let ended = process::run(&["--listen=127.0.0.1:0", "--config", file.path()]);
+        assert_eq!(ended.code, Some(2), "{text:?}");
+        assert!(ended.stderr.contains(&format!("{}:", file.path())), "it is told where: {}", ended.stderr);
+        assert_keeps_secrets(&ended.stderr, &text);
+        assert_keeps_secrets(&ended.stdout, &text);
+    }
+    for flag in ["admin-key-file", "jwks", "tls-key"] {
+        let ended = process::run(&["--listen=127.0.0.1:0", &format!("--{flag}={KEY}")]);
+        assert_eq!(ended.code, Some(2), "{flag}");
+        assert!(ended.stderr.contains(&format!("--{flag}")), "{}", ended.stderr);
+        assert!(ended.stderr.contains("this is a key itself"), "{}", ended.stderr);
+        assert_keeps_secrets(&ended.stderr, flag);
+    }
+}
+
+#[test]
+fn a_key_in_a_wrong_place_is_refused_at_a_reload_without_being_logged() {
+    let file = TempFile::new("");
+    let mut process =
+        Process::spawn(&mut process::command(["--listen=127.0.0.1:0", "--config", file.path()]));
+    process.address();
+    let texts = misplaced_keys();
+    for text in &texts {
+        file.write(text);
+        process.signal(rustix::process::Signal::HUP);
+        let line = process.next_line_with("nothing is reloaded");
+        assert_keeps_secrets(&line, text);
+    }
+    process.signal(rustix::process::Signal::TERM);
+    assert_eq!(process.wait().code(), Some(0));
+    let log = process.whole_log().join("\n");
+    assert_eq!(log.matches("nothing is reloaded").count(), texts.len(), "{log}");
+    assert_keeps_secrets(&log, "any of it");
+}

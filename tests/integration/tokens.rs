@@ -226,7 +226,8 @@ fn a_key_set_is_rotated_by_a_reload_and_those_who_are_connected_stay() {
     set.write(jwks().replace(r#""k":""#, r#""k":"AAAA"#));
     process.signal(Signal::HUP);
     process.line_with("reloaded changed=1");
-    process.line_with("keys of tokens");
+    let line = process.line_with("option=jwks, kid ");
+    assert!(line.contains("HS256 key after=another HS256 key"), "{line}");
     WebSocket::open(address, &path, &[]).unwrap_err().expect_error(401, "unauthorized");
     client.set_topics(&["cats"]);
     set.write("{}");

@@ -14,11 +14,12 @@ use ring::{
 };
 use serde::{Deserialize, de::IgnoredAny};
 
+use crate::auth::keys::KeyHash;
 use crate::limits::{JWKS_KEYS_MAX, TOKEN_SECRET_BYTES_MIN};
 
 /// How a key signs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Algorithm {
+pub(crate) enum Algorithm {
     Hs256,
     Rs256,
     Es256,
@@ -27,7 +28,7 @@ pub(super) enum Algorithm {
 
 /// A key that verifies.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Key {
+pub(crate) struct Key {
     kid: Option<String>,
     material: Material,
 }
@@ -104,8 +105,33 @@ impl Algorithm {
     }
 }
 
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Hs256 => "HS256",
+            Self::Rs256 => "RS256",
+            Self::Es256 => "ES256",
+            Self::EdDsa => "EdDSA",
+        })
+    }
+}
+
 impl Key {
-    pub(super) fn algorithm(&self) -> Algorithm {
+    /// What tokens call it.
+    pub(crate) fn kid(&self) -> Option<&str> {
+        self.kid.as_deref()
+    }
+
+    /// The hash of what it verifies with, to be compared with that of another.
+    pub(crate) fn fingerprint(&self) -> [u8; 32] {
+        let hash = |parts: &[&[u8]]| KeyHash::of(&parts.concat()).bytes();
+        match &self.material {
+            Material::Rsa { n, e } => hash(&[n, e]),
+            Material::Secret(bytes) | Material::Ec(bytes) | Material::Ed(bytes) => hash(&[bytes]),
+        }
+    }
+
+    pub(crate) fn algorithm(&self) -> Algorithm {
         match self.material {
             Material::Secret(_) => Algorithm::Hs256,
             Material::Rsa { .. } => Algorithm::Rs256,
@@ -159,6 +185,11 @@ impl Jwks {
             return Err(JwksError::Malformed("of several keys each has a `kid`".into()));
         }
         if keys.is_empty() { Err(JwksError::None) } else { Ok(Self(keys)) }
+    }
+
+    /// Those that can be used.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Key> {
+        self.0.iter()
     }
 
     /// How many can be used.

@@ -126,6 +126,18 @@ impl Process {
         }
     }
 
+    /// Waits for one more line of the log with `text` in it, after those that were looked at.
+    pub(crate) fn next_line_with(&mut self, text: &str) -> String {
+        loop {
+            let line = self.log.recv_timeout(DEADLINE);
+            let line = line.unwrap_or_else(|_| panic!("no line with {text:?} after {:#?}", self.seen));
+            self.seen.push(line.clone());
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
     /// All lines of the log of a process that has ended.
     pub(crate) fn whole_log(&mut self) -> &[String] {
         self.seen.extend(self.log.iter());
