@@ -429,6 +429,8 @@ pub const LISTED_CANDIDATES: usize = 4;
 
 /// Changes of one part of the configuration (classes, rules, keys) that a reload lists in the log; further ones are counted.
 pub const CHANGES_LISTED: usize = 20;
+/// Variables that look like options and are none of which it is warned at the start.
+pub const VARIABLES_LISTED: usize = 20;
 /// Characters of the name of such a change; the rest of it is left out.
 pub const CHANGE_NAME_CHARS: usize = 160;
 

@@ -16,6 +16,7 @@ use fanfare::{
     config::{self, Cli, Config, LogFormat, Task},
     limits, logging,
     probe::Target,
+    settings::Settings,
     units::{Size, Span},
 };
 use tracing::{info, warn};
@@ -42,13 +43,29 @@ fn main() -> ExitCode {
         }
     };
     match task {
-        Task::CheckConfig => return print(&config.to_string()),
-        Task::Health { within, .. } => return ask(&health_target(&config), within),
+        Task::CheckConfig => {
+            for unknown in unknown_variables() {
+                eprintln!("warning: {unknown}");
+            }
+            return print(&config.to_string());
+        }
+        Task::Health { within, .. } => {
+            return match health_target(&config) {
+                Ok(target) => ask(&target, within),
+                Err(why) => {
+                    eprintln!("fanfare: {why}");
+                    ExitCode::FAILURE
+                }
+            };
+        }
         _ => {}
     }
     let json = config.log.format == LogFormat::Json;
     let log = logging::start(json, &config.log.filter).expect("the configuration has checked the filter");
     tell(&config, raise_descriptor_limit());
+    for unknown in unknown_variables() {
+        warn!("{unknown}");
+    }
     let ran = fanfare::server::run(cli, config, log);
     if let Err(error) = &ran {
         // On the way of the log: beside it the process would wait here for ever where nobody reads.
@@ -84,12 +101,22 @@ fn new_key() -> ExitCode {
 
 /// Who tells whether the server of this configuration is well: itself, or, where its clients have to speak TLS or a PROXY header,
 /// its admin listener, of which `/ready` needs no key.
-fn health_target(config: &Config) -> Target {
-    let speaks_plainly = config.settings.tls.is_none() && !config.settings.gate.proxy_protocol;
-    match &config.settings.admin {
-        Some(admin) if !speaks_plainly => Target::ready_at(admin.listen),
-        _ => Target::listening_on(config.listen),
+fn health_target(config: &Config) -> Result<Target, &'static str> {
+    let Settings { tls, gate, admin, .. } = &config.settings;
+    match (tls, gate.proxy_protocol, admin) {
+        (None, false, _) => Ok(Target::listening_on(config.listen)),
+        (_, _, Some(admin)) => Ok(Target::ready_at(admin.listen)),
+        (Some(tls), false, None) => Ok(Target::listening_on(config.listen).over_tls(tls)),
+        (_, true, None) => {
+            Err("it cannot be asked: its port takes connections from proxies only (--proxy-protocol), and \
+                                there is no admin listener; give it one (--admin-listen)")
+        }
     }
+}
+
+/// What is said in the environment that looks like an option and is none.
+fn unknown_variables() -> Vec<config::UnknownVariable> {
+    config::unknown_variables(std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()))
 }
 
 /// Asks a server whether it is well.

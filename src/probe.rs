@@ -1,4 +1,7 @@
-//! Asks a server whether it is well, as `fanfare health` does: one plain HTTP request, and what came of it.
+//! Asks a server whether it is well, as `fanfare health` does: one HTTP request, plain or over TLS, and what came of it.
+//!
+//! Over TLS it takes one certificate and no other, that of the configuration: who issued it and what it is for are questions
+//! of those who come from elsewhere.
 //!
 //! For health checks of containers and service managers, where there is neither curl nor a shell. It knows only the wire, waits
 //! no longer than it is told to, and reads no more of an answer than it needs.
@@ -7,10 +10,22 @@ use std::{
     fmt,
     io::{self, Read, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use hyper::Uri;
+use rustls::{
+    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned,
+    client::{
+        Resumption,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
+
+use crate::tls::Certificates;
 
 /// Most bytes of an answer that are read.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -23,6 +38,8 @@ pub struct Target {
     /// What is said in Host.
     host: String,
     path: String,
+    /// The certificate that is shown there, if TLS is spoken.
+    certificate: Option<CertificateDer<'static>>,
 }
 
 /// Why a server is not well.
@@ -38,6 +55,9 @@ pub enum Unwell {
 impl fmt::Display for Unwell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Silent(error) if is_of_another_certificate(error) => f.write_str(
+                "it shows another certificate than the configuration names; a renewed one is used from a reload (SIGHUP) on",
+            ),
             Self::Silent(error) => write!(f, "no answer: {error}"),
             Self::Answered(line) => write!(f, "answered {line:?}"),
         }
@@ -46,7 +66,8 @@ impl fmt::Display for Unwell {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.host, self.path)
+        let scheme = if self.certificate.is_some() { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.host, self.path)
     }
 }
 
@@ -59,7 +80,13 @@ impl Target {
             ip => ip,
         };
         let address = SocketAddr::new(ip, address.port()).to_string();
-        Self { host: address.clone(), address, path: "/health".into() }
+        Self { host: address.clone(), address, path: "/health".into(), certificate: None }
+    }
+
+    /// The same over TLS, of a server that shows this certificate.
+    #[must_use]
+    pub fn over_tls(self, certificates: &Certificates) -> Self {
+        Self { certificate: Some(certificates.leaf().clone()), ..self }
     }
 
     /// `GET /ready` of an admin listener there.
@@ -86,6 +113,7 @@ impl Target {
             address: format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80)),
             host: authority.as_str().to_owned(),
             path: if path == "/" { "/health".to_owned() } else { path.to_owned() },
+            certificate: None,
         })
     }
 
@@ -114,14 +142,21 @@ impl Target {
         Err(last)
     }
 
-    fn speak(&self, mut stream: TcpStream, until: Instant) -> io::Result<String> {
+    fn speak(&self, stream: TcpStream, until: Instant) -> io::Result<String> {
+        let stream = Timed { stream, until };
+        match &self.certificate {
+            None => self.exchange(stream),
+            Some(certificate) => self.exchange(secure(stream, certificate.clone())?),
+        }
+    }
+
+    fn exchange(&self, mut stream: impl Read + Write) -> io::Result<String> {
         let Self { host, path, .. } = self;
-        stream.set_write_timeout(Some(left(until)?))?;
         write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
+        stream.flush()?;
         let mut answer = Vec::new();
         let mut piece = [0; 1024];
         while answer.len() < ANSWER_BYTES_MAX && !answer.contains(&b'\n') {
-            stream.set_read_timeout(Some(left(until)?))?;
             match stream.read(&mut piece)? {
                 0 => break,
                 read => answer.extend_from_slice(&piece[..read]),
@@ -132,6 +167,102 @@ impl Target {
         let line: String = String::from_utf8_lossy(line).trim_end().chars().take(120).collect();
         Ok(line)
     }
+}
+
+/// A socket of which no call waits longer than until then.
+struct Timed {
+    stream: TcpStream,
+    until: Instant,
+}
+
+impl Read for Timed {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(Some(left(self.until)?))?;
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for Timed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(Some(left(self.until)?))?;
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+/// TLS over a socket, with whoever has the key of that certificate.
+fn secure(
+    stream: Timed,
+    certificate: CertificateDer<'static>,
+) -> io::Result<StreamOwned<ClientConnection, Timed>> {
+    let provider = Arc::new(ring::default_provider());
+    let only = Arc::new(Only { certificate, provider: provider.clone() });
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider has suites of both versions")
+        .dangerous()
+        .with_custom_certificate_verifier(only)
+        .with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    let name = ServerName::try_from("localhost").expect("it is a name");
+    let connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
+    Ok(StreamOwned::new(connection, stream))
+}
+
+/// Takes one certificate, from who has its key.
+#[derive(Debug)]
+struct Only {
+    certificate: CertificateDer<'static>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Only {
+    fn verify_server_cert(
+        &self,
+        shown: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        if *shown == self.certificate {
+            return Ok(ServerCertVerified::assertion());
+        }
+        Err(CertificateError::ApplicationVerificationFailure.into())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+fn is_of_another_certificate(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let refused = rustls::Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure);
+    inner.is_some_and(|error| *error == refused)
 }
 
 /// The time left; zero would mean for ever to a socket.

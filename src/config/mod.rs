@@ -27,6 +27,7 @@ pub use cli::{Cli, Task};
 pub use error::ConfigError;
 pub use manual::{completions, manual};
 pub use print::default_file;
+pub use variables::{UnknownVariable, unknown_variables};
 
 mod access;
 mod admin;
@@ -43,6 +44,7 @@ mod options;
 mod origins;
 mod print;
 mod topic_classes;
+mod variables;
 
 /// Where the server listens when it is told nothing.
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8000);

@@ -143,6 +143,32 @@ fn a_variable_that_is_not_right_is_named() {
 }
 
 #[test]
+fn a_variable_that_is_no_option_is_warned_of_by_name_and_never_by_value() {
+    let variables = [
+        ("FANFARE_MAX_BODDY", "ffk_a-value-that-is-not-shown"),
+        ("FANFARE_ORIGIN", "https://a.example"),
+        ("FANFARE_SERVICE_HOST", "10.0.0.1"),
+        ("FANFARE_PORT_8000_TCP", "tcp://10.0.0.1:8000"),
+    ];
+    let checked = check(&[], &variables);
+    assert_eq!(checked.code, Some(0), "{}", checked.stderr);
+    let mut command = process::command(["--listen=127.0.0.1:0", "--shards=1", "--admin-listen=off"]);
+    let mut process = Process::spawn(command.envs(variables));
+    process.address();
+    process.signal(rustix::process::Signal::TERM);
+    assert_eq!(process.wait().code(), Some(0));
+    let log = process.whole_log().join("\n");
+    for said in [&checked.stderr, &log] {
+        for part in ["FANFARE_MAX_BODDY", "did you mean FANFARE_MAX_BODY?", "did you mean FANFARE_ORIGINS?"] {
+            assert!(said.contains(part), "{part} in {said}");
+        }
+        for part in ["not-shown", "a.example", "SERVICE_HOST", "8000_TCP"] {
+            assert!(!said.contains(part), "{part} in {said}");
+        }
+    }
+}
+
+#[test]
 fn the_named_file_goes_before_that_of_the_environment() {
     let (named, other) = (TempFile::new("[server]\nshards = 2\n"), TempFile::new("[server]\nshards = 3\n"));
     for arguments in [[named.path()].as_slice(), &["--config", named.path()]] {

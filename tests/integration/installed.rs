@@ -10,7 +10,9 @@ use std::{
 use rustix::process::Signal;
 
 use crate::support::{
-    DEADLINE, Http, eventually,
+    DEADLINE, Http,
+    certificate::Certificate,
+    eventually,
     process::{self, Process},
 };
 
@@ -153,6 +155,40 @@ fn health_of_a_server_whose_clients_speak_a_proxy_header_is_asked_of_its_admin_l
     process.signal(Signal::TERM);
     process.wait();
     assert_eq!(process::run(&health).code, Some(1));
+}
+
+#[test]
+fn health_of_a_server_that_speaks_tls_alone_is_asked_over_tls_of_its_own_certificate() {
+    let mut certificate = Certificate::new();
+    let (cert, key) = (certificate.cert(), certificate.key());
+    let [cert, key] = [cert, key].map(|file| file.to_str().expect("it is UTF-8").to_owned());
+    let options = ["--shards=1", "--admin-listen=off", "--tls-cert", &cert, "--tls-key", &key];
+    let mut process = Process::start(&options);
+    let listen = format!("--listen={}", process.address());
+    let health = [&["health", &listen][..], &options].concat();
+    let well = process::run(&health);
+    assert_eq!(well.code, Some(0), "{}", well.stderr);
+    // Somebody else there, or a certificate that the server has not read yet.
+    certificate.renew();
+    let other = process::run(&health);
+    assert_eq!(other.code, Some(1));
+    assert!(
+        other.stderr.contains("https://") && other.stderr.contains("another certificate"),
+        "{}",
+        other.stderr
+    );
+    process.signal(Signal::HUP);
+    process.line_with("reloaded changed=1");
+    let well = process::run(&health);
+    assert_eq!(well.code, Some(0), "{}", well.stderr);
+    process.signal(Signal::TERM);
+    process.wait();
+    let gone = process::run(&health);
+    assert!(gone.code == Some(1) && gone.stderr.contains("no answer"), "{}", gone.stderr);
+    // Nobody but a proxy could ask this one.
+    let closed = [&health[..], &["--proxy-protocol", "--trusted-proxies=10.0.0.0/8"]].concat();
+    let closed = process::run(&closed);
+    assert!(closed.code == Some(1) && closed.stderr.contains("--admin-listen"), "{}", closed.stderr);
 }
 
 #[test]

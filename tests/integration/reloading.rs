@@ -1,11 +1,17 @@
 //! SIGHUP: the real binary reads its configuration again.
 
+use std::collections::BTreeSet;
+
+use fanfare::config::{Changes, Cli, Config, changes, default_file};
 use rustix::process::Signal;
 
 use crate::support::{
-    Http, WebSocket, eventually,
+    Http, WebSocket,
+    certificate::Certificate,
+    eventually,
     file::TempFile,
     process::{self, Process},
+    token::jwks,
 };
 
 /// Serves on a free port with this file and these flags.
@@ -250,4 +256,71 @@ fn classes_change_beside_bounds_that_need_a_restart_as_far_as_those_in_force_all
     }
     client.send_text(r#"{"topics":["a.y"]}"#);
     client.expect_error("forbidden");
+}
+
+/// Every option with a value that none has at first; `FILE` is another file of the same content.
+const OTHERS: &str = "\
+    --listen=127.0.0.1:1 --shards=1 --public-url=wss://a --drain-delay=1s --drain-duration=1s \
+    --trusted-proxies=10.0.0.0/9 --proxy-protocol=true --tls-cert=FILE --tls-key=FILE --default-topics=a \
+    --max-topics-per-client=5 --registration-ttl=31s --registration-grace=31s --ping-interval=20s --pong-timeout=9s \
+    --max-connection-age=1h --max-message=32KiB --max-body=2MiB --outbox-bytes=2MiB --outbox-age=30s --memory=100MiB \
+    --publish-wait=1s --max-connections=5 --max-connections-per-ip=5 --handshakes-per-second=5 \
+    --handshakes-per-second-per-ip=5 --commands-per-second=5 --commands-burst=5 --max-registrations=5 --max-topics=9 \
+    --socket-unsent=64KiB --socket-send-buffer=64KiB --anonymous=refuse --jwks=FILE --token-issuer=a \
+    --token-audience=a --token-leeway=1s --origins=https://a.example --insecure-open=true --admin-listen=127.0.0.1:2 \
+    --admin-key-file=FILE --admin-host=a --log=json --log-level=debug";
+
+#[test]
+fn the_documentation_says_of_every_option_whether_a_reload_changes_it() {
+    let certificate = Certificate::new();
+    let read = |path: std::path::PathBuf| std::fs::read(path).expect("it was written");
+    let contents = [
+        ("--tls-cert", read(certificate.cert())),
+        ("--tls-key", read(certificate.key())),
+        ("--jwks", jwks().into()),
+        ("--admin-key-file", b"a-key-of-the-admin".to_vec()),
+    ];
+    let pairs = contents.map(|(flag, content)| (flag, TempFile::new(&content), TempFile::new(&content)));
+    let mut first = vec!["fanfare".to_owned(), "--shards=2".into(), "--trusted-proxies=10.0.0.0/8".into()];
+    first.extend(pairs.iter().map(|(flag, file, _)| format!("{flag}={}", file.path())));
+    let config = |arguments: Vec<String>| {
+        let said = format!("{arguments:?}");
+        Config::read(&Cli::try_parse_from(arguments).expect(&said)).expect(&said)
+    };
+    let (mut at_once, mut by_restart) = (BTreeSet::new(), BTreeSet::new());
+    let before = config(first.clone());
+    for said in OTHERS.split_whitespace() {
+        let (flag, _) = said.split_once('=').expect("it has a value");
+        let other = pairs.iter().find(|(of, ..)| *of == flag).map(|(.., other)| other.path());
+        let mut arguments: Vec<_> =
+            first.iter().filter(|first| !first.starts_with(&format!("{flag}="))).cloned().collect();
+        arguments.push(said.replace("FILE", other.unwrap_or("FILE")));
+        let wanted = config(arguments);
+        let now = before.changed_to(&wanted).expect("it is right beside the rest");
+        let names = |changes: Changes| {
+            changes.listed.iter().any(|change| format!("--{}", change.name.replace('_', "-")) == flag)
+        };
+        match (names(changes(&before, &now)), names(changes(&now, &wanted))) {
+            (true, false) => at_once.insert(flag.to_owned()),
+            (false, true) => by_restart.insert(flag.to_owned()),
+            both => panic!("{flag} changes at once, and later: {both:?}"),
+        };
+    }
+
+    let text = default_file();
+    let options = text.split("# Topic classes").next().expect("there is a first part");
+    let keys =
+        options.lines().filter(|line| !line.starts_with("# ")).filter_map(|line| line.split_once(" = "));
+    let all: BTreeSet<_> =
+        keys.map(|(key, _)| format!("--{}", key.trim_start_matches('#').replace('_', "-"))).collect();
+    assert_eq!(at_once.union(&by_restart).cloned().collect::<BTreeSet<_>>(), all, "each is tried");
+
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/OPERATING.md"));
+    let page = page.expect("it is there");
+    let listed = |row: &str| -> BTreeSet<String> {
+        let row = page.lines().find(|line| line.starts_with(row)).expect("there is such a row");
+        row.split('`').filter(|part| part.starts_with("--")).map(str::to_owned).collect()
+    };
+    assert_eq!(listed("| at once |"), at_once);
+    assert_eq!(listed("| by a restart |"), by_restart);
 }
