@@ -427,13 +427,6 @@ pub const LISTED: usize = 20;
 /// So many times the topics wanted are asked of each shard, because each knows its own subscribers only.
 pub const LISTED_CANDIDATES: usize = 4;
 
-/// Changes of one part of the configuration (classes, rules, keys) that a reload lists in the log; further ones are counted.
-pub const CHANGES_LISTED: usize = 20;
-/// Variables that look like options and are none of which it is warned at the start.
-pub const VARIABLES_LISTED: usize = 20;
-/// Characters of the name of such a change; the rest of it is left out.
-pub const CHANGE_NAME_CHARS: usize = 160;
-
 /// Connections of a shard that came or went before it asks the allocator to give memory back.
 pub const TRIM_AFTER_CONNECTIONS: usize = 512;
 /// How long none may have come or gone then, milliseconds.

@@ -11,10 +11,14 @@ use super::{Config, cli, print};
 use crate::{
     auth::ApiKey,
     classes::{Class, Classes, History, Which},
-    limits,
     settings::{AdminKey, Settings},
     units::{Size, Span},
 };
+
+/// Changes of one part of a configuration (classes, rules, keys) that are listed; further ones are counted.
+pub const CHANGES_LISTED: usize = 20;
+/// Characters of the name of such a change; the rest of it is left out.
+const CHANGE_NAME_CHARS: usize = 160;
 
 /// Something that two configurations say differently.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +34,7 @@ pub struct Change {
 /// All that two configurations say differently.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// The options, and of each part [`limits::CHANGES_LISTED`] at most.
+    /// The options, and of each part [`CHANGES_LISTED`] at most.
     pub listed: Vec<Change>,
     /// How many more there are.
     pub more: usize,
@@ -73,10 +77,10 @@ pub fn changes(before: &Config, after: &Config) -> Changes {
     let mut all = Changes { listed: cli::described().into_iter().filter_map(of_option).collect(), more: 0 };
     for part in PARTS {
         let mut of_part = differences(part(&before.settings), part(&after.settings));
-        all.more += of_part.len().saturating_sub(limits::CHANGES_LISTED);
-        of_part.truncate(limits::CHANGES_LISTED);
+        all.more += of_part.len().saturating_sub(CHANGES_LISTED);
+        of_part.truncate(CHANGES_LISTED);
         // Whoever writes a key set chooses how long its names are.
-        let short = |name: String| name.chars().take(limits::CHANGE_NAME_CHARS).collect();
+        let short = |name: String| name.chars().take(CHANGE_NAME_CHARS).collect();
         all.listed.extend(of_part.into_iter().map(|change| Change { name: short(change.name), ..change }));
     }
     all
@@ -267,12 +271,9 @@ mod tests {
     fn what_is_listed_is_bounded_and_what_is_not_is_counted() {
         let rules = |class: &str| -> String {
             let rule = |n| format!("[[topics]]\nname='t{n}'\nclass='{class}'\n");
-            (0..limits::CHANGES_LISTED + 5).map(rule).collect()
+            (0..CHANGES_LISTED + 5).map(rule).collect()
         };
         let all = changes(&of_text(""), &of_text(&rules("default")));
-        assert_eq!(
-            (all.listed.len(), all.more, all.count()),
-            (limits::CHANGES_LISTED, 5, limits::CHANGES_LISTED + 5)
-        );
+        assert_eq!((all.listed.len(), all.more, all.count()), (CHANGES_LISTED, 5, CHANGES_LISTED + 5));
     }
 }

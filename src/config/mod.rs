@@ -21,13 +21,13 @@ use checks::Refused;
 use file::File;
 use origins::Origins;
 
-pub use changes::{Change, Changes, changes};
+pub use changes::{CHANGES_LISTED, Change, Changes, changes};
 pub use clap_complete::Shell;
 pub use cli::{Cli, Task};
 pub use error::ConfigError;
 pub use manual::{completions, manual};
 pub use print::default_file;
-pub use variables::{UnknownVariable, unknown_variables};
+pub use variables::{UnknownVariable, VARIABLES_LISTED, unknown_variables};
 
 mod access;
 mod admin;

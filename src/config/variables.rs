@@ -7,10 +7,11 @@
 use std::fmt;
 
 use super::cli;
-use crate::limits::VARIABLES_LISTED;
 
 /// What every variable of an option begins with.
 const PREFIX: &str = "FANFARE_";
+/// Most of them that it is warned of.
+pub const VARIABLES_LISTED: usize = 20;
 /// Letters that may be wrong, missing or too many in what is still taken for a misspelt option.
 const LETTERS_WRONG: usize = 2;
 
