@@ -284,7 +284,7 @@ pub const COMMAND_BYTES_PER_TOPIC: usize = 2 * (TOPIC_BYTES_MAX + 8) + 96;
 pub const MESSAGE_MS: u64 = 30_000;
 /// Bytes that messages of clients which have begun and not ended may take together, a shard; never less than one takes ...
 pub const HALF_MESSAGES_BYTES: usize = 64 * 1024 * 1024;
-/// ... and over all shards no more than one such part of `--memory`: strangers alone do not make it short.
+/// ... and over all shards no more than one such part of `--memory`: strangers alone do not make it short, where four such fit.
 pub const HALF_MESSAGES_PARTS: usize = 4;
 /// What each counts besides its bytes.
 pub const HALF_MESSAGE_COST: usize = 256;

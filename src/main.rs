@@ -76,10 +76,11 @@ fn main() -> ExitCode {
 }
 
 /// Makes an API key. The key alone goes to standard output and what a configuration file says of it to standard error, so that
-/// each can be sent where it belongs and the secret stands in nothing else.
+/// each can be sent where it belongs and the secret stands in nothing else. An error is a comment there: it may end up behind a
+/// configuration that is in use.
 fn new_key() -> ExitCode {
     let Some(key) = keys::generate() else {
-        eprintln!("fanfare: the system gives no randomness");
+        eprintln!("# fanfare: the system gives no randomness");
         return ExitCode::FAILURE;
     };
     let hash = KeyHash::of(key.as_bytes());
@@ -93,7 +94,7 @@ fn new_key() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         // Not even to a pipe that was closed: a key that nobody has is no key.
         Err(error) => {
-            let _ = writeln!(io::stderr(), "fanfare: cannot print the key: {error}");
+            let _ = writeln!(io::stderr(), "# fanfare: cannot print the key: {error}");
             ExitCode::FAILURE
         }
     }

@@ -328,7 +328,8 @@ impl Settings {
         limits::COMMAND_BYTES.max(topics).max(message)
     }
 
-    /// What messages of clients that have not ended may take together, a shard, bytes: one fits always.
+    /// What messages of clients that have not ended may take together, a shard, bytes: one fits always. So with a `memory_bytes` of
+    /// less than four of the longest commands for each shard they may take more than a quarter of it.
     pub fn half_messages_bytes(&self) -> usize {
         let share = self.memory_bytes / limits::HALF_MESSAGES_PARTS / self.shards.max(1);
         let control = limits::CONTROL_PAYLOAD_MAX + limits::HALF_MESSAGE_COST;

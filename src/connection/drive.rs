@@ -287,7 +287,10 @@ impl Local {
             }
         }
         self.close_overdue(state, now);
-        self.close_unfinished(state, now);
+        if !more_events {
+            // The end of a message may be among those.
+            self.close_unfinished(state, now);
+        }
         if self.node().phase() == Phase::Closing {
             self.close_those_due(state, now);
         } else {

@@ -15,7 +15,8 @@ use crate::{
 pub(super) struct UnflushedLook {
     /// The place it goes on at.
     from: u32,
-    /// When the next may begin, milliseconds.
+    /// When the next may begin, milliseconds: so long after the end of the one before, whether that was whole or not, that
+    /// whoever was seen in it had the time to take something.
     next: u64,
 }
 
@@ -26,14 +27,15 @@ pub(super) fn is_looking(state: &State) -> bool {
 
 /// Goes on with the look, and ends a few of those that stall, if the shard wants what they hold.
 pub(super) fn end_some(state: &mut State, now: u64) {
+    let next = now + u64::from(STALLED_MS);
     if !state.shard.wants_unflushed_back() {
+        if state.unflushed_look.from > 0 {
+            state.unflushed_look = UnflushedLook { from: 0, next };
+        }
         return;
     }
-    if state.unflushed_look.from == 0 {
-        if now < state.unflushed_look.next {
-            return;
-        }
-        state.unflushed_look.next = now + u64::from(STALLED_MS);
+    if state.unflushed_look.from == 0 && now < state.unflushed_look.next {
+        return;
     }
     let places = state.sockets.places();
     let end = places.min(state.unflushed_look.from + UNFLUSHED_LOOKED_THROUGH);
@@ -54,6 +56,6 @@ pub(super) fn end_some(state: &mut State, now: u64) {
         }
     }
     if state.unflushed_look.from >= places {
-        state.unflushed_look.from = 0;
+        state.unflushed_look = UnflushedLook { from: 0, next };
     }
 }

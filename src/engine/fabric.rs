@@ -86,7 +86,7 @@ impl Fabric {
                 shard_lag: shard_lag(settings, settings.outbox_bytes),
             },
             rules: settings.classes.iter().map(|class| Rule::new(class, settings)).collect(),
-            conflates: settings.classes.iter().any(|class| class.policy == Policy::Conflate),
+            conflates: conflates(settings),
             classes: settings.classes.clone(),
             records: RecordBudget::new(settings.topics_max),
             repeats: settings.idempotency_keys / settings.shards,
@@ -101,6 +101,7 @@ impl Fabric {
     pub(super) fn change_classes(&mut self, settings: &Settings) {
         self.bounds.shard_lag = shard_lag(settings, self.bounds.outbox_bytes);
         self.rules = settings.classes.iter().map(|class| Rule::new(class, settings)).collect();
+        self.conflates = conflates(settings);
         self.classes = settings.classes.clone();
     }
 
@@ -115,6 +116,10 @@ impl Fabric {
             Policy::DropOldest | Policy::Conflate => 0,
         }
     }
+}
+
+fn conflates(settings: &Settings) -> bool {
+    settings.classes.iter().any(|class| class.policy == Policy::Conflate)
 }
 
 /// The lag that is set, or half of the least that may be queued for a client: a shard that flushed less often could make one
@@ -145,5 +150,18 @@ mod tests {
         };
         assert_eq!(lag([300 << 10, 256 << 10]), 128 << 10);
         assert_eq!(lag([512 << 10, usize::MAX]), limits::SHARD_LAG_BYTES);
+    }
+
+    #[test]
+    fn a_class_that_conflates_is_known_from_the_change_on_that_brings_it() {
+        let with = |policy| {
+            let default = Class { policy, ..Class::default_with(1 << 20, Duration::from_secs(1)) };
+            let classes = Classes::new(default, Vec::new(), Vec::new()).expect("it fits");
+            Settings { shards: 1, classes: Arc::new(classes), ..Settings::default() }
+        };
+        let mut fabric = Fabric::new(&with(Policy::Disconnect), 1);
+        assert!(!fabric.conflates);
+        fabric.change_classes(&with(Policy::Conflate));
+        assert!(fabric.conflates && fabric.rules[0].policy == Policy::Conflate);
     }
 }

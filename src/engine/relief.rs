@@ -110,13 +110,26 @@ impl Shard {
     /// Returns whether there were any.
     fn let_oldest_go(&mut self, walked: &mut usize) -> bool {
         let Some(oldest) = self.log.oldest_dense() else { return false };
-        let mut holders: Vec<u32> = self.blocked_ranges(oldest).map(|(index, _)| index).collect();
-        holders.dedup();
-        holders.truncate(MEMORY_LET_GO);
+        let mut holders = Vec::new();
+        for index in self.blocked.indexes() {
+            let (mut ranges, mut looked_at) = (self.subscribers.outboxes[index as usize].ranges(), 0);
+            let holds = ranges.any(|range| {
+                looked_at += 1;
+                range.segment == oldest
+            });
+            *walked += 1 + looked_at;
+            if holds {
+                holders.push(index);
+            }
+            if holders.len() == MEMORY_LET_GO {
+                break;
+            }
+        }
         for &index in &holders {
+            *walked += self.subscribers.outboxes[index as usize].ranges().count();
             self.let_go(index, oldest);
         }
-        *walked += self.blocked.len() + holders.len() * (MEMORY_WALKED / MEMORY_LET_GO);
+        *walked += holders.len() * (MEMORY_WALKED / MEMORY_LET_GO);
         !holders.is_empty()
     }
 

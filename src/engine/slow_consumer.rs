@@ -10,7 +10,6 @@ use hashbrown::HashSet;
 
 use super::{
     frame_index::Note,
-    log::Range,
     outbox::{Flags, Queued},
     shard::Shard,
 };
@@ -261,14 +260,6 @@ impl Shard {
         frames.clear();
         frames.shrink_to(KEPT_FRAMES);
         self.looked_at = frames;
-    }
-
-    /// The ranges of blocked subscribers that point into a segment.
-    pub(super) fn blocked_ranges(&self, segment: u32) -> impl Iterator<Item = (u32, Range)> {
-        self.blocked.indexes().flat_map(move |index| {
-            let ranges = self.subscribers.outboxes[index as usize].ranges();
-            ranges.filter(move |range| range.segment == segment).map(move |range| (index, range))
-        })
     }
 }
 

@@ -136,6 +136,7 @@ impl Connection {
         opened.map_err(Failure::Protocol)?;
         if self.unread.len() == TLS_UNREAD_BYTES {
             self.end = End::Broken;
+            self.unread = Box::default();
             return Err(Failure::TooLong);
         }
         Ok(filled == TLS_UNREAD_BYTES)

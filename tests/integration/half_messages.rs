@@ -116,7 +116,8 @@ fn message_that_does_not_end_in_its_time_is_closed_with_1008_however_alive_its_c
 
 #[test]
 fn client_that_is_always_amid_a_message_stays_while_each_ends_in_time() {
-    let message_time = Duration::from_millis(1_000);
+    // Long enough for a machine that does much else, too.
+    let message_time = Duration::from_secs(3);
     serve(Settings { message_time, ..shards(1) }, |server| {
         let text = frame(0x80 | TEXT, b"ping");
         let (begin, end) = text.split_at(text.len() - 2);

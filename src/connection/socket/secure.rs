@@ -79,8 +79,10 @@ impl Socket {
             ),
         };
         // Answers that TLS itself makes: alerts. A connection that is broken says so with the next read.
-        let _ = tls.flush(|bytes| write(stream, bytes, &mut false));
+        let mut moved = false;
+        let _ = tls.flush(|bytes| write(stream, bytes, &mut moved));
         let ended = tls.has_ended();
+        self.note_written(moved);
         match received {
             Err(Failure::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
                 self.clear(Flags::READABLE);
