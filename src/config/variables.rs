@@ -47,7 +47,7 @@ fn unknown_variable(name: &str, known: &[String]) -> Option<UnknownVariable> {
     if known.iter().any(|option| option == rest) || is_of_kubernetes(rest) {
         return None;
     }
-    let nearest = known.iter().map(|option| (distance(option, rest), option)).min();
+    let nearest = known.iter().map(|option| (strsim::levenshtein(option, rest), option)).min();
     let meant = nearest.filter(|(letters, _)| *letters <= LETTERS_WRONG);
     Some(UnknownVariable {
         name: name.to_owned(),
@@ -65,21 +65,6 @@ fn is_of_kubernetes(rest: &str) -> bool {
         || rest == "PORT"
         || rest.ends_with("_PORT")
         || port.is_some_and(|number| number.starts_with(|digit: char| digit.is_ascii_digit()))
-}
-
-/// How many letters are to be changed, added or taken away to make one of the other (Levenshtein's distance).
-fn distance(one: &str, other: &str) -> usize {
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (at, letter) in one.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = at + 1;
-        for (column, against) in other.bytes().enumerate() {
-            let changed = diagonal + usize::from(letter != against);
-            diagonal = row[column + 1];
-            row[column + 1] = changed.min(diagonal + 1).min(row[column] + 1);
-        }
-    }
-    row[other.len()]
 }
 
 #[cfg(test)]
@@ -134,7 +119,11 @@ mod tests {
         for (one, other, letters) in
             [("a", "a", 0), ("", "ab", 2), ("kitten", "sitting", 3), ("BODY", "BODDY", 1)]
         {
-            assert_eq!((distance(one, other), distance(other, one)), (letters, letters), "{one} {other}");
+            assert_eq!(
+                (strsim::levenshtein(one, other), strsim::levenshtein(other, one)),
+                (letters, letters),
+                "{one} {other}"
+            );
         }
     }
 }
