@@ -2,7 +2,10 @@
 
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 
-use super::answer::Refusal;
+use super::{
+    answer::Refusal,
+    fields::{Several, at_most_one},
+};
 
 /// The content types that are told apart here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,11 +51,11 @@ impl ContentType {
     }
 
     fn named(headers: &HeaderMap) -> Self {
-        let mut values = headers.get_all(CONTENT_TYPE).iter();
-        let (Some(value), None) = (values.next(), values.next()) else {
-            return if headers.contains_key(CONTENT_TYPE) { Self::Other } else { Self::Absent };
+        let value = match at_most_one(headers, &CONTENT_TYPE) {
+            Ok(Some(value)) if value.is_ascii() => std::str::from_utf8(value).unwrap_or_default(),
+            Ok(Some(_)) | Err(Several) => return Self::Other,
+            Ok(None) => return Self::Absent,
         };
-        let Ok(value) = value.to_str() else { return Self::Other };
         let (essence, parameters) = value.split_once(';').unwrap_or((value, ""));
         let essence = essence.trim();
         let known = KNOWN.iter().find(|(name, _)| essence.eq_ignore_ascii_case(name));

@@ -12,6 +12,7 @@ use hyper::{
 
 use super::{
     answer::{Answer, Refusal},
+    fields::{Several, at_most_one},
     payload::Payload,
 };
 
@@ -33,17 +34,15 @@ impl Framing {
     /// 400 for a request that others may read otherwise; the connection is closed.
     pub(super) fn of<B>(request: &Request<B>) -> Result<Self, Refusal> {
         let headers = request.headers();
-        let mut hosts = headers.get_all(HOST).iter();
-        match (hosts.next(), hosts.next()) {
-            (Some(_), None) => {}
-            (None, _) if request.version() < Version::HTTP_11 => {}
-            (None, _) => return Err(Refusal::ambiguous("the Host header is missing")),
-            (Some(_), Some(_)) => return Err(Refusal::ambiguous("there is more than one Host header")),
+        match at_most_one(headers, &HOST) {
+            Ok(Some(_)) => {}
+            Ok(None) if request.version() < Version::HTTP_11 => {}
+            Ok(None) => return Err(Refusal::ambiguous("the Host header is missing")),
+            Err(Several) => return Err(Refusal::ambiguous("there is more than one Host header")),
         }
-        let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-        match (codings.next(), codings.next()) {
-            (None, _) => Ok(Self::Length),
-            (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => {
+        match at_most_one(headers, &TRANSFER_ENCODING) {
+            Ok(None) => Ok(Self::Length),
+            Ok(Some(coding)) if coding.eq_ignore_ascii_case(b"chunked") => {
                 Ok(if *request.method() == Method::POST { Self::Chunks } else { Self::UnreadChunks })
             }
             _ => Err(Refusal::ambiguous("the only transfer coding here is `chunked`, once")),
